@@ -1,0 +1,3 @@
+//! What did the user ask for? From YAML, command line and environment to [`settings::Settings`].
+
+pub mod settings;

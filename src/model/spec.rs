@@ -1,0 +1,122 @@
+//! What a model says of itself, and what it gives back for a tile.
+//!
+//! Owns: [`ModelSpec`], [`Head`], [`HeadMap`]. Must not know: slides, tiles' positions, stitching.
+
+use crate::units::Mpp;
+
+/// What one output of a model means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Head {
+    /// `[C, h, w]` probability of each class at each pixel. With `C = 1`: of the one class against background.
+    Semantic,
+    /// `[1, h, w]` probability that a pixel lies in a nucleus.
+    NuclearPixel,
+    /// `[2, h, w]` horizontal and vertical distance to the nucleus' centre, each in [-1, 1].
+    HorizontalVertical,
+    /// `[C, h, w]` probability of each nucleus type, background first.
+    TypeProbability,
+    /// `[R, h, w]` distances in px from a pixel to its object's edge along `R` rays.
+    StarDistance,
+    /// `[C, 1, 1]` probability of each class for the whole tile.
+    Classification,
+}
+
+impl Head {
+    /// Fixed-point units per 1.0: a map stores `round(value · scale)` as `i16`.
+    ///
+    /// Integers make stitching independent of the order in which tiles arrive. Probabilities and HV keep 6e-5,
+    /// star distances (up to 2,047 px) keep 1/16 px.
+    pub fn scale(self) -> f32 {
+        match self {
+            Self::StarDistance => 16.0,
+            _ => 16384.0,
+        }
+    }
+}
+
+/// One head's output for one tile, in fixed point.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeadMap {
+    /// What it means.
+    pub head: Head,
+    /// Number of channels.
+    pub channels: u32,
+    /// Width: the tile's core, `tile_px − 2·margin_px`.
+    pub w: u32,
+    /// Height.
+    pub h: u32,
+    /// `[channels, h, w]`, `round(value · head.scale())`.
+    pub data: Vec<i16>,
+}
+
+/// A class a model can tell.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ClassInfo {
+    /// Name as written into tables: `tumour`, `lymphocyte`, …
+    pub name: String,
+    /// Colour in overviews, masks and QuPath.
+    pub color: [u8; 3],
+}
+
+/// One head and its channel count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadSpec {
+    /// What it means.
+    pub head: Head,
+    /// Number of channels.
+    pub channels: u32,
+}
+
+/// What a model needs and what it gives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelSpec {
+    /// Name as in the YAML file.
+    pub name: &'static str,
+    /// Resolution the model wants; a run may override it where the model takes any.
+    pub input_mpp: Mpp,
+    /// Whether `input_mpp` may be overridden.
+    pub any_mpp: bool,
+    /// Side of the tile the model wants, or a good default when it takes any.
+    pub tile_px: u32,
+    /// Whether any tile side is fine.
+    pub any_tile_px: bool,
+    /// Ring of each tile whose output must be dropped because context is missing there.
+    pub margin_px: u32,
+    /// Outputs, in the order `forward` gives them.
+    pub heads: Vec<HeadSpec>,
+    /// Classes, background left out: class `i` has label value `i + 1`.
+    pub classes: Vec<ClassInfo>,
+}
+
+impl ModelSpec {
+    /// Whether the model has `head`.
+    pub fn has(&self, head: Head) -> bool {
+        self.heads.iter().any(|h| h.head == head)
+    }
+}
+
+/// Why a forward pass failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ModelError(pub String);
+
+/// A network or a classical method. Knows its resolution and its heads; knows nothing of slides.
+pub trait Model: Send + Sync {
+    /// What it needs and gives.
+    fn spec(&self) -> &ModelSpec;
+
+    /// How many threads may call [`Model::forward`] at once with gain: all of them for a model that runs a tile on
+    /// one core, one for a model that uses the whole machine or a GPU by itself.
+    fn is_one_core(&self) -> bool;
+
+    /// Runs a batch.
+    ///
+    /// # Shapes
+    /// - `images`: `N` tiles `[tile_px, tile_px, 3]` u8 RGB, where `tile_px` is the side given (equal for all).
+    /// - returns `N` lists, one [`HeadMap`] per head of the spec, each `tile_px − 2·margin_px` wide and high
+    ///   (1 × 1 for classification).
+    ///
+    /// # Errors
+    /// [`ModelError`] when the device failed; the run stops.
+    fn forward(&self, images: &[&[u8]], tile_px: u32) -> Result<Vec<Vec<HeadMap>>, ModelError>;
+}

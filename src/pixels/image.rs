@@ -1,0 +1,27 @@
+//! A small picture in memory: thumbnails, references, overviews.
+//!
+//! Owns: [`RgbImage`]. Must not know: slides, files.
+
+/// 8-bit RGB, rows top to bottom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RgbImage {
+    /// Width in px.
+    pub w: u32,
+    /// Height in px.
+    pub h: u32,
+    /// `[h, w, 3]`.
+    pub data: Vec<u8>,
+}
+
+impl RgbImage {
+    /// A white picture.
+    pub fn white(w: u32, h: u32) -> Self {
+        Self { w, h, data: vec![255; w as usize * h as usize * 3] }
+    }
+
+    /// The pixel at `(x, y)`.
+    pub fn get(&self, x: u32, y: u32) -> [u8; 3] {
+        let at = (y as usize * self.w as usize + x as usize) * 3;
+        [self.data[at], self.data[at + 1], self.data[at + 2]]
+    }
+}

@@ -1,0 +1,5 @@
+//! What does the model see? Reading regions at the target resolution, stain, buffers.
+
+mod image;
+
+pub use image::RgbImage;
