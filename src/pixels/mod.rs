@@ -1,5 +1,10 @@
 //! What does the model see? Reading regions at the target resolution, stain, buffers.
 
 mod image;
+mod pool;
+mod read;
+mod resample;
 
 pub use image::RgbImage;
+pub use pool::{BufferPool, PooledBuf};
+pub use read::{ReadScratch, TargetReader, thumbnail};

@@ -1,0 +1,135 @@
+//! Reading a rectangle of the target grid: level choice, scale, white outside.
+//!
+//! Owns: [`TargetReader`], [`thumbnail`]. Must not know: stain, models.
+
+use crate::{
+    config::settings::Resample,
+    geometry::{InLevel, Rect, Target, TargetGrid},
+    pixels::{
+        RgbImage,
+        resample::{Axis, resample},
+    },
+    slides::{Level, LevelInfo, ReadError, SlideReader},
+    units::{Mpp, MppXy},
+};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// A level may be coarser than the target by this much and still count as not coarser: rounding of mpp in files.
+const LEVEL_TOLERANCE: f64 = 1e-3;
+/// A scale this near to a whole number, in px over the whole slide, is that number.
+const SNAP_PX: f64 = 0.05;
+
+/// Reads target rectangles of one slide; cheap to clone, callable from many threads.
+#[derive(Clone)]
+pub struct TargetReader {
+    reader: Arc<dyn SlideReader>,
+    grid: TargetGrid,
+    level: Level,
+    /// Level px per target px.
+    factor: (f64, f64),
+    filter: Resample,
+}
+
+/// Buffers a thread keeps between reads.
+#[derive(Default)]
+pub struct ReadScratch {
+    source: Vec<u8>,
+    middle: Vec<i16>,
+}
+
+impl TargetReader {
+    /// Chooses the coarsest level that is not coarser than the grid; of a slide coarser than the grid, level 0.
+    pub fn new(reader: Arc<dyn SlideReader>, grid: TargetGrid, filter: Resample) -> Self {
+        let (sx, sy) = grid.level0_px_per_target_px();
+        let levels = &reader.info().levels;
+        let down: Vec<(f64, f64)> = levels.iter().map(|l| whole_downsample(&levels[0], l)).collect();
+        let fits = |d: &(f64, f64)| d.0 <= sx * (1.0 + LEVEL_TOLERANCE) && d.1 <= sy * (1.0 + LEVEL_TOLERANCE);
+        let level = (0..levels.len()).rev().find(|&i| fits(&down[i])).unwrap_or(0);
+        let size = levels[level].size;
+        let factor = (snap(sx / down[level].0, size.w), snap(sy / down[level].1, size.h));
+        Self { reader, grid, level: Level(level as u8), factor, filter }
+    }
+
+    /// The grid it reads.
+    pub fn grid(&self) -> &TargetGrid {
+        &self.grid
+    }
+
+    /// The level it reads from.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Level px per target px along x and y.
+    pub fn factor(&self) -> (f64, f64) {
+        self.factor
+    }
+
+    /// Fills `rgb` with `rect`.
+    ///
+    /// # Shapes
+    /// - `rgb`: `[rect.h, rect.w, 3]` u8; white outside the slide.
+    ///
+    /// # Errors
+    /// [`ReadError`] of the slide's reader.
+    pub fn read(&self, rect: Rect<Target>, rgb: &mut [u8], scratch: &mut ReadScratch) -> Result<(), ReadError> {
+        let x = Axis::new(rect.x, rect.w, self.factor.0, self.filter);
+        let y = Axis::new(rect.y, rect.h, self.factor.1, self.filter);
+        let region = Rect::<InLevel>::new(x.first, y.first, x.len as u32, y.len as u32);
+        if x.is_identity() && y.is_identity() {
+            return self.reader.read_region(self.level, region, rgb);
+        }
+        scratch.source.resize(x.len * y.len * 3, 0);
+        self.reader.read_region(self.level, region, &mut scratch.source)?;
+        resample(&scratch.source, &x, &y, rgb, &mut scratch.middle);
+        Ok(())
+    }
+}
+
+/// Downsample of `level` as the whole number its size was made with, where it was; files round sizes, not scales.
+fn whole_downsample(level0: &LevelInfo, level: &LevelInfo) -> (f64, f64) {
+    let axis = |full: u32, px: u32, told: f64| {
+        let n = told.round().max(1.0);
+        let exact = f64::from(full) / n;
+        if (f64::from(px) - exact).abs() < 1.0 { n } else { told }
+    };
+    (axis(level0.size.w, level.size.w, level.downsample_x), axis(level0.size.h, level.size.h, level.downsample_y))
+}
+
+/// `factor`, or the whole number it cannot be told from over `px` pixels.
+fn snap(factor: f64, px: u32) -> f64 {
+    let whole = factor.round();
+    if whole >= 1.0 && ((factor - whole) / whole).abs() * f64::from(px) < SNAP_PX { whole } else { factor }
+}
+
+/// The whole slide at `mpp` (coarser when `max_px` would be passed), white outside; bands are read in parallel.
+///
+/// # Errors
+/// [`ReadError`] of the slide's reader.
+pub fn thumbnail(
+    reader: &Arc<dyn SlideReader>,
+    slide_mpp: MppXy,
+    mpp: Mpp,
+    max_px: u32,
+) -> Result<(RgbImage, TargetGrid), ReadError> {
+    let level0 = reader.info().level0();
+    let longest_um = (f64::from(level0.w) * slide_mpp.x.um_per_px()).max(f64::from(level0.h) * slide_mpp.y.um_per_px());
+    let fitting = longest_um / f64::from(max_px.max(1));
+    let mpp = Mpp::new(mpp.um_per_px().max(fitting)).expect("the larger of two positive numbers is positive");
+    let grid = TargetGrid::new(level0, slide_mpp, mpp);
+    let target = TargetReader::new(reader.clone(), grid, Resample::Area);
+    let (w, h) = (grid.size.w, grid.size.h);
+    let mut image = RgbImage::white(w, h);
+    // A band reads about 4 Mpx of the level: small enough for memory, large enough to decode few tiles twice.
+    let (fx, fy) = target.factor;
+    let band = ((4e6 / (f64::from(w) * fx * fy)) as usize).clamp(1, 256);
+    image.data.par_chunks_mut(w as usize * 3 * band).enumerate().try_for_each_init(
+        ReadScratch::default,
+        |scratch, (i, rows)| {
+            let n = rows.len() / (w as usize * 3);
+            target.read(Rect::new(0, (i * band) as i64, w, n as u32), rows, scratch)
+        },
+    )?;
+    Ok((image, grid))
+}
