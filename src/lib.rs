@@ -13,6 +13,7 @@ pub mod config; // What did the user ask for?
 // ── flow: from slides to tables ──
 pub mod slides; // Where are the pixels?
 pub mod tissue; // Which of them matter?
+pub mod tiling; // Which tiles are read?
 pub mod pixels; // What does the model see?
 pub mod model; // What does the model say?
 pub mod stitch; // How do tiles become a slide?

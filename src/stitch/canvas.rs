@@ -1,0 +1,423 @@
+//! The canvas: where tile predictions of one slide meet until a region of them is whole.
+//!
+//! Owns: [`SlideCanvas`]. Must not know: what heads mean, threads, files.
+//!
+//! Blocks exist while some region still needs them. A region is handed out when the last tile that touches it or its
+//! halo has arrived (predicted or not); a block is freed with the last region that touches it. All sums are
+//! integers: the result is the same in whatever order tiles arrive.
+
+use crate::{
+    config::settings::Window,
+    geometry::{Rect, Target},
+    model::HeadMap,
+    stitch::{
+        region::{Plane, Region},
+        window::hann,
+    },
+    tiling::{TilePlan, TileSpec},
+};
+use std::{collections::HashMap, sync::Arc};
+
+/// What the plan and the model's maps disagree on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StitchError {
+    /// The model gave a map of another size than its spec says.
+    #[error("head map is [{w}, {h}] px, expected [{expected}, {expected}]")]
+    MapSize {
+        /// Width found.
+        w: u32,
+        /// Height found.
+        h: u32,
+        /// Side expected.
+        expected: u32,
+    },
+    /// More or other heads than the first tile had.
+    #[error("tile has {found} head channels, expected {expected}")]
+    Heads {
+        /// Channels found.
+        found: usize,
+        /// Channels expected.
+        expected: usize,
+    },
+}
+
+/// A square of the canvas.
+struct Block {
+    /// `[channels, block, block]` sums of value (crop) or value · weight (hann).
+    sums: Sums,
+    /// `[block, block, 3]`, empty unless pixels are kept.
+    rgb: Vec<u8>,
+    /// Regions that still need it.
+    regions_left: u32,
+}
+
+enum Sums {
+    /// Values, and whether each px has one.
+    Crop { values: Vec<i16>, computed: Vec<u8> },
+    /// Σ value · weight and Σ weight, both divided by nothing yet.
+    Blend { sums: Vec<i32>, weights: Vec<u32> },
+}
+
+/// The canvas of one slide.
+pub struct SlideCanvas {
+    plan: Arc<TilePlan>,
+    heads: Vec<(crate::model::Head, u32)>,
+    keeps_rgb: bool,
+    window: Vec<u8>,
+    blocks: HashMap<(u32, u32), Block>,
+    /// Freed blocks, kept to be used again.
+    spare: Vec<Block>,
+    /// Tiles each region still waits for.
+    tiles_left: Vec<u32>,
+    most_blocks: usize,
+}
+
+impl SlideCanvas {
+    /// An empty canvas for `plan`; `heads` are `(head, channels)` of the stitched heads.
+    pub fn new(plan: Arc<TilePlan>, heads: Vec<(crate::model::Head, u32)>, keeps_rgb: bool) -> Self {
+        let window = hann(plan.tiler.core_px());
+        let tiles_left = plan.region_tiles.clone();
+        Self { plan, heads, keeps_rgb, window, blocks: HashMap::new(), spare: vec![], tiles_left, most_blocks: 0 }
+    }
+
+    /// Adds one tile's prediction and hands out the regions it completes.
+    ///
+    /// # Shapes
+    /// - `maps`: `[C, core_px, core_px]` each, in the order of the heads given to [`SlideCanvas::new`]
+    /// - `rgb`: `[tile_px, tile_px, 3]`, the tile as the model saw it; ignored unless pixels are kept
+    ///
+    /// # Errors
+    /// [`StitchError`] when the maps do not fit the plan.
+    pub fn add(&mut self, tile: &TileSpec, maps: &[HeadMap], rgb: &[u8]) -> Result<Vec<Region>, StitchError> {
+        let core_px = self.plan.tiler.core_px();
+        let (found, expected) =
+            (maps.iter().map(|m| m.channels as usize).sum(), self.heads.iter().map(|h| h.1 as usize).sum());
+        if found != expected {
+            return Err(StitchError::Heads { found, expected });
+        }
+        if let Some(m) = maps.iter().find(|m| m.w != core_px || m.h != core_px) {
+            return Err(StitchError::MapSize { w: m.w, h: m.h, expected: core_px });
+        }
+        let b = i64::from(self.plan.tiler.block_px);
+        for by in tile.used.y.div_euclid(b)..=(tile.used.bottom() - 1).div_euclid(b) {
+            for bx in tile.used.x.div_euclid(b)..=(tile.used.right() - 1).div_euclid(b) {
+                self.add_to_block((bx as u32, by as u32), tile, maps, rgb);
+            }
+        }
+        Ok(self.tile_done(tile))
+    }
+
+    /// Counts a tile that has no prediction (unreadable, or its slide failed); its pixels stay not computed.
+    pub fn skip(&mut self, tile: &TileSpec) -> Vec<Region> {
+        self.tile_done(tile)
+    }
+
+    /// Bytes the canvas has held at most.
+    pub fn peak_bytes(&self) -> u64 {
+        let px = u64::from(self.plan.tiler.block_px).pow(2);
+        let channels: u64 = self.heads.iter().map(|h| u64::from(h.1)).sum();
+        let per_px = match self.plan.tiler.window {
+            Window::Crop => 2 * channels + 1,
+            Window::Hann => 4 * channels + 4,
+        };
+        self.most_blocks as u64 * px * (per_px + if self.keeps_rgb { 3 } else { 0 })
+    }
+
+    fn block_rect(&self, (bx, by): (u32, u32)) -> Rect<Target> {
+        let b = self.plan.tiler.block_px;
+        Rect::new(i64::from(bx) * i64::from(b), i64::from(by) * i64::from(b), b, b)
+    }
+
+    /// A block for `at`, unless every region that touches it was handed out already.
+    fn new_block(&mut self, at: (u32, u32)) -> Option<Block> {
+        let waiting = |&region: &usize| self.tiles_left[region] > 0;
+        let regions_left = self.plan.regions_touching(self.block_rect(at)).filter(waiting).count() as u32;
+        if regions_left == 0 {
+            return None;
+        }
+        if let Some(mut block) = self.spare.pop() {
+            match &mut block.sums {
+                Sums::Crop { computed, .. } => computed.fill(0),
+                Sums::Blend { sums, weights } => {
+                    sums.fill(0);
+                    weights.fill(0);
+                }
+            }
+            block.regions_left = regions_left;
+            return Some(block);
+        }
+        let px = (self.plan.tiler.block_px as usize).pow(2);
+        let channels: usize = self.heads.iter().map(|h| h.1 as usize).sum();
+        let sums = match self.plan.tiler.window {
+            Window::Crop => Sums::Crop { values: vec![0; channels * px], computed: vec![0; px] },
+            Window::Hann => Sums::Blend { sums: vec![0; channels * px], weights: vec![0; px] },
+        };
+        Some(Block { sums, rgb: if self.keeps_rgb { vec![255; px * 3] } else { vec![] }, regions_left })
+    }
+
+    fn add_to_block(&mut self, at: (u32, u32), tile: &TileSpec, maps: &[HeadMap], rgb: &[u8]) {
+        if !self.blocks.contains_key(&at) {
+            let Some(block) = self.new_block(at) else { return };
+            self.blocks.insert(at, block);
+            self.most_blocks = self.most_blocks.max(self.blocks.len() + self.spare.len());
+        }
+        let square = self.block_rect(at);
+        let part = tile.used.intersect(&square);
+        let side = self.plan.tiler.block_px as usize;
+        let core = self.plan.tiler.core_px() as usize;
+        let block = self.blocks.get_mut(&at).expect("inserted above");
+        let (cx, cy) = ((part.x - tile.core.x) as usize, (part.y - tile.core.y) as usize);
+        let (ox, oy, w) = ((part.x - square.x) as usize, (part.y - square.y) as usize, part.w as usize);
+        for row in 0..part.h as usize {
+            let to = (oy + row) * side + ox;
+            let from = (cy + row) * core + cx;
+            match &mut block.sums {
+                Sums::Crop { values, computed } => {
+                    computed[to..to + w].fill(1);
+                    let mut base = 0;
+                    for map in maps {
+                        for c in 0..map.channels as usize {
+                            let source = &map.data[c * core * core + from..][..w];
+                            values[base * side * side + to..][..w].copy_from_slice(source);
+                            base += 1;
+                        }
+                    }
+                }
+                Sums::Blend { sums, weights } => {
+                    let wy = u32::from(self.window[cy + row]);
+                    let wx = &self.window[cx..cx + w];
+                    // 8-bit weights along each axis, their product brought back to 8 bits and never zero.
+                    let weight = |k: usize| (u32::from(wx[k]) * wy).div_ceil(255);
+                    (0..w).for_each(|k| weights[to + k] += weight(k));
+                    let mut base = 0;
+                    for map in maps {
+                        for c in 0..map.channels as usize {
+                            let source = &map.data[c * core * core + from..][..w];
+                            let sums = &mut sums[base * side * side + to..][..w];
+                            (0..w).for_each(|k| sums[k] += i32::from(source[k]) * weight(k) as i32);
+                            base += 1;
+                        }
+                    }
+                }
+            }
+            if self.keeps_rgb {
+                let tile_px = self.plan.tiler.tile_px as usize;
+                let margin = self.plan.tiler.margin_px as usize;
+                let from = ((cy + row + margin) * tile_px + cx + margin) * 3;
+                block.rgb[to * 3..][..w * 3].copy_from_slice(&rgb[from..from + w * 3]);
+            }
+        }
+    }
+
+    fn tile_done(&mut self, tile: &TileSpec) -> Vec<Region> {
+        let mut ready = vec![];
+        for region in self.plan.regions_touching(tile.used) {
+            self.tiles_left[region] -= 1;
+            if self.tiles_left[region] == 0 {
+                ready.push(self.hand_out(region));
+            }
+        }
+        ready
+    }
+
+    fn hand_out(&mut self, index: usize) -> Region {
+        let (core, rect) = (self.plan.region_core(index), self.plan.region_rect(index));
+        let px = rect.area() as usize;
+        let mut region = Region {
+            core,
+            rect,
+            computed: vec![0; px],
+            planes: self
+                .heads
+                .iter()
+                .map(|&(head, channels)| Plane { head, channels, data: vec![0; channels as usize * px] })
+                .collect(),
+            rgb: if self.keeps_rgb { vec![255; px * 3] } else { vec![] },
+        };
+        let b = i64::from(self.plan.tiler.block_px);
+        for by in rect.y.div_euclid(b)..=(rect.bottom() - 1).div_euclid(b) {
+            for bx in rect.x.div_euclid(b)..=(rect.right() - 1).div_euclid(b) {
+                let at = (bx as u32, by as u32);
+                let square = self.block_rect(at);
+                let Some(block) = self.blocks.get_mut(&at) else { continue };
+                block.regions_left -= 1;
+                let free = block.regions_left == 0;
+                copy_out(block, square, &self.plan, &mut region);
+                if free && let Some(block) = self.blocks.remove(&at) {
+                    self.spare.push(block);
+                }
+            }
+        }
+        region
+    }
+}
+
+/// Copies what `block` has of `region`, where the plan computes anything.
+fn copy_out(block: &Block, square: Rect<Target>, plan: &TilePlan, region: &mut Region) {
+    let part = region.rect.intersect(&square);
+    let (side, width) = (square.w as usize, region.rect.w as usize);
+    let px = region.rect.area() as usize;
+    let cell = i64::from(crate::tiling::CELL_PX);
+    for y in part.y..part.bottom() {
+        let mut x = part.x;
+        while x < part.right() {
+            // Pieces of one cell: computed as a whole or not at all, whichever tiles happened to cover it.
+            let end = ((x.div_euclid(cell) + 1) * cell).min(part.right());
+            if plan.cells.contains(x, y) {
+                let from = (y - square.y) as usize * side + (x - square.x) as usize;
+                let to = (y - region.rect.y) as usize * width + (x - region.rect.x) as usize;
+                copy_piece(block, side, from, region, px, to, (end - x) as usize);
+            }
+            x = end;
+        }
+    }
+}
+
+fn copy_piece(block: &Block, side: usize, from: usize, region: &mut Region, px: usize, to: usize, n: usize) {
+    let planes = region.planes.iter_mut().flat_map(|p| p.data.chunks_exact_mut(px));
+    match &block.sums {
+        Sums::Crop { values, computed } => {
+            region.computed[to..to + n].copy_from_slice(&computed[from..from + n]);
+            for (c, plane) in planes.enumerate() {
+                plane[to..to + n].copy_from_slice(&values[c * side * side + from..][..n]);
+                if computed[from..from + n].contains(&0) {
+                    plane[to..to + n].iter_mut().zip(&computed[from..]).for_each(|(v, &c)| *v *= i16::from(c));
+                }
+            }
+        }
+        Sums::Blend { sums, weights } => {
+            let weights = &weights[from..from + n];
+            region.computed[to..to + n].iter_mut().zip(weights).for_each(|(c, &w)| *c = u8::from(w > 0));
+            for (c, plane) in planes.enumerate() {
+                let sums = &sums[c * side * side + from..][..n];
+                for ((v, &s), &w) in plane[to..to + n].iter_mut().zip(sums).zip(weights) {
+                    *v = rounded_mean(s, w);
+                }
+            }
+        }
+    }
+    if !region.rgb.is_empty() {
+        region.rgb[to * 3..(to + n) * 3].copy_from_slice(&block.rgb[from * 3..(from + n) * 3]);
+        for (px, &c) in region.rgb[to * 3..(to + n) * 3].chunks_exact_mut(3).zip(&region.computed[to..]) {
+            if c == 0 {
+                px.fill(255);
+            }
+        }
+    }
+}
+
+/// `sum / weight` rounded half away from zero; 0 without weight.
+fn rounded_mean(sum: i32, weight: u32) -> i16 {
+    if weight == 0 {
+        return 0;
+    }
+    let (sum, weight) = (i64::from(sum), i64::from(weight));
+    let half = if sum < 0 { -weight } else { weight };
+    ((2 * sum + half) / (2 * weight)) as i16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        geometry::{Size, TargetGrid},
+        model::Head,
+        tiling::{CellMask, Tiler},
+        tissue::TissueMask,
+        units::{Mpp, MppXy},
+    };
+    use proptest::prelude::*;
+
+    /// A value that depends on the pixel alone, as a translation-invariant model gives.
+    fn truth(x: i64, y: i64) -> i16 {
+        ((x * 31 + y * 17).rem_euclid(32_749) - 16_000) as i16
+    }
+
+    fn plan(w: u32, h: u32, tile: (u32, u32, u32), window: Window, regions: (u32, u32, u32)) -> Arc<TilePlan> {
+        let mpp = Mpp::new(0.5).unwrap();
+        let grid = TargetGrid::new(Size::new(w, h), MppXy::square(mpp), mpp);
+        let bits = (0..(w / 16 + 1) * (h / 16 + 1)).map(|i| u8::from(i % 7 < 3)).collect();
+        let mask = TissueMask { bits, w: w / 16 + 1, h: h / 16 + 1, step_x: 16.0, step_y: 16.0 };
+        Arc::new(Tiler::new(tile, window, regions).unwrap().plan(grid, CellMask::new(&grid, &mask, 0.4)))
+    }
+
+    /// Every pixel of every region core, after adding all tiles in an order given by `seed`.
+    fn stitched(plan: &Arc<TilePlan>, seed: u64, broken: Option<usize>) -> HashMap<(i64, i64), (i16, u8)> {
+        let mut canvas = SlideCanvas::new(plan.clone(), vec![(Head::Semantic, 1)], true);
+        let mut order: Vec<usize> = (0..plan.tiles.len()).collect();
+        order.sort_by_key(|&i| (i as u64 ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let side = plan.tiler.core_px();
+        let mut px = HashMap::new();
+        let mut regions = 0;
+        for i in order {
+            let t = plan.tiles[i];
+            let data = (0..i64::from(side) * i64::from(side))
+                .map(|k| truth(t.core.x + k % i64::from(side), t.core.y + k / i64::from(side)))
+                .collect();
+            let map = HeadMap { head: Head::Semantic, channels: 1, w: side, h: side, data };
+            let rgb = vec![9; (plan.tiler.tile_px * plan.tiler.tile_px * 3) as usize];
+            let ready = if Some(i) == broken {
+                canvas.skip(&t)
+            } else {
+                canvas.add(&t, std::slice::from_ref(&map), &rgb).unwrap()
+            };
+            for r in ready {
+                regions += 1;
+                for y in r.rect.y..r.rect.bottom() {
+                    for x in r.rect.x..r.rect.right() {
+                        let at = ((y - r.rect.y) * i64::from(r.rect.w) + x - r.rect.x) as usize;
+                        let value = (r.planes[0].data[at], r.computed[at]);
+                        assert_eq!(r.rgb[at * 3], if value.1 == 1 { 9 } else { 255 });
+                        if r.core.contains(x, y) {
+                            assert!(px.insert((x, y), value).is_none(), "({x}, {y}) handed out twice");
+                        }
+                    }
+                }
+            }
+        }
+        assert_eq!(regions, plan.region_count());
+        assert!(canvas.blocks.is_empty(), "{} blocks were never freed", canvas.blocks.len());
+        px
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn the_canvas_gives_back_every_computed_pixel_once_in_any_order(
+            w in 1u32..900, h in 1u32..900, tile in 100u32..400, margin in 0u32..30, seed: u64, hann: bool,
+            region in prop_oneof![Just(256u32), Just(333), Just(512)], halo in 0u32..100,
+        ) {
+            let window = if hann { Window::Hann } else { Window::Crop };
+            let core = tile - 2 * margin;
+            let plan = plan(w, h, (tile, core - core / 3, margin), window, (region, halo, 128));
+            for ((x, y), (value, computed)) in stitched(&plan, seed, None) {
+                let expected = plan.cells.contains(x, y);
+                prop_assert_eq!(computed == 1, expected, "({}, {})", x, y);
+                prop_assert_eq!(value, if expected { truth(x, y) } else { 0 }, "({}, {})", x, y);
+            }
+        }
+    }
+
+    #[test]
+    fn a_tile_without_prediction_leaves_its_pixels_not_computed_and_the_rest_whole() {
+        let plan = plan(700, 500, (200, 180, 10), Window::Crop, (256, 64, 128));
+        let broken = plan.tiles.len() / 2;
+        let hole = plan.tiles[broken].used;
+        let px = stitched(&plan, 3, Some(broken));
+        for ((x, y), (value, computed)) in px {
+            let expected = plan.cells.contains(x, y) && !hole.contains(x, y);
+            assert_eq!((value, computed == 1), (if expected { truth(x, y) } else { 0 }, expected), "({x}, {y})");
+        }
+    }
+
+    #[test]
+    fn maps_of_another_size_are_refused() {
+        let plan = plan(300, 300, (200, 180, 10), Window::Crop, (256, 0, 128));
+        let mut canvas = SlideCanvas::new(plan.clone(), vec![(Head::Semantic, 1)], false);
+        let map = HeadMap { head: Head::Semantic, channels: 1, w: 10, h: 10, data: vec![0; 100] };
+        assert_eq!(
+            canvas.add(&plan.tiles[0], &[map], &[]).unwrap_err(),
+            StitchError::MapSize { w: 10, h: 10, expected: 180 }
+        );
+    }
+}

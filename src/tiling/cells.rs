@@ -1,0 +1,72 @@
+//! Which parts of the target grid are computed: square cells with enough tissue.
+//!
+//! Owns: [`CellMask`]. Must not know: tiles. Cells have a fixed size, so what is computed does not depend on how a
+//! slide is cut into tiles.
+
+use crate::{
+    geometry::{Rect, Target, TargetGrid},
+    tissue::TissueMask,
+};
+
+/// Side of a cell in target px.
+pub const CELL_PX: u32 = 64;
+
+/// The cells of a slide that are computed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CellMask {
+    w: u32,
+    h: u32,
+    /// `[h, w]`, 1 = computed.
+    bits: Vec<u8>,
+}
+
+impl CellMask {
+    /// Cells of which at least `min_tissue` (and more than nothing) is tissue.
+    pub fn new(grid: &TargetGrid, tissue: &TissueMask, min_tissue: f64) -> Self {
+        let (w, h) = (grid.size.w.div_ceil(CELL_PX), grid.size.h.div_ceil(CELL_PX));
+        let mut bits = Vec::with_capacity(w as usize * h as usize);
+        for j in 0..h {
+            for i in 0..w {
+                let cell = Rect::<Target>::new(
+                    i64::from(i) * i64::from(CELL_PX),
+                    i64::from(j) * i64::from(CELL_PX),
+                    CELL_PX,
+                    CELL_PX,
+                )
+                .intersect(&grid.size.rect());
+                let share = tissue.covers(grid.level0_from_target(cell).intersect(&grid.level0.rect()));
+                bits.push(u8::from(share > 0.0 && share >= min_tissue));
+            }
+        }
+        Self { w, h, bits }
+    }
+
+    /// Whether the cell that holds target px `(x, y)` is computed; outside the slide nothing is.
+    pub fn contains(&self, x: i64, y: i64) -> bool {
+        let (i, j) = (x.div_euclid(CELL_PX.into()), y.div_euclid(CELL_PX.into()));
+        i >= 0
+            && j >= 0
+            && i < self.w.into()
+            && j < self.h.into()
+            && self.bits[j as usize * self.w as usize + i as usize] != 0
+    }
+
+    /// Whether any px of `rect` is computed.
+    pub fn intersects(&self, rect: Rect<Target>) -> bool {
+        if rect.is_empty() {
+            return false;
+        }
+        let range = |lo: i64, hi: i64, n: u32| {
+            let cell = i64::from(CELL_PX);
+            lo.div_euclid(cell).clamp(0, n.into()) as usize..((hi - 1).div_euclid(cell) + 1).clamp(0, n.into()) as usize
+        };
+        let columns = range(rect.x, rect.right(), self.w);
+        range(rect.y, rect.bottom(), self.h)
+            .any(|j| self.bits[j * self.w as usize..][columns.clone()].iter().any(|&b| b != 0))
+    }
+
+    /// Number of computed cells.
+    pub fn count(&self) -> u64 {
+        self.bits.iter().map(|&b| u64::from(b)).sum()
+    }
+}

@@ -1,0 +1,7 @@
+//! Which tiles are read? From a tissue mask to an ordered plan.
+
+mod cells;
+mod plan;
+
+pub use cells::{CELL_PX, CellMask};
+pub use plan::{STRIP_PX, TilePlan, TileSpec, Tiler};

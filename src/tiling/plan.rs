@@ -1,0 +1,279 @@
+//! The plan of a slide: which tiles are read, in which order, and which regions become of them.
+//!
+//! Owns: [`TilePlan`], [`Tiler`]. Must not know: pixel values, models. Integer arithmetic only.
+//!
+//! Tiles run in column strips ([`STRIP_PX`] wide), each from top to bottom, so that the part of the canvas in use
+//! stays small however large the slide is.
+
+use super::cells::CellMask;
+use crate::{
+    config::settings::Window,
+    geometry::{Rect, Target, TargetGrid},
+};
+
+/// Width of a column strip in target px.
+pub const STRIP_PX: u32 = 8192;
+
+/// How tiles are cut; checked by [`Tiler::new`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tiler {
+    /// Side of a tile.
+    pub tile_px: u32,
+    /// Step between tiles.
+    pub stride_px: u32,
+    /// Ring of the tile whose prediction is dropped.
+    pub margin_px: u32,
+    /// Which pixels of a prediction are used.
+    pub window: Window,
+    /// Side of a region's core.
+    pub region_px: u32,
+    /// Context around a region's core.
+    pub halo_px: u32,
+    /// Side of a canvas block.
+    pub block_px: u32,
+}
+
+/// One tile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TileSpec {
+    /// What is read; may reach outside the slide (white).
+    pub input: Rect<Target>,
+    /// What the prediction covers: `input` without the margin; may reach outside the slide.
+    pub core: Rect<Target>,
+    /// The part of the core that is used, inside the slide.
+    pub used: Rect<Target>,
+}
+
+/// Which tiles of a slide are read and which regions they make.
+#[derive(Debug, Clone)]
+pub struct TilePlan {
+    /// The target grid.
+    pub grid: TargetGrid,
+    /// How it was cut.
+    pub tiler: Tiler,
+    /// What is computed.
+    pub cells: CellMask,
+    /// The tiles in the order they are read.
+    pub tiles: Vec<TileSpec>,
+    /// Per region of the grid (row by row), the number of tiles it waits for; 0 where no region is.
+    pub region_tiles: Vec<u32>,
+    /// Regions along x.
+    pub regions_x: u32,
+    /// Regions along y.
+    pub regions_y: u32,
+}
+
+impl Tiler {
+    /// A tiler, when the numbers fit together.
+    ///
+    /// # Errors
+    /// A sentence `found, expected` when the stride is zero or wider than the core, or the margin eats the tile.
+    pub fn new(
+        (tile_px, stride_px, margin_px): (u32, u32, u32),
+        window: Window,
+        (region_px, halo_px, block_px): (u32, u32, u32),
+    ) -> Result<Self, String> {
+        if 2 * margin_px >= tile_px {
+            return Err(format!("`margin_px` {margin_px} on both sides leaves nothing of `tile_px` {tile_px}"));
+        }
+        let core = tile_px - 2 * margin_px;
+        if stride_px == 0 || stride_px > core {
+            return Err(format!(
+                "`stride_px` is {stride_px}, expected 1 to {core} (`tile_px` {tile_px} − 2 × `margin_px` {margin_px})"
+            ));
+        }
+        if region_px == 0 || block_px == 0 || !STRIP_PX.is_multiple_of(block_px) {
+            return Err(format!("`block_px` is {block_px}, expected a divisor of {STRIP_PX}"));
+        }
+        Ok(Self { tile_px, stride_px, margin_px, window, region_px, halo_px, block_px })
+    }
+
+    /// Side of what a prediction covers.
+    pub fn core_px(&self) -> u32 {
+        self.tile_px - 2 * self.margin_px
+    }
+
+    /// Tile `(i, j)` of the infinite grid. Its stride cell is `[i·stride, (i+1)·stride)`; the core is centred on it.
+    fn tile(&self, i: i64, j: i64, grid: &TargetGrid) -> TileSpec {
+        let stride = i64::from(self.stride_px);
+        let lead = i64::from((self.core_px() - self.stride_px) / 2);
+        let core = Rect::new(i * stride - lead, j * stride - lead, self.core_px(), self.core_px());
+        let used = match self.window {
+            Window::Crop => Rect::new(i * stride, j * stride, self.stride_px, self.stride_px),
+            Window::Hann => core,
+        };
+        TileSpec { input: core.inflate(self.margin_px), core, used: used.intersect(&grid.size.rect()) }
+    }
+
+    /// Plans a slide.
+    pub fn plan(self, grid: TargetGrid, cells: CellMask) -> TilePlan {
+        let mut tiles = vec![];
+        let strips = grid.size.w.div_ceil(STRIP_PX);
+        let stride = i64::from(self.stride_px);
+        let reach = if self.window == Window::Hann { i64::from(self.core_px()).div_euclid(stride) + 1 } else { 0 };
+        let rows = i64::from(grid.size.h).div_euclid(stride) + 1 + reach;
+        let columns = i64::from(grid.size.w).div_euclid(stride) + 1 + reach;
+        for strip in 0..i64::from(strips) {
+            let of_strip = |i: &i64| (i * stride).div_euclid(STRIP_PX.into()).clamp(0, i64::from(strips) - 1) == strip;
+            for j in -reach..rows {
+                for i in (-reach..columns).filter(of_strip) {
+                    let tile = self.tile(i, j, &grid);
+                    if cells.intersects(tile.used) {
+                        tiles.push(tile);
+                    }
+                }
+            }
+        }
+        let (regions_x, regions_y) = (grid.size.w.div_ceil(self.region_px), grid.size.h.div_ceil(self.region_px));
+        let region_tiles = vec![0; regions_x as usize * regions_y as usize];
+        let mut plan = TilePlan { grid, tiler: self, cells, tiles, region_tiles, regions_x, regions_y };
+        for at in 0..plan.tiles.len() {
+            let used = plan.tiles[at].used;
+            for region in plan.regions_touching(used) {
+                plan.region_tiles[region] += 1;
+            }
+        }
+        plan
+    }
+}
+
+impl TilePlan {
+    /// The core of region `index`.
+    pub fn region_core(&self, index: usize) -> Rect<Target> {
+        let px = self.tiler.region_px;
+        let (i, j) = (index as i64 % i64::from(self.regions_x), index as i64 / i64::from(self.regions_x));
+        Rect::new(i * i64::from(px), j * i64::from(px), px, px).intersect(&self.grid.size.rect())
+    }
+
+    /// Core and halo of region `index`, cut at the slide's edge.
+    pub fn region_rect(&self, index: usize) -> Rect<Target> {
+        self.region_core(index).inflate(self.tiler.halo_px).intersect(&self.grid.size.rect())
+    }
+
+    /// Regions that have something to compute and whose core or halo touches `rect`, in order.
+    pub fn regions_touching(&self, rect: Rect<Target>) -> impl Iterator<Item = usize> + use<> {
+        let reach = rect.inflate(self.tiler.halo_px);
+        let px = i64::from(self.tiler.region_px);
+        let range = |lo: i64, hi: i64, n: u32| {
+            lo.div_euclid(px).clamp(0, n.into())..((hi - 1).div_euclid(px) + 1).clamp(0, n.into())
+        };
+        let columns = range(reach.x, reach.right(), self.regions_x);
+        let mut found = vec![];
+        for j in range(reach.y, reach.bottom(), self.regions_y) {
+            for i in columns.clone() {
+                let index = (j * i64::from(self.regions_x) + i) as usize;
+                if self.cells.intersects(self.region_core(index)) {
+                    found.push(index);
+                }
+            }
+        }
+        found.into_iter()
+    }
+
+    /// Number of regions that will be made.
+    pub fn region_count(&self) -> usize {
+        self.region_tiles.iter().filter(|&&n| n > 0).count()
+    }
+
+    /// Most canvas bytes in use at once, for planes of `channels` in all and pixels if `keeps_rgb`: one strip's front
+    /// of a region row and its halo, and the border column that waits for the next strip.
+    pub fn canvas_bytes(&self, channels: u32, keeps_rgb: bool) -> u64 {
+        let per_px = match self.tiler.window {
+            Window::Crop => 2 * u64::from(channels) + 1,
+            Window::Hann => 4 * u64::from(channels) + 4,
+        } + if keeps_rgb { 3 } else { 0 };
+        let t = &self.tiler;
+        let block = u64::from(t.block_px);
+        let up = |px: u64| px.div_ceil(block) * block;
+        let width = up(u64::from(self.grid.size.w.min(STRIP_PX)) + u64::from(t.halo_px) + block);
+        let front = up(u64::from(t.region_px + 2 * t.halo_px + t.stride_px) + block);
+        let strips = u64::from(self.grid.size.w.div_ceil(STRIP_PX));
+        let border = if strips > 1 { up(2 * u64::from(t.halo_px) + block) * u64::from(self.grid.size.h) } else { 0 };
+        (width * front.min(up(self.grid.size.h.into())) + border) * per_px
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        geometry::Size,
+        tissue::TissueMask,
+        units::{Mpp, MppXy},
+    };
+    use proptest::prelude::*;
+
+    fn grid(w: u32, h: u32) -> TargetGrid {
+        let mpp = Mpp::new(0.5).unwrap();
+        TargetGrid::new(Size::new(w, h), MppXy::square(mpp), mpp)
+    }
+
+    fn some_tissue(w: u32, h: u32, seed: u64) -> TissueMask {
+        let (mw, mh) = (w.div_ceil(16), h.div_ceil(16));
+        let bits = (0..u64::from(mw) * u64::from(mh))
+            .map(|i| u8::from((i ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 62 == 0))
+            .collect();
+        TissueMask { bits, w: mw, h: mh, step_x: 16.0, step_y: 16.0 }
+    }
+
+    proptest! {
+        #[test]
+        fn used_parts_partition_what_is_computed(
+            w in 1u32..3000, h in 1u32..3000, tile in 40u32..700, margin in 0u32..40, shrink in 0u32..30, seed: u64,
+        ) {
+            prop_assume!(2 * margin < tile);
+            let core = tile - 2 * margin;
+            let stride = core.saturating_sub(shrink).max(1 + core / 2);
+            let tiler = Tiler::new((tile, stride, margin), Window::Crop, (512, 64, 256)).unwrap();
+            let grid = grid(w, h);
+            let cells = CellMask::new(&grid, &some_tissue(w, h, seed), 0.25);
+            let plan = tiler.plan(grid, cells.clone());
+            let mut times = vec![0u8; w as usize * h as usize];
+            for t in &plan.tiles {
+                prop_assert!(t.used.intersect(&t.core) == t.used && t.core.inflate(margin) == t.input);
+                for y in t.used.y..t.used.bottom() {
+                    for x in t.used.x..t.used.right() {
+                        times[y as usize * w as usize + x as usize] += 1;
+                    }
+                }
+            }
+            for (i, &n) in times.iter().enumerate() {
+                let (x, y) = (i as i64 % i64::from(w), i as i64 / i64::from(w));
+                prop_assert!(n <= 1, "({x}, {y}) lies in {n} tiles");
+                prop_assert!(n == 1 || !cells.contains(x, y), "({x}, {y}) is computed by no tile");
+            }
+        }
+
+        #[test]
+        fn every_region_waits_for_exactly_the_tiles_that_touch_it(
+            w in 1u32..2500, h in 1u32..2500, region in 100u32..900, halo in 0u32..130, hann: bool, seed: u64,
+        ) {
+            let window = if hann { Window::Hann } else { Window::Crop };
+            let tiler = Tiler::new((200, 120, 20), window, (region, halo, 256)).unwrap();
+            let grid = grid(w, h);
+            let plan = tiler.plan(grid, CellMask::new(&grid, &some_tissue(w, h, seed), 0.25));
+            for index in 0..plan.region_tiles.len() {
+                let rect = plan.region_rect(index);
+                let touching = plan.tiles.iter().filter(|t| !t.used.intersect(&rect).is_empty()).count() as u32;
+                let computed = plan.cells.intersects(plan.region_core(index));
+                prop_assert_eq!(plan.region_tiles[index], if computed { touching } else { 0 });
+                prop_assert!(!computed || touching > 0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_stride_wider_than_the_core_is_refused_with_both_numbers() {
+        let error = Tiler::new((256, 200, 46), Window::Crop, (1024, 96, 256)).unwrap_err();
+        assert_eq!(error, "`stride_px` is 200, expected 1 to 164 (`tile_px` 256 − 2 × `margin_px` 46)");
+    }
+
+    #[test]
+    fn tiles_run_in_column_strips_from_top_to_bottom() {
+        let grid = grid(20_000, 3000);
+        let cells = CellMask::new(&grid, &TissueMask::everything(grid.level0), 0.0);
+        let plan = Tiler::new((1000, 1000, 0), Window::Crop, (1024, 96, 256)).unwrap().plan(grid, cells);
+        let order: Vec<_> = plan.tiles.iter().map(|t| (t.used.x / i64::from(STRIP_PX), t.used.y, t.used.x)).collect();
+        assert!(order.is_sorted() && order.len() == 60);
+    }
+}
