@@ -151,7 +151,7 @@ fn mean_of_blocks(source: &[u8], source_w: usize, n: usize, m: usize, target: &m
 /// First pass: along x, into `[y.len, targets, 3]` with [`MID_BITS`] of fraction. Returns the number of targets.
 fn columns(source: &[u8], x: &Axis, source_h: usize, middle: &mut Vec<i16>) -> usize {
     let n = x.whole.unwrap_or(0) as usize;
-    let w = if n > 0 { x.len / n } else { x.starts.len() };
+    let w = x.len.checked_div(n).unwrap_or(x.starts.len());
     middle.clear();
     middle.resize(source_h * w * 3, 0);
     let shift = 14 - MID_BITS;
