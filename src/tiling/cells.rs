@@ -65,6 +65,19 @@ impl CellMask {
             .any(|j| self.bits[j * self.w as usize..][columns.clone()].iter().any(|&b| b != 0))
     }
 
+    /// At most `count` computed cells, evenly spread in row order.
+    pub fn spread(&self, count: usize) -> Vec<Rect<Target>> {
+        let computed: Vec<usize> = (0..self.bits.len()).filter(|&i| self.bits[i] != 0).collect();
+        let count = count.min(computed.len());
+        (0..count)
+            .map(|k| {
+                let at = computed[(2 * k + 1) * computed.len() / (2 * count)] as i64;
+                let (i, j) = (at % i64::from(self.w), at / i64::from(self.w));
+                Rect::new(i * i64::from(CELL_PX), j * i64::from(CELL_PX), CELL_PX, CELL_PX)
+            })
+            .collect()
+    }
+
     /// Number of computed cells.
     pub fn count(&self) -> u64 {
         self.bits.iter().map(|&b| u64::from(b)).sum()
