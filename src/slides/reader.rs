@@ -117,6 +117,20 @@ pub enum ReadError {
     },
 }
 
+impl ReadError {
+    /// `region` of `level` cannot be read, for `reason`.
+    pub fn pixels(level: Level, region: Rect<InLevel>, reason: impl Into<String>) -> Self {
+        Self::Pixels {
+            level: level.0,
+            x: region.x,
+            y: region.y,
+            w: region.w,
+            h: region.h,
+            reason: reason.into(),
+        }
+    }
+}
+
 /// Reads pixels of one slide; callable from many threads at once. Backends whose decoder is not thread-safe keep a
 /// pool of decoders inside.
 pub trait SlideReader: Send + Sync {
