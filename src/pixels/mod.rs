@@ -4,6 +4,7 @@ mod image;
 mod pool;
 mod read;
 mod resample;
+pub mod stain;
 
 pub use image::RgbImage;
 pub use pool::{BufferPool, PooledBuf};
