@@ -23,16 +23,16 @@ use crate::{config::settings, units::Mpp};
 /// Settings that found most nuclei of the breast-cancer patches they were tuned on, and held on others.
 pub const WATERSHED_DEFAULTS: settings::Watershed = settings::Watershed {
     threshold: 0.5,
-    min_area_um2: 10.0,
+    min_area_um2: 12.0,
     max_area_um2: 400.0,
     min_distance_um: 3.0,
-    max_hole_um2: 10.0,
+    max_hole_um2: 16.0,
 };
 
 /// Structures of the foreground thinner than twice this are removed.
 const OPEN_UM: f64 = 0.5;
 /// A saddle this share of the lower peak's height divides nothing.
-const SADDLE_SHARE: f64 = 0.85;
+const SADDLE_SHARE: f64 = 0.92;
 /// Variance of the smoothing of the distance, µm².
 const SMOOTH_UM2: f64 = 0.25;
 

@@ -9,7 +9,7 @@
 //! (Ruifrok and Johnston 2001), Gaussian smoothing, threshold. Differs: the threshold follows the neighbourhood.
 
 use super::{
-    density::{DensityLut, UNITS_PER_OD},
+    density::{DensityLut, SCANNER_EOSIN, SCANNER_HEMATOXYLIN, UNITS_PER_OD},
     spec::{ClassInfo, Head, HeadMap, HeadSpec, Model, ModelError, ModelSpec},
 };
 use crate::{
@@ -20,7 +20,7 @@ use std::cell::RefCell;
 
 /// Settings that found most nuclei of the breast-cancer patches they were tuned on, and held on others.
 pub const HEMATOXYLIN_DEFAULTS: Hematoxylin =
-    Hematoxylin { smooth_sigma_um: 0.75, local_radius_um: 20.0, offset_od: 0.05, min_od: 0.15 };
+    Hematoxylin { smooth_sigma_um: 0.75, local_radius_um: 15.0, offset_od: 0.06, min_od: 0.15 };
 
 /// Weights of the Gaussian sum to this.
 const KERNEL_ONE: i32 = 1 << 14;
@@ -93,7 +93,7 @@ impl HematoxylinModel {
         };
         Ok(Self {
             spec,
-            hematoxylin: DensityLut::new(StainChannel::Hematoxylin),
+            hematoxylin: DensityLut::of_pair(SCANNER_HEMATOXYLIN, SCANNER_EOSIN),
             total: DensityLut::new(StainChannel::Total),
             kernel,
             local_px,
