@@ -120,3 +120,15 @@ pub trait Model: Send + Sync {
     /// [`ModelError`] when the device failed; the run stops.
     fn forward(&self, images: &[&[u8]], tile_px: u32) -> Result<Vec<Vec<HeadMap>>, ModelError>;
 }
+
+/// Whether `rgb` is a tile of side `tile_px`, larger than its margins.
+pub(super) fn check_tile(rgb: &[u8], tile_px: u32, margin_px: u32) -> Result<(), ModelError> {
+    let expected = tile_px as usize * tile_px as usize * 3;
+    if rgb.len() != expected {
+        return Err(ModelError(format!("tile has the wrong size: `{}` bytes, expected `{expected}`", rgb.len())));
+    }
+    if tile_px <= 2 * margin_px {
+        return Err(ModelError(format!("tile is too small: `{tile_px}` px, expected more than `{}`", 2 * margin_px)));
+    }
+    Ok(())
+}

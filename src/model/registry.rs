@@ -1,0 +1,52 @@
+//! The list of models, and the one place that makes them.
+//!
+//! Owns: [`build`], [`catalogue`]. Must not know: the insides of any model.
+
+use super::{HematoxylinModel, Model, ModelError, StainThresholdModel};
+use crate::{config::settings::ModelChoice, units::Mpp};
+use std::sync::Arc;
+
+/// One line of `wsi-run models`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModelEntry {
+    /// Name as in the YAML file.
+    pub name: &'static str,
+    /// What it gives: `nuclei` or `semantic`.
+    pub task: &'static str,
+    /// Resolution and tile it wants.
+    pub input: &'static str,
+    /// What it is, and whether it needs weights.
+    pub summary: &'static str,
+}
+
+/// Makes the model of a run.
+///
+/// # Units
+/// `input_mpp`: resolution asked for; `None` is the model's own.
+///
+/// # Errors
+/// [`ModelError`] when the settings make no sense for the model at that resolution.
+pub fn build(choice: &ModelChoice, input_mpp: Option<Mpp>) -> Result<Arc<dyn Model>, ModelError> {
+    Ok(match choice {
+        ModelChoice::Hematoxylin(settings) => Arc::new(HematoxylinModel::new(settings, input_mpp)?),
+        ModelChoice::StainThreshold(settings) => Arc::new(StainThresholdModel::new(settings, input_mpp)),
+    })
+}
+
+/// Every model there is.
+pub fn catalogue() -> Vec<ModelEntry> {
+    vec![
+        ModelEntry {
+            name: "hematoxylin",
+            task: "nuclei",
+            input: "0.5 µm/px or any, 512 px or any",
+            summary: "nuclei by colour deconvolution and an adaptive local threshold; needs no weights",
+        },
+        ModelEntry {
+            name: "stain_threshold",
+            task: "semantic",
+            input: "1 µm/px or any, 1024 px or any",
+            summary: "one class where the optical density of a stain is above a value; needs no weights",
+        },
+    ]
+}
