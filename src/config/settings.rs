@@ -3,7 +3,7 @@
 //! Owns: [`Settings`] and its parts. Must not know: how it was written (YAML, `--set`, environment).
 
 use crate::units::{Mpp, MppXy};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Everything a run does, in the order of the flow.
@@ -76,7 +76,7 @@ pub struct Synthetic {
 }
 
 /// Which reader opens the slides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReaderChoice {
     /// Our TIFF reader where it can, else plain images, else OpenSlide.
@@ -129,7 +129,7 @@ pub enum TissueMethod {
 }
 
 /// What the tissue threshold looks at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TissueChannel {
     /// HSV saturation.
@@ -163,7 +163,7 @@ pub struct Pixels {
 }
 
 /// How pixels are brought to another resolution.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resample {
     /// Mean over the area of each target px.
@@ -244,7 +244,7 @@ pub struct StainThreshold {
 }
 
 /// A stain of Ruifrok and Johnston's, or all light absorbed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StainChannel {
     /// Hematoxylin of the H&E pair.
@@ -338,7 +338,7 @@ pub struct OmeZarr {
 }
 
 /// OME-Zarr versions we write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OmeZarrVersion {
     /// 0.4, on Zarr v2, unsharded.
     #[serde(rename = "0.4")]
@@ -365,7 +365,7 @@ pub struct Geojson {
 }
 
 /// Where (0, 0) of an export is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// The corner of the whole slide, padding included.
@@ -397,7 +397,7 @@ pub struct Run {
 }
 
 /// What an unreadable tile does to its slide.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnTileError {
     /// The slide fails.

@@ -1,0 +1,115 @@
+//! `instances`: how objects are found in the maps.
+//!
+//! Owns: the keys under `instances` and their types. Must not know: maps.
+
+use crate::config::key::{Key, Kind, Preset};
+use crate::config::settings;
+use serde::Deserialize;
+
+const AREA: Kind = Kind::Real { min: 0.0, max: f64::INFINITY };
+
+pub(super) const KEYS: &[Key] = &[
+    Key::section("instances", "how objects are found in the maps"),
+    Key::section("instances.watershed", "nuclei from a probability map: threshold, distance transform, watershed"),
+    Key::value(
+        "instances.watershed.threshold",
+        Kind::Real { min: 0.01, max: 0.99 },
+        Preset::Is("0.5"),
+        "",
+        "a pixel is in a nucleus at or above this probability",
+    ),
+    Key::value("instances.watershed.min_area_um2", AREA, Preset::Is("10"), "µm²", "smaller nuclei are dropped"),
+    Key::value("instances.watershed.max_area_um2", AREA, Preset::Is("1000"), "µm²", "larger nuclei are dropped"),
+    Key::value(
+        "instances.watershed.min_distance_um",
+        Kind::Real { min: 0.0, max: 100.0 },
+        Preset::Is("3.0"),
+        "µm",
+        "two centres nearer than this are one nucleus",
+    ),
+    Key::value("instances.watershed.max_hole_um2", AREA, Preset::Is("10"), "µm²", "smaller holes in nuclei are filled"),
+    Key::section("instances.lesions", "lesions from a semantic map: connected areas of a class"),
+    Key::value(
+        "instances.lesions.min_area_um2",
+        AREA,
+        Preset::Is("1000"),
+        "µm²",
+        "smaller lesions are left out of the table; they stay in the mask",
+    ),
+    Key::value(
+        "instances.region_px",
+        Kind::Int { min: 256, max: 16_384, step: 256 },
+        Preset::Is("1024"),
+        "px",
+        "side of the region objects are found in at once; the result does not depend on it",
+    ),
+];
+
+/// `instances`.
+///
+/// ```
+/// let instances: wsi_run::config::schema::Instances = serde_saphyr::from_str(r#"
+/// watershed: { threshold: 0.5, min_area_um2: 10, max_area_um2: 1000, min_distance_um: 3.0, max_hole_um2: 10 }
+/// lesions: { min_area_um2: 1000 }
+/// region_px: 1024
+/// "#)?;
+/// # Ok::<(), serde_saphyr::Error>(())
+/// ```
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Instances {
+    watershed: Watershed,
+    lesions: Lesions,
+    region_px: u32,
+}
+
+/// `instances.watershed`.
+///
+/// ```
+/// let watershed: wsi_run::config::schema::Watershed = serde_saphyr::from_str(r#"
+/// threshold: 0.5
+/// min_area_um2: 10
+/// max_area_um2: 1000
+/// min_distance_um: 3.0
+/// max_hole_um2: 10
+/// "#)?;
+/// # Ok::<(), serde_saphyr::Error>(())
+/// ```
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watershed {
+    threshold: f64,
+    min_area_um2: f64,
+    max_area_um2: f64,
+    min_distance_um: f64,
+    max_hole_um2: f64,
+}
+
+/// `instances.lesions`.
+///
+/// ```
+/// let lesions: wsi_run::config::schema::Lesions = serde_saphyr::from_str("min_area_um2: 1000")?;
+/// # Ok::<(), serde_saphyr::Error>(())
+/// ```
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lesions {
+    min_area_um2: f64,
+}
+
+impl Instances {
+    pub(super) fn into_settings(self) -> settings::Instances {
+        let w = self.watershed;
+        settings::Instances {
+            watershed: settings::Watershed {
+                threshold: w.threshold,
+                min_area_um2: w.min_area_um2,
+                max_area_um2: w.max_area_um2,
+                min_distance_um: w.min_distance_um,
+                max_hole_um2: w.max_hole_um2,
+            },
+            lesions: settings::Lesions { min_area_um2: self.lesions.min_area_um2 },
+            region_px: self.region_px,
+        }
+    }
+}

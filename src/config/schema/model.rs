@@ -1,0 +1,174 @@
+//! `batch` and `model`: how tiles are gathered, and what looks at them.
+//!
+//! Owns: the keys under `batch` and `model` and their types. Must not know: the models themselves.
+
+use super::forms;
+use crate::config::key::{Key, Kind, Preset};
+use crate::config::settings;
+use serde::Deserialize;
+
+pub(super) const BATCH_KEYS: &[Key] = &[
+    Key::section("batch", "how tiles are gathered"),
+    Key::value("batch.size", Kind::Int { min: 1, max: 1024, step: 1 }, Preset::Is("8"), "", "tiles per batch"),
+];
+
+pub(super) const KEYS: &[Key] = &[
+    Key::section("model", "which model; exactly one of `hematoxylin`, `stain_threshold`"),
+    Key::choice(
+        "model.hematoxylin",
+        Kind::Section,
+        Preset::Is("{}"),
+        "nuclei of an H&E slide by colour deconvolution and an adaptive local threshold; needs no weights",
+    ),
+    Key::value(
+        "model.hematoxylin.smooth_sigma_um",
+        Kind::Real { min: 0.0, max: 10.0 },
+        Preset::Is("0.75"),
+        "µm",
+        "Gaussian smoothing of the hematoxylin density before the threshold",
+    ),
+    Key::value(
+        "model.hematoxylin.local_radius_um",
+        Kind::Real { min: 1.0, max: 100.0 },
+        Preset::Is("20.0"),
+        "µm",
+        "radius of the neighbourhood the local threshold is taken from",
+    ),
+    Key::value(
+        "model.hematoxylin.offset_od",
+        Kind::Real { min: 0.0, max: 2.0 },
+        Preset::Is("0.05"),
+        "optical density",
+        "how far above its neighbourhood's mean a nucleus lies at probability 0.5",
+    ),
+    Key::value(
+        "model.hematoxylin.min_od",
+        Kind::Real { min: 0.0, max: 2.0 },
+        Preset::Is("0.15"),
+        "optical density",
+        "hematoxylin below which nothing is a nucleus",
+    ),
+    Key::choice(
+        "model.stain_threshold",
+        Kind::Section,
+        Preset::Unset("{}"),
+        "one class where the optical density of a stain is above a value, for area fractions; needs no weights",
+    ),
+    Key::value(
+        "model.stain_threshold.stain",
+        Kind::OneOf(&["hematoxylin", "eosin", "dab", "total"]),
+        Preset::Is("hematoxylin"),
+        "",
+        "whose density is compared; `total` is the mean over red, green and blue",
+    ),
+    Key::value(
+        "model.stain_threshold.threshold_od",
+        Kind::Real { min: 0.0, max: 4.0 },
+        Preset::Is("0.25"),
+        "optical density",
+        "the class is where the density is above it",
+    ),
+    Key::value("model.stain_threshold.class", Kind::Text, Preset::Is("positive"), "", "name of the class"),
+    Key::value(
+        "model.stain_threshold.color",
+        Kind::Color,
+        Preset::Is("\"#c02020\""),
+        "",
+        "colour of the class in masks, overviews and QuPath",
+    ),
+];
+
+/// `batch`.
+///
+/// ```
+/// let batch: wsi_run::config::schema::Batch = serde_saphyr::from_str("size: 8")?;
+/// # Ok::<(), serde_saphyr::Error>(())
+/// ```
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Batch {
+    size: u32,
+}
+
+/// `model`.
+///
+/// ```
+/// let model: wsi_run::config::schema::Model = serde_saphyr::from_str(r##"
+/// stain_threshold: { stain: dab, threshold_od: 0.25, class: positive, color: "#c02020" }
+/// "##)?;
+/// # Ok::<(), serde_saphyr::Error>(())
+/// ```
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Model {
+    /// Nucleus probability from colour deconvolution.
+    Hematoxylin(Hematoxylin),
+    /// Optical density of a stain above a value.
+    StainThreshold(StainThreshold),
+}
+
+/// `model.hematoxylin`.
+///
+/// ```
+/// let model: wsi_run::config::schema::Hematoxylin = serde_saphyr::from_str(r#"
+/// smooth_sigma_um: 0.75
+/// local_radius_um: 20.0
+/// offset_od: 0.05
+/// min_od: 0.15
+/// "#)?;
+/// # Ok::<(), serde_saphyr::Error>(())
+/// ```
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hematoxylin {
+    smooth_sigma_um: f64,
+    local_radius_um: f64,
+    offset_od: f64,
+    min_od: f64,
+}
+
+/// `model.stain_threshold`.
+///
+/// ```
+/// let model: wsi_run::config::schema::StainThreshold = serde_saphyr::from_str(r##"
+/// stain: hematoxylin
+/// threshold_od: 0.25
+/// class: positive
+/// color: "#c02020"
+/// "##)?;
+/// # Ok::<(), serde_saphyr::Error>(())
+/// ```
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StainThreshold {
+    stain: settings::StainChannel,
+    threshold_od: f64,
+    class: String,
+    #[serde(deserialize_with = "forms::color")]
+    color: [u8; 3],
+}
+
+impl Batch {
+    pub(super) fn into_settings(self) -> settings::Batch {
+        settings::Batch { size: self.size }
+    }
+}
+
+impl Model {
+    pub(super) fn into_settings(self) -> settings::ModelChoice {
+        match self {
+            Self::Hematoxylin(m) => settings::ModelChoice::Hematoxylin(settings::Hematoxylin {
+                smooth_sigma_um: m.smooth_sigma_um,
+                local_radius_um: m.local_radius_um,
+                offset_od: m.offset_od,
+                min_od: m.min_od,
+            }),
+            Self::StainThreshold(m) => settings::ModelChoice::StainThreshold(settings::StainThreshold {
+                stain: m.stain,
+                threshold_od: m.threshold_od,
+                class: m.class,
+                color: m.color,
+            }),
+        }
+    }
+}

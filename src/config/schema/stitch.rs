@@ -1,0 +1,80 @@
+//! `stitch`: how tile predictions are put together.
+//!
+//! Owns: the keys under `stitch` and their types. Must not know: models, files.
+
+use crate::config::key::{Key, Kind, Preset};
+use crate::config::settings;
+use serde::Deserialize;
+
+pub(super) const KEYS: &[Key] = &[
+    Key::section("stitch", "how tile predictions are put together; exactly one of `crop`, `blend`"),
+    Key::choice(
+        "stitch.crop",
+        Kind::Section,
+        Preset::Is("{}"),
+        "each pixel from the one tile whose stride cell holds it",
+    ),
+    Key::choice(
+        "stitch.blend",
+        Kind::Section,
+        Preset::Unset("{}"),
+        "all tiles that cover a pixel, weighted by a window",
+    ),
+    Key::value("stitch.blend.window", Kind::OneOf(&["hann"]), Preset::Is("hann"), "", "the weights"),
+    Key::value(
+        "stitch.block_px",
+        Kind::Int { min: 256, max: 8192, step: 256 },
+        Preset::Is("512"),
+        "px",
+        "side of the squares maps are kept in until their last tile lands",
+    ),
+];
+
+/// `stitch`.
+///
+/// ```
+/// let stitch: wsi_run::config::schema::Stitch = serde_saphyr::from_str(r#"
+/// blend: { window: hann }      # or crop: {}
+/// block_px: 512
+/// "#)?;
+/// # Ok::<(), serde_saphyr::Error>(())
+/// ```
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stitch {
+    crop: Option<Crop>,
+    blend: Option<Blend>,
+    block_px: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Crop {}
+
+/// `stitch.blend`.
+///
+/// ```
+/// let blend: wsi_run::config::schema::Blend = serde_saphyr::from_str("window: hann")?;
+/// # Ok::<(), serde_saphyr::Error>(())
+/// ```
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Blend {
+    window: BlendWindow,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum BlendWindow {
+    Hann,
+}
+
+impl Stitch {
+    pub(super) fn into_settings(self) -> settings::Stitch {
+        let window = match (self.crop, self.blend) {
+            (None, Some(Blend { window: BlendWindow::Hann })) => settings::Window::Hann,
+            (Some(Crop {}) | None, _) => settings::Window::Crop,
+        };
+        settings::Stitch { window, block_px: self.block_px }
+    }
+}
