@@ -1,5 +1,21 @@
 //! Where does it go? Masks, tables, pictures; written aside, then renamed.
 
 mod sink;
+mod commit; // Written aside, then renamed.
+mod zarr_array; // One array on disk.
+mod assembly; // Parts in any order become whole chunks.
+mod pyramid; // An array and its coarser levels.
+mod ome_zarr; // What stands around the arrays.
+mod record; // An instance as bytes.
+mod spool; // Instances into their canonical order.
+mod paint; // Instances into masks.
+mod columns; // What the tables say.
+mod parquet; // Tables of instances.
+mod geojson; // For QuPath.
+mod text; // Letters on pictures.
+mod overview; // The picture of a slide.
+mod slide; // Everything written for one slide.
 
-pub use sink::{Artifact, OutputError, SlideHeader};
+pub use commit::{PARTIAL_DIR, write_whole};
+pub use sink::{Artifact, Committed, OutputError, ResultKind, SlideHeader, SlidePart};
+pub use slide::SlideWriter;

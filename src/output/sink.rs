@@ -1,12 +1,13 @@
 //! The protocol between the flow and whatever is written for a slide.
 //!
-//! Owns: [`SlideHeader`], [`Artifact`], [`OutputError`]. Must not know: formats.
+//! Owns: [`SlideHeader`], [`SlidePart`], [`Committed`], [`Artifact`], [`OutputError`]. Must not know: formats.
 
 use crate::{
-    geometry::{Level0, Rect, TargetGrid},
+    geometry::{Level0, Rect, Target, TargetGrid},
+    instances::Instance,
     model::ClassInfo,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What every output of a slide says of the slide.
 #[derive(Debug, Clone)]
@@ -23,6 +24,61 @@ pub struct SlideHeader {
     pub model: String,
     /// Its classes; class `i` has label value `i + 1`.
     pub classes: Vec<ClassInfo>,
+}
+
+/// What a slide's results are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResultKind {
+    /// Nuclei: a table of them, an instance mask, and a class mask painted from them.
+    Nuclei,
+    /// A class per pixel, and a table of lesions found in it.
+    Semantic,
+}
+
+/// A piece of a slide's results. Pieces arrive in any order; the cores of one kind do not overlap.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SlidePart {
+    /// The nuclei that belong to `core` (their pixels may lie outside it).
+    Nuclei {
+        /// The part answered for.
+        core: Rect<Target>,
+        /// `[core.h, core.w]`, 1 where computed, 0 where not.
+        computed: Vec<u8>,
+        /// In any order.
+        instances: Vec<Instance>,
+    },
+    /// Classes of the pixels of `core`.
+    Semantic {
+        /// The part answered for.
+        core: Rect<Target>,
+        /// `[core.h, core.w]`: 0 background, 1… classes, 255 not computed.
+        classes: Vec<u8>,
+    },
+    /// Probabilities of the pixels of `core`, written when `ome_zarr.prob` asks for them.
+    Prob {
+        /// The part answered for.
+        core: Rect<Target>,
+        /// Number of channels; the same for every part of a slide.
+        channels: u32,
+        /// `[channels, core.h, core.w]`, `round(prob · 255)`; 0 where not computed.
+        data: Vec<u8>,
+    },
+}
+
+/// What stands under its final name once a slide is committed.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Committed {
+    /// Every file and directory of the slide, by path.
+    pub artifacts: Vec<Artifact>,
+    /// Rows of the table: nuclei, or lesions.
+    pub instances: u64,
+    /// Rows of the table per class, in the order of the header's classes.
+    pub class_counts: Vec<u64>,
+    /// Pixels of each class × area of a pixel, µm², in the order of the header's classes.
+    pub class_area_um2: Vec<f64>,
+    /// Pixels that were computed × area of a pixel, µm²: what shares are shares of.
+    pub computed_area_um2: f64,
 }
 
 /// A file or directory that was committed under its final name.
@@ -57,4 +113,18 @@ pub enum OutputError {
         /// The library's words.
         reason: String,
     },
+}
+
+impl OutputError {
+    /// Turns the system's error at `path` into ours.
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { path, source }
+    }
+
+    /// Turns a library's error at `path` into ours.
+    pub(crate) fn format<E: std::fmt::Display>(format: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
+        let path = path.to_path_buf();
+        move |reason| Self::Format { format, path, reason: reason.to_string() }
+    }
 }

@@ -1,0 +1,263 @@
+//! Written aside, then renamed: a file under its final name is whole.
+//!
+//! Owns: [`Staging`], and how a file or directory is hashed. Must not know: formats.
+//!
+//! A slide's outputs are written under `<dir>/.partial/<slide>`, on the file system they will stay on. `commit`
+//! flushes files and directories to disk and renames each into place; where a directory stood before, the two are
+//! exchanged in one step. Dropping a [`Staging`] removes whatever was not committed.
+
+use super::{Artifact, OutputError};
+use rayon::prelude::*;
+use rustix::fs::{CWD, RenameFlags};
+use sha2::{Digest, Sha256};
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+/// The folder of unfinished outputs.
+pub const PARTIAL_DIR: &str = ".partial";
+
+/// The unfinished outputs of one slide.
+#[derive(Debug)]
+pub(super) struct Staging {
+    out_dir: PathBuf,
+    dir: PathBuf,
+}
+
+impl Staging {
+    /// An empty place for `slide`; what a killed run left there is removed.
+    pub(super) fn new(out_dir: &Path, slide: &str) -> Result<Self, OutputError> {
+        let plain = Path::new(slide).components().count() == 1
+            && !slide.contains(['/', '\\', '\0'])
+            && !matches!(slide, "." | "..");
+        if !plain {
+            let reason = format!("slide id is `{slide}`, expected a plain file name");
+            return Err(OutputError::format("output", out_dir)(reason));
+        }
+        let dir = out_dir.join(PARTIAL_DIR).join(slide);
+        remove(&dir)?;
+        fs::create_dir_all(&dir).map_err(OutputError::io(&dir))?;
+        Ok(Self { out_dir: out_dir.to_owned(), dir })
+    }
+
+    /// Where to write what will be called `relative`; the directories above it exist.
+    pub(super) fn path(&self, relative: &Path) -> Result<PathBuf, OutputError> {
+        let path = self.dir.join("new").join(relative);
+        let parent = path.parent().unwrap_or(&self.dir);
+        fs::create_dir_all(parent).map_err(OutputError::io(parent))?;
+        Ok(path)
+    }
+
+    /// Where to write what is not an output.
+    pub(super) fn scratch(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Makes `outputs` durable and puts them under their final names; removes `stale` ones of an earlier run.
+    pub(super) fn commit(self, outputs: &[PathBuf], stale: &[PathBuf]) -> Result<Vec<Artifact>, OutputError> {
+        let mut artifacts = Vec::new();
+        for relative in outputs {
+            let (bytes, sha256) = digest(&self.path(relative)?, true)?;
+            artifacts.push(Artifact { path: relative.clone(), bytes, sha256 });
+        }
+        for relative in outputs {
+            let (new, end) = (self.path(relative)?, self.out_dir.join(relative));
+            let parent = end.parent().unwrap_or(&self.out_dir);
+            fs::create_dir_all(parent).map_err(OutputError::io(parent))?;
+            replace(&new, &end).map_err(OutputError::io(&end))?;
+            sync_dir(parent)?;
+        }
+        for relative in stale {
+            remove(&self.out_dir.join(relative))?;
+        }
+        sync_dir(&self.out_dir)?;
+        artifacts.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(artifacts)
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // Best effort: the next run over this slide removes it too.
+        let _ = fs::remove_dir_all(&self.dir);
+        // Only when no other slide is under way.
+        let _ = fs::remove_dir(self.out_dir.join(PARTIAL_DIR));
+    }
+}
+
+/// Writes one file of `out_dir` aside and renames it into place: `slides.parquet`, `run.json`, `report.html`.
+///
+/// # Errors
+/// Those of `write`, and of the file system; then the file under the final name is the old one, or none.
+pub fn write_whole(
+    out_dir: &Path,
+    relative: &Path,
+    write: &mut dyn FnMut(&Path) -> Result<(), OutputError>,
+) -> Result<Artifact, OutputError> {
+    let name = format!("file-{}", relative.to_string_lossy().replace(['/', '\\'], "_"));
+    let staging = Staging::new(out_dir, &name)?;
+    write(&staging.path(relative)?)?;
+    let mut artifacts = staging.commit(&[relative.to_owned()], &[])?;
+    Ok(artifacts.remove(0))
+}
+
+/// Bytes and sha256 of a file, or of a directory's sorted `name sha256` lines; with `sync`, flushed to disk.
+pub(super) fn digest(path: &Path, sync: bool) -> Result<(u64, String), OutputError> {
+    if !path.is_dir() {
+        return file_digest(path, sync);
+    }
+    let (mut files, mut dirs) = (Vec::new(), Vec::new());
+    for entry in walkdir::WalkDir::new(path).follow_links(false) {
+        let entry = entry.map_err(|e| OutputError::io(path)(e.into()))?;
+        if entry.file_type().is_dir() {
+            dirs.push(entry.into_path());
+        } else {
+            files.push(entry.into_path());
+        }
+    }
+    let mut lines = files
+        .par_iter()
+        .map(|file| {
+            let (bytes, sha256) = file_digest(file, sync)?;
+            let name = file.strip_prefix(path).unwrap_or(file).to_string_lossy().replace('\\', "/");
+            Ok((name, bytes, sha256))
+        })
+        .collect::<Result<Vec<_>, OutputError>>()?;
+    if sync {
+        dirs.par_iter().try_for_each(|dir| sync_dir(dir))?;
+    }
+    lines.sort();
+    let mut hash = Sha256::new();
+    let mut total = 0;
+    for (name, bytes, sha256) in lines {
+        hash.update(format!("{name} {sha256}\n"));
+        total += bytes;
+    }
+    Ok((total, hex(&hash.finalize())))
+}
+
+fn file_digest(path: &Path, sync: bool) -> Result<(u64, String), OutputError> {
+    let mut file = File::open(path).map_err(OutputError::io(path))?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 256 << 10];
+    let mut bytes = 0;
+    loop {
+        let n = file.read(&mut buffer).map_err(OutputError::io(path))?;
+        if n == 0 {
+            break;
+        }
+        hash.update(&buffer[..n]);
+        bytes += n as u64;
+    }
+    if sync {
+        file.sync_all().map_err(OutputError::io(path))?;
+    }
+    Ok((bytes, hex(&hash.finalize())))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn sync_dir(path: &Path) -> Result<(), OutputError> {
+    match File::open(path).and_then(|dir| dir.sync_all()) {
+        // Some network file systems do not know how to flush a directory.
+        Err(e) if e.kind() != io::ErrorKind::InvalidInput => Err(OutputError::io(path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Puts `new` at `end`; what stood there is left at `new` or removed.
+fn replace(new: &Path, end: &Path) -> io::Result<()> {
+    if !end.is_dir() && !new.is_dir() {
+        return fs::rename(new, end);
+    }
+    if fs::symlink_metadata(end).is_err() {
+        return fs::rename(new, end);
+    }
+    match rustix::fs::renameat_with(CWD, new, CWD, end, RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(()),
+        Err(_) => {
+            // The file system cannot exchange two names: for a moment there is neither.
+            let mut aside = new.as_os_str().to_owned();
+            aside.push(".old");
+            fs::rename(end, &aside)?;
+            fs::rename(new, end)
+        }
+    }
+}
+
+/// Removes a file or directory; its absence is fine.
+fn remove(path: &Path) -> Result<(), OutputError> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(_) => Ok(()),
+    };
+    removed.map_err(OutputError::io(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(staging: &Staging, relative: &str, text: &str) {
+        let path = staging.path(Path::new(relative)).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn a_dropped_staging_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let staging = Staging::new(dir.path(), "a").unwrap();
+        write(&staging, "masks/a/x", "1");
+        drop(staging);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn committing_twice_replaces_files_and_directories_and_removes_stale_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        for (text, extra) in [("one", true), ("two", false)] {
+            let staging = Staging::new(dir.path(), "a").unwrap();
+            write(&staging, "masks/a/x", text);
+            write(&staging, "t.parquet", text);
+            if extra {
+                write(&staging, "masks/a/only-once", text);
+                write(&staging, "old.png", text);
+            }
+            let mut outputs = vec![PathBuf::from("masks/a"), PathBuf::from("t.parquet")];
+            let mut stale = vec![];
+            if extra { &mut outputs } else { &mut stale }.push(PathBuf::from("old.png"));
+            let artifacts = staging.commit(&outputs, &stale).unwrap();
+            assert_eq!(artifacts.len(), outputs.len());
+        }
+        assert_eq!(fs::read_to_string(dir.path().join("masks/a/x")).unwrap(), "two");
+        assert_eq!(fs::read_to_string(dir.path().join("t.parquet")).unwrap(), "two");
+        assert!(!dir.path().join("masks/a/only-once").exists());
+        assert!(!dir.path().join("old.png").exists());
+        assert!(!dir.path().join(PARTIAL_DIR).exists());
+    }
+
+    #[test]
+    fn a_directory_digest_is_that_of_its_sorted_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("b")).unwrap();
+        fs::write(dir.path().join("b/z"), "hello").unwrap();
+        fs::write(dir.path().join("a"), "").unwrap();
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let hello = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+        let expected = hex(&Sha256::digest(format!("a {empty}\nb/z {hello}\n")));
+        assert_eq!(digest(dir.path(), false).unwrap(), (5, expected));
+    }
+
+    #[test]
+    fn a_slide_id_cannot_leave_the_output_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        for id in ["", "..", ".", "a/b", "/etc", "a\\b"] {
+            assert!(Staging::new(dir.path(), id).is_err(), "{id}");
+        }
+    }
+}

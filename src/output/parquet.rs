@@ -1,0 +1,198 @@
+//! GeoParquet 1.1 files of instances, one row group at a time.
+//!
+//! Owns: [`InstanceTable`], the `geo` metadata, the writer's properties. Must not know: what the columns mean.
+//! Source: GeoParquet 1.1.0.
+//!
+//! The columns of a row group are filled and encoded on all threads and appended in order, so bytes are the same for
+//! any number of threads. Memory is one row group.
+
+use super::{
+    OutputError, ResultKind, SlideHeader,
+    columns::{Column, Row, bbox, columns},
+};
+use crate::config::settings;
+use arrow_schema::{DataType, Schema};
+use parquet::{
+    arrow::{
+        ArrowWriter,
+        arrow_writer::{ArrowRowGroupWriterFactory, compute_leaves},
+    },
+    basic::{Compression, Encoding, ZstdLevel},
+    file::{
+        metadata::KeyValue,
+        properties::{WriterProperties, WriterPropertiesBuilder},
+        writer::SerializedFileWriter,
+    },
+    schema::types::ColumnPath,
+};
+use rayon::prelude::*;
+use serde_json::json;
+use std::{
+    fs::File,
+    io::BufWriter,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+const FORMAT: &str = "Parquet";
+
+/// A table of nuclei or lesions being written.
+pub(super) struct InstanceTable {
+    path: PathBuf,
+    header: SlideHeader,
+    columns: Vec<Column>,
+    writer: SerializedFileWriter<BufWriter<File>>,
+    groups: ArrowRowGroupWriterFactory,
+    row_groups: usize,
+    bbox: [f64; 4],
+}
+
+/// Properties of every Parquet file of the project.
+pub(super) fn properties(zstd_level: i32) -> Result<WriterPropertiesBuilder, String> {
+    let level = ZstdLevel::try_new(zstd_level).map_err(|e| e.to_string())?;
+    Ok(WriterProperties::builder()
+        .set_created_by(concat!("wsi-run ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_compression(Compression::ZSTD(level)))
+}
+
+impl InstanceTable {
+    /// A table without rows.
+    pub(super) fn create(
+        path: &Path,
+        kind: ResultKind,
+        header: &SlideHeader,
+        settings: &settings::Parquet,
+    ) -> Result<Self, OutputError> {
+        let columns = columns(kind, header);
+        let schema = Arc::new(Schema::new(columns.iter().map(|c| c.field.clone()).collect::<Vec<_>>()));
+        let mut properties = properties(settings.zstd_level)
+            .map_err(OutputError::format(FORMAT, path))?
+            .set_max_row_group_row_count(Some(settings.row_group_rows as usize))
+            // Measurements hardly repeat: a dictionary of them is built only to be given up.
+            .set_dictionary_enabled(false);
+        for column in &columns {
+            let name = column.field.name();
+            let at = |leaf: &str| ColumnPath::from(vec![name.clone(), leaf.to_owned()]);
+            match column.field.data_type() {
+                DataType::Dictionary(..) => {
+                    properties = properties.set_column_dictionary_enabled(ColumnPath::from(name.as_str()), true);
+                }
+                DataType::Float64 | DataType::Float32 => {
+                    properties = properties.set_column_encoding(name.as_str().into(), Encoding::BYTE_STREAM_SPLIT);
+                }
+                DataType::Struct(leaves) => {
+                    for leaf in leaves {
+                        properties = properties.set_column_encoding(at(leaf.name()), Encoding::BYTE_STREAM_SPLIT);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(OutputError::io(path))?);
+        let writer = ArrowWriter::try_new(file, schema, Some(properties.build()))
+            .and_then(ArrowWriter::into_serialized_writer)
+            .map_err(OutputError::format(FORMAT, path))?;
+        let (writer, groups) = writer;
+        let bbox = [f64::INFINITY, f64::INFINITY, f64::NEG_INFINITY, f64::NEG_INFINITY];
+        Ok(Self { path: path.to_owned(), header: header.clone(), columns, writer, groups, row_groups: 0, bbox })
+    }
+
+    /// Writes a row group.
+    pub(super) fn write(&mut self, rows: &[Row]) -> Result<(), OutputError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        for (_, instance) in rows {
+            let b = bbox(&self.header, instance);
+            let all = self.bbox;
+            self.bbox = std::array::from_fn(|i| if i < 2 { all[i].min(b[i]) } else { all[i].max(b[i]) });
+        }
+        self.write_group(rows).map_err(OutputError::format(FORMAT, &self.path))
+    }
+
+    fn write_group(&mut self, rows: &[Row]) -> parquet::errors::Result<()> {
+        let mut writers = self.groups.create_column_writers(self.row_groups)?.into_iter();
+        self.row_groups += 1;
+        let jobs: Vec<_> = self
+            .columns
+            .iter()
+            .map(|column| {
+                let leaves = match column.field.data_type() {
+                    DataType::Struct(leaves) => leaves.len(),
+                    _ => 1,
+                };
+                (column, writers.by_ref().take(leaves).collect::<Vec<_>>())
+            })
+            .collect();
+        let header = &self.header;
+        let chunks = jobs
+            .into_par_iter()
+            .map(|(column, writers)| {
+                let leaves = compute_leaves(&column.field, &column.array(header, rows))?;
+                let encode = |(leaf, mut writer): (_, parquet::arrow::arrow_writer::ArrowColumnWriter)| {
+                    writer.write(&leaf)?;
+                    writer.close()
+                };
+                leaves.into_iter().zip(writers).map(encode).collect::<parquet::errors::Result<Vec<_>>>()
+            })
+            .collect::<parquet::errors::Result<Vec<_>>>()?;
+        let mut group = self.writer.next_row_group()?;
+        for chunk in chunks.into_iter().flatten() {
+            chunk.append_to_row_group(&mut group)?;
+        }
+        group.close()?;
+        Ok(())
+    }
+
+    /// Writes the footer.
+    pub(super) fn finish(mut self) -> Result<(), OutputError> {
+        let header = &self.header;
+        let mut geometry = json!({
+            "encoding": "WKB",
+            "geometry_types": ["Polygon"],
+            "crs": null,
+            "edges": "planar",
+            "covering": {"bbox": {
+                "xmin": ["bbox", "xmin"], "ymin": ["bbox", "ymin"],
+                "xmax": ["bbox", "xmax"], "ymax": ["bbox", "ymax"]
+            }}
+        });
+        if self.bbox[0] <= self.bbox[2] {
+            geometry["bbox"] = json!(self.bbox);
+        } else {
+            geometry["geometry_types"] = json!([]);
+        }
+        let geo = json!({"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": geometry}});
+        let mut metadata = vec![("geo", geo.to_string())];
+        metadata.extend(slide_metadata(header));
+        for (key, value) in metadata {
+            self.writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
+        }
+        let file = self.writer.into_inner().map_err(OutputError::format(FORMAT, &self.path))?;
+        file.into_inner().map_err(|e| OutputError::io(&self.path)(e.into_error()))?;
+        Ok(())
+    }
+}
+
+/// What a table says of its slide, as key and JSON value.
+fn slide_metadata(header: &SlideHeader) -> Vec<(&'static str, String)> {
+    let grid = &header.grid;
+    let mut pairs = vec![
+        ("wsi-run.slide", header.id.clone()),
+        ("wsi-run.path", header.path.display().to_string()),
+        ("wsi-run.model", header.model.clone()),
+        ("wsi-run.mpp-x", grid.slide_mpp.x.um_per_px().to_string()),
+        ("wsi-run.mpp-y", grid.slide_mpp.y.um_per_px().to_string()),
+        ("wsi-run.input-mpp", grid.input_mpp.um_per_px().to_string()),
+        ("wsi-run.width-px", grid.level0.w.to_string()),
+        ("wsi-run.height-px", grid.level0.h.to_string()),
+        ("wsi-run.classes", json!(header.classes).to_string()),
+    ];
+    if let Some(bounds) = header.bounds {
+        pairs.push(("bounds-x", bounds.x.to_string()));
+        pairs.push(("bounds-y", bounds.y.to_string()));
+        pairs.push(("bounds-width", bounds.w.to_string()));
+        pairs.push(("bounds-height", bounds.h.to_string()));
+    }
+    pairs
+}

@@ -1,0 +1,352 @@
+//! Everything written for one slide, from the first part to the last rename.
+//!
+//! Owns: [`SlideWriter`], the names of a slide's outputs. Must not know: the insides of any format.
+//!
+//! While a slide runs, parts arrive in any order and are put where memory stays flat: classes into encoded chunks,
+//! instances into a spool. `commit` does what needs the whole: canonical order, painting, pyramids, tables, picture.
+
+use super::{
+    Committed, OutputError, ResultKind, SlideHeader, SlidePart,
+    assembly::Assembly,
+    commit::Staging,
+    geojson::GeojsonFile,
+    ome_zarr::{self, NOT_COMPUTED},
+    overview::Overview,
+    paint,
+    parquet::InstanceTable,
+    pyramid::{LabelPyramid, level_count},
+    spool::{Spool, SpoolPages},
+};
+use crate::{
+    config::settings,
+    geometry::{Rect, Target},
+    instances::Instance,
+    pixels::RgbImage,
+    tissue::TissueMask,
+};
+use std::path::{Path, PathBuf};
+
+/// Rows handled at once when no table says otherwise.
+const BATCH_ROWS: usize = 20_000;
+
+/// Takes the results of one slide. Dropping it before [`SlideWriter::commit`] removes everything it wrote.
+pub struct SlideWriter {
+    header: SlideHeader,
+    kind: ResultKind,
+    settings: settings::Output,
+    tissue: TissueMask,
+    thumbnail: RgbImage,
+    staging: Staging,
+    masks: MaskWriter,
+    spool: Spool,
+    class_px: Vec<u64>,
+    computed_px: u64,
+}
+
+/// The class mask while parts arrive, and what the other masks need to be made.
+struct MaskWriter {
+    root: PathBuf,
+    settings: settings::OmeZarr,
+    levels: u32,
+    semantic: LabelPyramid<u8>,
+    classes: Assembly<u8>,
+    prob: Option<(u32, LabelPyramid<u8>, Assembly<u8>)>,
+    /// Squares in which parts will arrive, kept for the probabilities, whose channels the first part tells.
+    planned: Vec<Rect<Target>>,
+}
+
+/// Final names of a slide's outputs, relative to the output directory.
+struct Names {
+    masks: PathBuf,
+    nuclei: PathBuf,
+    lesions: PathBuf,
+    geojson: PathBuf,
+    overview: PathBuf,
+}
+
+impl Names {
+    fn new(slide: &str) -> Self {
+        Self {
+            masks: Path::new("masks").join(format!("{slide}.ome.zarr")),
+            nuclei: Path::new("nuclei").join(format!("{slide}.parquet")),
+            lesions: Path::new("lesions").join(format!("{slide}.parquet")),
+            geojson: Path::new("geojson").join(format!("{slide}.geojson.gz")),
+            overview: Path::new("overviews").join(format!("{slide}.png")),
+        }
+    }
+
+    fn table(&self, kind: ResultKind) -> &PathBuf {
+        match kind {
+            ResultKind::Nuclei => &self.nuclei,
+            ResultKind::Semantic => &self.lesions,
+        }
+    }
+}
+
+impl SlideWriter {
+    /// Starts a slide.
+    ///
+    /// # Shapes
+    /// - `tissue`: covers level 0 corner on corner.
+    /// - `thumbnail`: all of level 0, at most a few thousand px wide; the overview is drawn on it.
+    /// - `planned`: whether parts with computed pixels will arrive inside a square of the target grid. Too generous
+    ///   costs memory (shards stay open until the end), too narrow costs time; neither changes what is written.
+    ///
+    /// # Errors
+    /// [`OutputError`] when the output directory cannot be written, or the slide's id is no plain file name.
+    pub fn create(
+        header: SlideHeader,
+        kind: ResultKind,
+        settings: &settings::Output,
+        tissue: &TissueMask,
+        thumbnail: RgbImage,
+        planned: &dyn Fn(Rect<Target>) -> bool,
+    ) -> Result<Self, OutputError> {
+        let staging = Staging::new(&settings.dir, &header.id)?;
+        let names = Names::new(&header.id);
+        // Without masks among the outputs, classes still go through one: lesions and the overview are made from it.
+        let (root, ome_zarr) = match &settings.ome_zarr {
+            Some(ome_zarr) => (staging.path(&names.masks)?, ome_zarr.clone()),
+            None => (staging.scratch("masks"), scratch_settings()),
+        };
+        let masks = MaskWriter::create(&header, kind, root, ome_zarr, tissue, planned)?;
+        let spool = Spool::create(staging.scratch("instances"), kind == ResultKind::Nuclei)?;
+        Ok(Self {
+            class_px: vec![0; header.classes.len()],
+            computed_px: 0,
+            settings: settings.clone(),
+            tissue: tissue.clone(),
+            header,
+            kind,
+            thumbnail,
+            staging,
+            masks,
+            spool,
+        })
+    }
+
+    /// Takes a part. Parts may come in any order; those of one kind must not overlap.
+    ///
+    /// # Errors
+    /// [`OutputError`] when the disk says no, or an array does not fit its `core`.
+    pub fn write(&mut self, part: SlidePart) -> Result<(), OutputError> {
+        match part {
+            SlidePart::Nuclei { core, computed, instances } => {
+                self.check("computed map", computed.len(), core.area())?;
+                self.computed_px += self.spool.push_computed(core, &computed)?;
+                for instance in &instances {
+                    let px: u64 = instance.runs.iter().map(|run| u64::from(run.x1 - run.x0)).sum();
+                    self.count(instance.class, px);
+                }
+                self.spool.push(&instances)
+            }
+            SlidePart::Semantic { core, classes } => {
+                self.check("class map", classes.len(), core.area())?;
+                let mut px = [0_u64; 256];
+                for &class in &classes {
+                    px[usize::from(class)] += 1;
+                }
+                self.computed_px += px[..usize::from(NOT_COMPUTED)].iter().sum::<u64>();
+                (1..NOT_COMPUTED).for_each(|class| self.count(class, px[usize::from(class)]));
+                self.masks.classes.write(0, core, &classes)
+            }
+            SlidePart::Prob { core, channels, data } => {
+                self.check("probabilities", data.len(), core.area() * u64::from(channels))?;
+                self.masks.write_prob(&self.header, core, channels, &data)
+            }
+        }
+    }
+
+    fn check(&self, what: &str, found: usize, expected: u64) -> Result<(), OutputError> {
+        if found as u64 == expected {
+            return Ok(());
+        }
+        let reason = format!("{what} of a part holds `{found}` values, expected `{expected}`");
+        Err(OutputError::format("output", &self.settings.dir)(reason))
+    }
+
+    fn count(&mut self, class: u8, px: u64) {
+        if let Some(sum) = usize::from(class).checked_sub(1).and_then(|i| self.class_px.get_mut(i)) {
+            *sum += px;
+        }
+    }
+
+    /// Reads the class mask back, row by row from the top, once every part was written: what lesions are found in.
+    /// `row` gets y and `[w]` classes (255 not computed). Holds one row of chunks in memory.
+    ///
+    /// # Errors
+    /// [`OutputError`] when the mask cannot be read.
+    pub fn semantic_rows(&mut self, row: &mut dyn FnMut(u32, &[u8])) -> Result<(), OutputError> {
+        self.masks.classes.finish()?;
+        self.masks.semantic.rows(0, row)
+    }
+
+    /// Takes lesions found in the rows of [`SlideWriter::semantic_rows`], in any order and as often as wanted. Their
+    /// `runs` are not needed.
+    ///
+    /// # Errors
+    /// [`OutputError`] when the disk says no.
+    pub fn add_lesions(&mut self, lesions: &[Instance]) -> Result<(), OutputError> {
+        self.spool.push(lesions)
+    }
+
+    /// Makes all outputs and puts them under their final names.
+    ///
+    /// # Errors
+    /// [`OutputError`]; then nothing partial stands under a final name.
+    pub fn commit(mut self) -> Result<Committed, OutputError> {
+        let names = Names::new(&self.header.id);
+        self.masks.classes.finish()?;
+        let pages = self.spool.finish()?;
+        let is_output = self.settings.ome_zarr.is_some();
+        self.masks.finish(&self.header, self.kind, &pages, &self.tissue, is_output)?;
+
+        let mut outputs = Vec::new();
+        if self.settings.ome_zarr.is_some() {
+            outputs.push(names.masks.clone());
+        }
+        let mut overview = self
+            .settings
+            .overview
+            .as_ref()
+            .map(|settings| Overview::new(&self.header, self.kind, &self.thumbnail, &self.tissue, settings.max_px));
+        let mut table = match &self.settings.parquet {
+            Some(parquet) => {
+                let name = names.table(self.kind);
+                outputs.push(name.clone());
+                Some(InstanceTable::create(&self.staging.path(name)?, self.kind, &self.header, parquet)?)
+            }
+            None => None,
+        };
+        let mut geojson = match &self.settings.geojson {
+            Some(geojson) => {
+                outputs.push(names.geojson.clone());
+                Some(GeojsonFile::create(&self.staging.path(&names.geojson)?, self.kind, &self.header, geojson)?)
+            }
+            None => None,
+        };
+        let batch = self.settings.parquet.as_ref().map_or(BATCH_ROWS, |p| p.row_group_rows as usize);
+        let mut class_counts = vec![0; self.header.classes.len()];
+        pages.batches(batch, &mut |rows| {
+            for (_, instance) in rows {
+                if let Some(n) = usize::from(instance.class).checked_sub(1).and_then(|i| class_counts.get_mut(i)) {
+                    *n += 1;
+                }
+            }
+            if let Some(overview) = &mut overview {
+                overview.add(rows);
+            }
+            table.as_mut().map_or(Ok(()), |table| table.write(rows))?;
+            geojson.as_mut().map_or(Ok(()), |geojson| geojson.write(rows))
+        })?;
+        table.map_or(Ok(()), InstanceTable::finish)?;
+        geojson.map_or(Ok(()), GeojsonFile::finish)?;
+
+        let px_area_um2 = self.header.grid.px_area_um2();
+        let class_area_um2: Vec<f64> = self.class_px.iter().map(|&px| px as f64 * px_area_um2).collect();
+        let computed_area_um2 = self.computed_px as f64 * px_area_um2;
+        if let Some(mut overview) = overview {
+            if self.kind == ResultKind::Semantic {
+                overview.add_classes(&self.masks.semantic)?;
+            }
+            let path = self.staging.path(&names.overview)?;
+            overview.write(&path, &class_counts, &class_area_um2, computed_area_um2)?;
+            outputs.push(names.overview.clone());
+        }
+        let all = [names.masks, names.nuclei, names.lesions, names.geojson, names.overview];
+        let stale: Vec<_> = all.into_iter().filter(|name| !outputs.contains(name)).collect();
+        let artifacts = self.staging.commit(&outputs, &stale)?;
+        Ok(Committed { artifacts, instances: pages.count, class_counts, class_area_um2, computed_area_um2 })
+    }
+}
+
+/// Masks nobody will see: fast and small.
+fn scratch_settings() -> settings::OmeZarr {
+    settings::OmeZarr { chunk_px: 512, version: settings::OmeZarrVersion::V05, zstd_level: 1, prob: false }
+}
+
+impl MaskWriter {
+    fn create(
+        header: &SlideHeader,
+        kind: ResultKind,
+        root: PathBuf,
+        settings: settings::OmeZarr,
+        tissue: &TissueMask,
+        planned: &dyn Fn(Rect<Target>) -> bool,
+    ) -> Result<Self, OutputError> {
+        let size = (header.grid.size.w, header.grid.size.h);
+        let levels = level_count(size.0, size.1, settings.chunk_px);
+        ome_zarr::write_groups(&root, settings.version, header, kind, tissue, levels)?;
+        let labels = root.join("labels");
+        let semantic = LabelPyramid::create(&labels.join("semantic"), size, None, levels, NOT_COMPUTED, &settings)?;
+        let expects_classes = kind == ResultKind::Semantic;
+        let classes = Assembly::new(semantic.base().clone(), &|rect| expects_classes && planned(rect));
+        let planned = if settings.prob { planned_cells(size, planned) } else { Vec::new() };
+        Ok(Self { root, settings, levels, semantic, classes, prob: None, planned })
+    }
+
+    fn write_prob(
+        &mut self,
+        header: &SlideHeader,
+        core: Rect<Target>,
+        channels: u32,
+        data: &[u8],
+    ) -> Result<(), OutputError> {
+        if !self.settings.prob {
+            return Ok(());
+        }
+        let (expected, _, assembly) = match &mut self.prob {
+            Some(prob) => prob,
+            None => {
+                let (size, dir) = ((header.grid.size.w, header.grid.size.h), self.root.join("prob"));
+                ome_zarr::write_prob_group(&self.root, self.settings.version, header, channels, self.levels)?;
+                let pyramid = LabelPyramid::create(&dir, size, Some(channels), self.levels, 0, &self.settings)?;
+                let cells = std::mem::take(&mut self.planned);
+                let is_planned =
+                    |rect: Rect<Target>| cells.binary_search_by_key(&(rect.y, rect.x), |c| (c.y, c.x)).is_ok();
+                let assembly = Assembly::new(pyramid.base().clone(), &is_planned);
+                self.prob.insert((channels, pyramid, assembly))
+            }
+        };
+        if *expected != channels {
+            let reason = format!("probabilities of a part have `{channels}` channels, expected `{expected}`");
+            return Err(OutputError::format("OME-Zarr", &self.root)(reason));
+        }
+        let planes = data.chunks_exact((core.area() as usize).max(1));
+        (0..).zip(planes).try_for_each(|(plane, data)| assembly.write(plane, core, data))
+    }
+
+    /// Paints, and builds every level of every mask.
+    fn finish(
+        &mut self,
+        header: &SlideHeader,
+        kind: ResultKind,
+        pages: &SpoolPages,
+        tissue: &TissueMask,
+        is_output: bool,
+    ) -> Result<(), OutputError> {
+        let labels = self.root.join("labels");
+        if kind == ResultKind::Nuclei && is_output {
+            let size = (header.grid.size.w, header.grid.size.h);
+            let ids = LabelPyramid::create(&labels.join("instances"), size, None, self.levels, 0_u32, &self.settings)?;
+            paint::paint(pages, self.semantic.base(), ids.base())?;
+            ids.build()?;
+        }
+        self.semantic.build()?;
+        if let Some((_, pyramid, assembly)) = &mut self.prob {
+            assembly.finish()?;
+            pyramid.build()?;
+        }
+        let size = (tissue.w, tissue.h);
+        let pyramid = LabelPyramid::create(&labels.join("tissue"), size, None, self.levels, 0_u8, &self.settings)?;
+        let mut assembly = Assembly::new(pyramid.base().clone(), &|_| true);
+        assembly.write(0, Rect::new(0, 0, tissue.w, tissue.h), &tissue.bits)?;
+        assembly.finish()?;
+        pyramid.build()
+    }
+}
+
+/// The squares in which parts will arrive, by row and then column.
+fn planned_cells((w, h): (u32, u32), planned: &dyn Fn(Rect<Target>) -> bool) -> Vec<Rect<Target>> {
+    super::assembly::cells(w, h).filter(|&cell| planned(cell)).collect()
+}

@@ -1,0 +1,267 @@
+//! Instances on their way to the tables: written as they come, read back in the canonical order.
+//!
+//! Owns: [`Spool`], [`SpoolPages`], the canonical order and the ids. Must not know: tables, masks.
+//!
+//! Order: column strips of 8,192 target px, left to right; in a strip, pages of 512 × 512 px by row and then column
+//! (an instance lies on the page of its centroid); on a page by the centroid's y, then x, then the first run. Ids
+//! count from 1 in that order. Nothing of it depends on the regions in which instances were found. In memory are
+//! only an entry per page of a part, and while reading the pages being read.
+
+use super::{OutputError, record};
+use crate::{
+    geometry::{Rect, Target},
+    instances::{Instance, Run},
+};
+use rayon::prelude::*;
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{BufWriter, Write},
+    os::unix::fs::FileExt,
+    path::PathBuf,
+};
+
+/// Width of a column strip, target px.
+pub(super) const STRIP_PX: u32 = 8192;
+/// Side of a page, target px.
+pub(super) const PAGE_PX: u32 = 512;
+
+/// Takes some rows of the canonical order.
+pub(super) type TakeRows<'a> = dyn FnMut(&[(u32, Instance)]) -> Result<(), OutputError> + 'a;
+
+/// Strip, row and column of a page: sorts in the canonical order.
+type PageKey = (u32, u32, u32);
+
+/// Pixels touched, half-open: left, top, right, bottom.
+type Extent = [u32; 4];
+
+#[derive(Debug, Clone, Copy)]
+struct Segment {
+    page: PageKey,
+    offset: u64,
+    bytes: u32,
+    count: u32,
+    extent: Extent,
+}
+
+/// Where a part was computed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ComputedPart {
+    /// The part.
+    pub core: Rect<Target>,
+    /// Place of its zstd-compressed map in the spool; `None` when all of it was computed.
+    stored: Option<(u64, u32)>,
+}
+
+/// Takes instances in any order.
+#[derive(Debug)]
+pub(super) struct Spool {
+    path: PathBuf,
+    file: BufWriter<File>,
+    end: u64,
+    segments: Vec<Segment>,
+    computed: Vec<ComputedPart>,
+    /// Whether more than the first run of each instance is kept; painting needs them all.
+    keep_runs: bool,
+}
+
+impl Spool {
+    /// An empty spool in a new file.
+    pub(super) fn create(path: PathBuf, keep_runs: bool) -> Result<Self, OutputError> {
+        let options = File::options().read(true).write(true).create(true).truncate(true).open(&path);
+        let file = BufWriter::with_capacity(1 << 20, options.map_err(OutputError::io(&path))?);
+        Ok(Self { path, file, end: 0, segments: Vec::new(), computed: Vec::new(), keep_runs })
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<u64, OutputError> {
+        self.file.write_all(bytes).map_err(OutputError::io(&self.path))?;
+        let offset = self.end;
+        self.end += bytes.len() as u64;
+        Ok(offset)
+    }
+
+    /// Takes the instances of a part.
+    pub(super) fn push(&mut self, instances: &[Instance]) -> Result<(), OutputError> {
+        let mut pages: BTreeMap<PageKey, Vec<&Instance>> = BTreeMap::new();
+        for instance in instances {
+            pages.entry(page_of(instance.centroid)).or_default().push(instance);
+        }
+        let mut bytes = Vec::new();
+        for (page, instances) in pages {
+            bytes.clear();
+            let mut extent = [u32::MAX, u32::MAX, 0, 0];
+            for instance in &instances {
+                let kept = if self.keep_runs { instance.runs.len() } else { instance.runs.len().min(1) };
+                record::put(instance, &instance.runs[..kept], &mut bytes);
+                for run in &instance.runs {
+                    let grown = [run.x0, run.y, run.x1, run.y + 1];
+                    extent =
+                        std::array::from_fn(|i| if i < 2 { extent[i].min(grown[i]) } else { extent[i].max(grown[i]) });
+                }
+            }
+            let len = u32::try_from(bytes.len());
+            let len = len.map_err(|_| OutputError::format("spool", &self.path)("a page of more than 4 GiB"))?;
+            let offset = self.append(&bytes)?;
+            self.segments.push(Segment { page, offset, bytes: len, count: instances.len() as u32, extent });
+        }
+        Ok(())
+    }
+
+    /// Takes note of which pixels of `core` were computed (`[core.h, core.w]`, 1 or 0); returns how many.
+    pub(super) fn push_computed(&mut self, core: Rect<Target>, computed: &[u8]) -> Result<u64, OutputError> {
+        let count = computed.iter().map(|&c| u64::from(c != 0)).sum();
+        let stored = if count == core.area() {
+            None
+        } else if count == 0 {
+            return Ok(0);
+        } else {
+            let packed = zstd::bulk::compress(computed, 1).map_err(OutputError::io(&self.path))?;
+            Some((self.append(&packed)?, packed.len() as u32))
+        };
+        self.computed.push(ComputedPart { core, stored });
+        Ok(count)
+    }
+
+    /// Puts the pages in order and gives the ids out.
+    pub(super) fn finish(mut self) -> Result<SpoolPages, OutputError> {
+        self.file.flush().map_err(OutputError::io(&self.path))?;
+        let file = self.file.into_inner().map_err(|e| OutputError::io(&self.path)(e.into_error()))?;
+        self.segments.sort_by_key(|s| (s.page, s.offset));
+        let mut pages: Vec<Page> = Vec::new();
+        let mut next_id = 1;
+        for (at, segment) in self.segments.iter().enumerate() {
+            match pages.last_mut().filter(|page| page.key == segment.page) {
+                Some(page) => {
+                    page.segments.1 = at + 1;
+                    page.count += segment.count;
+                    let (a, b) = (page.extent, segment.extent);
+                    page.extent = std::array::from_fn(|i| if i < 2 { a[i].min(b[i]) } else { a[i].max(b[i]) });
+                }
+                None => pages.push(Page {
+                    key: segment.page,
+                    segments: (at, at + 1),
+                    count: segment.count,
+                    first_id: next_id,
+                    extent: segment.extent,
+                }),
+            }
+            next_id += segment.count;
+        }
+        let count = u64::from(next_id - 1);
+        Ok(SpoolPages { path: self.path, file, segments: self.segments, pages, computed: self.computed, count })
+    }
+}
+
+/// The page an instance with this centroid lies on.
+fn page_of((x, y): (f64, f64)) -> PageKey {
+    let (x, y) = (x.max(0.0) as u32, y.max(0.0) as u32);
+    (x / STRIP_PX, y / PAGE_PX, x / PAGE_PX)
+}
+
+/// One page of the canonical order.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Page {
+    key: PageKey,
+    segments: (usize, usize),
+    count: u32,
+    first_id: u32,
+    /// Pixels its instances touch: left, top, right, bottom, half-open.
+    pub extent: Extent,
+}
+
+/// An instance as painting sees it.
+#[derive(Debug, Clone)]
+pub(super) struct Painted {
+    /// Label in the instance mask.
+    pub id: u32,
+    /// Label in the class mask.
+    pub class: u8,
+    /// Its runs, in the list they were read into.
+    pub runs: std::ops::Range<usize>,
+}
+
+/// A finished spool: pages in canonical order, readable from many threads.
+#[derive(Debug)]
+pub(super) struct SpoolPages {
+    path: PathBuf,
+    file: File,
+    segments: Vec<Segment>,
+    /// In canonical order.
+    pub pages: Vec<Page>,
+    /// Which pixels were computed.
+    pub computed: Vec<ComputedPart>,
+    /// Number of instances.
+    pub count: u64,
+}
+
+impl SpoolPages {
+    fn read(&self, offset: u64, bytes: u32, buffer: &mut Vec<u8>) -> Result<(), OutputError> {
+        let start = buffer.len();
+        buffer.resize(start + bytes as usize, 0);
+        self.file.read_exact_at(&mut buffer[start..], offset).map_err(OutputError::io(&self.path))
+    }
+
+    fn read_page(&self, page: &Page) -> Result<Vec<u8>, OutputError> {
+        let mut bytes = Vec::new();
+        for segment in &self.segments[page.segments.0..page.segments.1] {
+            self.read(segment.offset, segment.bytes, &mut bytes)?;
+        }
+        Ok(bytes)
+    }
+
+    /// The instances of a page, in order.
+    fn instances(&self, page: &Page) -> Result<Vec<(u32, Instance)>, OutputError> {
+        let bytes = self.read_page(page)?;
+        let mut rest = bytes.as_slice();
+        let mut instances: Vec<_> = (0..page.count).map(|_| record::take(&mut rest)).collect();
+        instances.sort_by(|a, b| record::Order::of(a).compare(&record::Order::of(b)));
+        Ok((page.first_id..).zip(instances).collect())
+    }
+
+    /// Ids, classes and runs of a page's instances; the runs are appended to `runs`.
+    pub(super) fn painted(&self, page: &Page, runs: &mut Vec<Run>) -> Result<Vec<Painted>, OutputError> {
+        let bytes = self.read_page(page)?;
+        let mut rest = bytes.as_slice();
+        let mut painted = Vec::with_capacity(page.count as usize);
+        for _ in 0..page.count {
+            let outline = record::take_outline(&mut rest, runs);
+            painted.push((outline.order, outline.class, outline.first_run..runs.len()));
+        }
+        painted.sort_by(|a, b| a.0.compare(&b.0));
+        let ids = page.first_id..;
+        Ok(ids.zip(painted).map(|(id, (_, class, runs))| Painted { id, class, runs }).collect())
+    }
+
+    /// Which pixels of a part were computed, `[core.h, core.w]`; `None` means all.
+    pub(super) fn computed_map(&self, part: &ComputedPart) -> Result<Option<Vec<u8>>, OutputError> {
+        let Some((offset, len)) = part.stored else { return Ok(None) };
+        let mut packed = Vec::new();
+        self.read(offset, len, &mut packed)?;
+        let map = zstd::bulk::decompress(&packed, part.core.area() as usize);
+        map.map(Some).map_err(OutputError::io(&self.path))
+    }
+
+    /// Calls `take` with all instances in canonical order, `batch` at a time (fewer at the end).
+    pub(super) fn batches(&self, batch: usize, take: &mut TakeRows<'_>) -> Result<(), OutputError> {
+        let batch = batch.max(1);
+        let mut ready: Vec<(u32, Instance)> = Vec::new();
+        let mut next = 0;
+        while next < self.pages.len() {
+            let mut wanted = 0;
+            let first = next;
+            while next < self.pages.len() && ready.len() + wanted < batch {
+                wanted += self.pages[next].count as usize;
+                next += 1;
+            }
+            let read = self.pages[first..next].par_iter().map(|page| self.instances(page));
+            for instances in read.collect::<Result<Vec<_>, _>>()? {
+                ready.extend(instances);
+            }
+            while ready.len() >= batch {
+                take(&ready[..batch])?;
+                ready.drain(..batch);
+            }
+        }
+        if ready.is_empty() { Ok(()) } else { take(&ready) }
+    }
+}

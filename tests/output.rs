@@ -1,0 +1,180 @@
+//! What is written for a slide: independent of the order of parts, whole or not there, equal to what was given.
+
+mod scene;
+
+use scene::Scene;
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use wsi_run::{
+    config::settings::OmeZarrVersion,
+    output::{PARTIAL_DIR, ResultKind, SlidePart},
+};
+use zarrs::{array::Array, filesystem::FilesystemStore};
+
+fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in walkdir::WalkDir::new(dir) {
+        let entry = entry.unwrap();
+        if entry.file_type().is_file() {
+            let name = entry.path().strip_prefix(dir).unwrap().to_string_lossy().into_owned();
+            found.insert(name, fs::read(entry.path()).unwrap());
+        }
+    }
+    found
+}
+
+fn array<T: zarrs::array::ElementOwned>(root: &Path, path: &str) -> (Vec<u64>, Vec<T>) {
+    let store = Arc::new(FilesystemStore::new(root).unwrap());
+    let array = Array::open(store, path).unwrap();
+    let values = array.retrieve_array_subset::<Vec<T>>(&array.subset_all()).unwrap();
+    (array.shape().to_vec(), values)
+}
+
+#[test]
+fn the_bytes_of_nuclei_do_not_depend_on_regions_or_their_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut reference = None;
+    for (n, (side, shuffle)) in [(4096, 0), (512, 7), (300, 3), (768, 99)].into_iter().enumerate() {
+        let at = dir.path().join(n.to_string());
+        let scene = Scene::new(&at, 5000, 3900, 40);
+        let committed = scene.write_nuclei(side, shuffle);
+        assert!(committed.instances > 500 && committed.instances == scene.nuclei.len() as u64);
+        let files = files(&at);
+        let (first_files, first) = reference.get_or_insert_with(|| (files.clone(), committed.clone()));
+        assert_eq!(first_files.keys().collect::<Vec<_>>(), files.keys().collect::<Vec<_>>());
+        for (name, bytes) in &files {
+            assert!(first_files[name] == *bytes, "side {side}: {name}");
+        }
+        assert_eq!(*first, committed);
+    }
+}
+
+#[test]
+fn the_bytes_of_classes_do_not_depend_on_regions_or_their_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut reference = None;
+    for (n, (side, shuffle)) in [(4096, 0), (512, 7), (300, 3)].into_iter().enumerate() {
+        let at = dir.path().join(n.to_string());
+        let mut scene = Scene::new(&at, 5000, 3900, 0);
+        scene.settings.ome_zarr.as_mut().unwrap().prob = true;
+        let committed = scene.write_semantic(side, shuffle);
+        let files = files(&at);
+        assert!(files.keys().any(|name| name.contains("prob/0")));
+        let (first_files, first) = reference.get_or_insert_with(|| (files.clone(), committed.clone()));
+        assert!(*first_files == files, "side {side}");
+        assert_eq!(*first, committed);
+    }
+}
+
+#[test]
+fn masks_hold_the_nuclei_and_every_level_holds_every_second_pixel() {
+    for version in [OmeZarrVersion::V05, OmeZarrVersion::V04] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut scene = Scene::new(dir.path(), 5000, 3900, 40);
+        scene.settings.ome_zarr.as_mut().unwrap().version = version;
+        scene.write_nuclei(1024, 5);
+        let root = dir.path().join("masks/scene-1.ome.zarr");
+        let (shape, semantic) = array::<u8>(&root, "/labels/semantic/0");
+        let (_, instances) = array::<u32>(&root, "/labels/instances/0");
+        let size = scene.size();
+        assert_eq!(shape, [u64::from(size.h), u64::from(size.w)]);
+
+        let mut expected = scene.map(size.rect(), |x, y| if scene.is_computed(x, y) { 0 } else { 255 });
+        let mut px_of = BTreeMap::new();
+        for nucleus in &scene.nuclei {
+            let first = nucleus.runs[0];
+            let id = instances[(first.y * size.w + first.x0) as usize];
+            let px: u32 = nucleus.runs.iter().map(|r| r.x1 - r.x0).sum();
+            assert!(px_of.insert(id, u64::from(px)).is_none(), "id {id} twice");
+            for run in &nucleus.runs {
+                for x in run.x0..run.x1 {
+                    expected[(run.y * size.w + x) as usize] = nucleus.class;
+                    assert_eq!(instances[(run.y * size.w + x) as usize], id);
+                }
+            }
+        }
+        assert!(semantic == expected, "{version:?}");
+        assert_eq!(px_of.keys().copied().collect::<Vec<_>>(), (1..=scene.nuclei.len() as u32).collect::<Vec<_>>());
+        assert_eq!(instances.iter().filter(|&&v| v != 0).count() as u64, px_of.values().sum::<u64>());
+
+        let mut finer = (shape, instances);
+        for level in 1..5 {
+            let (shape, values) = array::<u32>(&root, &format!("/labels/instances/{level}"));
+            assert_eq!(shape, [finer.0[0].div_ceil(2), finer.0[1].div_ceil(2)]);
+            for (i, &value) in values.iter().enumerate() {
+                let (y, x) = (i as u64 / shape[1], i as u64 % shape[1]);
+                assert_eq!(value, finer.1[(2 * y * finer.0[1] + 2 * x) as usize], "level {level} ({x}, {y})");
+            }
+            finer = (shape, values);
+        }
+        let (shape, tissue) = array::<u8>(&root, "/labels/tissue/0");
+        assert_eq!(shape, [u64::from(scene.tissue.h), u64::from(scene.tissue.w)]);
+        assert!(tissue == scene.tissue.bits);
+    }
+}
+
+#[test]
+fn rows_read_back_are_the_classes_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let scene = Scene::new(dir.path(), 5000, 3900, 0);
+    let mut writer = scene.writer(ResultKind::Semantic);
+    for core in scene.cores(512, 3) {
+        writer.write(scene.semantic_part(core)).unwrap();
+    }
+    let mut next = 0;
+    writer
+        .semantic_rows(&mut |y, row| {
+            assert_eq!(y, next);
+            next += 1;
+            assert!((0..scene.size().w).zip(row).all(|(x, &c)| c == scene.class_at(x, y)), "row {y}");
+        })
+        .unwrap();
+    assert_eq!(next, scene.size().h);
+    let committed = writer.commit().unwrap();
+    let count =
+        |class| scene.map(scene.size().rect(), |x, y| scene.class_at(x, y)).iter().filter(|&&c| c == class).count();
+    assert_eq!(committed.class_area_um2, [1, 2, 3].map(|c| count(c) as f64 * 0.25));
+    assert!(committed.class_area_um2[0] > 0.0);
+}
+
+#[test]
+fn a_dropped_writer_leaves_nothing_and_a_second_run_replaces_the_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut scene = Scene::new(dir.path(), 3000, 2600, 60);
+    let mut writer = scene.writer(ResultKind::Nuclei);
+    writer.write(scene.nuclei_part(scene.size().rect())).unwrap();
+    drop(writer);
+    assert!(files(dir.path()).is_empty());
+
+    let first = scene.write_nuclei(512, 0);
+    scene.nuclei.truncate(10);
+    scene.settings.geojson = None;
+    let second = scene.write_nuclei(512, 0);
+    assert_eq!(second.instances, 10);
+    assert_eq!(first.artifacts.len(), second.artifacts.len() + 1);
+    assert!(!dir.path().join("geojson/scene-1.geojson.gz").exists());
+    assert!(!dir.path().join(PARTIAL_DIR).exists());
+}
+
+#[test]
+fn a_slide_without_tissue_gives_empty_valid_outputs() {
+    for kind in [ResultKind::Nuclei, ResultKind::Semantic] {
+        let dir = tempfile::tempdir().unwrap();
+        let scene = Scene::new(dir.path(), 700, 600, 0);
+        let committed = scene.writer(kind).commit().unwrap();
+        assert_eq!((committed.instances, committed.computed_area_um2), (0, 0.0));
+        assert_eq!(committed.artifacts.len(), 4);
+        let (_, semantic) = array::<u8>(&dir.path().join("masks/scene-1.ome.zarr"), "/labels/semantic/0");
+        assert!(semantic.iter().all(|&c| c == 255));
+    }
+}
+
+#[test]
+fn a_part_that_does_not_fit_its_core_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let scene = Scene::new(dir.path(), 700, 600, 0);
+    let core = scene.size().rect();
+    let mut writer = scene.writer(ResultKind::Semantic);
+    assert!(writer.write(SlidePart::Semantic { core, classes: vec![0; 3] }).is_err());
+    assert!(writer.write(SlidePart::Prob { core, channels: 2, data: vec![0; 3] }).is_err());
+    assert!(writer.write(SlidePart::Nuclei { core, computed: vec![], instances: vec![] }).is_err());
+}
