@@ -4,6 +4,8 @@
 //! sitting. `WSI_RUN_BENCH_SLIDE` names another file. Each pass reads every region of the slide once, so that no
 //! cache helps; Mpx/s = elements per second / 1e6.
 
+#![expect(clippy::print_stdout, reason = "the file's name is for the peer's script")]
+
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::{
     path::{Path, PathBuf},

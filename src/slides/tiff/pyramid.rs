@@ -95,7 +95,7 @@ pub(super) fn kind(file: &TiffFile<'_>, first: &Directory) -> Result<Kind, TiffE
     }
     let image = OmeImage::parse(&description).map_err(TiffError::Damaged)?;
     match &image.not_rgb {
-        Some(why) => Err(TiffError::Unsupported(format!("an OME-TIFF of another kind: {why}"))),
+        Some(why) => Err(TiffError::NotRgb(why.clone())),
         None => Ok(Kind::Ome(image)),
     }
 }
