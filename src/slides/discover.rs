@@ -249,8 +249,9 @@ fn is_excluded(exclude: &GlobSet, patterns: &[String], found: &Found, base: &Pat
         return false;
     }
     let from_base = found.path.strip_prefix(base).unwrap_or(&found.path);
-    let by_name = found.path.file_name().is_some_and(|name| {
-        exclude.matches(name).into_iter().any(|i| !patterns[i].contains('/'))
-    });
+    let by_name = found
+        .path
+        .file_name()
+        .is_some_and(|name| exclude.matches(name).into_iter().any(|i| !patterns[i].contains('/')));
     by_name || exclude.is_match(from_base) || exclude.is_match(&found.path) || exclude.is_match(&found.name)
 }

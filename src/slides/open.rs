@@ -25,6 +25,8 @@ const INSTALL_4: &str = "DICOM needs OpenSlide 4: get `libopenslide.so.1` (for o
 const NOT_A_SLIDE: &str = "is it a slide at all? compare its size and checksum with the original";
 const COPY_AGAIN: &str = "the file is damaged or its copy incomplete: compare its size and checksum with the original";
 
+const EXPORT_RGB: &str = "export the H&E image as 8-bit RGB, in QuPath for one";
+
 type Mpp = Option<(MppXy, MppSource)>;
 type Opened = Result<Arc<dyn SlideReader>, SlideError>;
 
@@ -68,6 +70,7 @@ fn open_auto(path: &Path, content: &Content, mpp: Mpp) -> Opened {
                 Ok(picture) => return Ok(picture),
                 Err(words) => Some(TiffError::Unsupported(format!("an untiled image ({words})"))),
             },
+            Err(error @ TiffError::NotRgb(_)) => return Err(failed(path, &error.to_string()).hint(EXPORT_RGB)),
             Err(error) => Some(error),
         },
         Content::Dicom | Content::Other(_) => None,

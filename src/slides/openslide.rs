@@ -22,6 +22,8 @@ use std::{
 
 /// Most px asked of OpenSlide at once: its buffer has 4 bytes per px.
 const MAX_READ_PX: u64 = 4 << 20;
+/// Where reads begin on levels whose downsample is not whole.
+const LATTICE_PX: i64 = 256;
 
 /// Why OpenSlide did not open a file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,8 +49,8 @@ pub(super) enum OpenError {
 
 /// A slide read by OpenSlide.
 ///
-/// One handle serves all threads. Measured on 4 threads, 512-px regions of a 30,000 × 24,000 px TIFF: one handle
-/// per thread is no faster, and holds four tile caches.
+/// One handle serves all threads: 41 Mpx/s on one and 160 on four (`benches/slide_reading.rs`, 256-px regions), so a
+/// handle per thread would only multiply OpenSlide's tile cache.
 pub(super) struct OpenSlideSlide {
     info: SlideInfo,
     /// OpenSlide's own downsample per level, which places what it reads.
@@ -68,10 +70,8 @@ impl OpenSlideSlide {
         })?;
         let refused = |words: String| OpenError::Refused { version: version(), words };
         let names = slide.property_names().map_err(|e| refused(words(&e)))?;
-        let properties: BTreeMap<String, String> = names
-            .into_iter()
-            .filter_map(|name| slide.property_value(&name).ok().map(|value| (name, value)))
-            .collect();
+        let properties: BTreeMap<String, String> =
+            names.into_iter().filter_map(|name| slide.property_value(&name).ok().map(|value| (name, value))).collect();
         let info = describe(path, &slide, properties).map_err(refused)?;
         let downsamples = slide.all_level_downsamples().to_vec();
         Ok(Self { info, downsamples, handle: RwLock::new(Arc::new(slide)) })
@@ -82,7 +82,7 @@ impl OpenSlideSlide {
         self
     }
 
-    /// Reads one region that lies in the level, into the window of `rgb` at `to`.
+    /// Reads `part` of the level, and keeps what falls into the window.
     fn read_inside(&self, level: u8, part: Rect<InLevel>, to: &mut RgbWindow<'_>) -> Result<(), String> {
         let downsample = self.downsamples[usize::from(level)];
         let at = |v: i64| (v as f64 * downsample).round() as u32;
@@ -136,15 +136,36 @@ impl SlideReader for OpenSlideSlide {
             return Ok(());
         }
         let mut window = RgbWindow { rgb, region };
-        let rows = (MAX_READ_PX / u64::from(inside.w)).max(1) as usize;
-        for y in (inside.y..inside.bottom()).step_by(rows) {
-            let bottom = inside.bottom().min(y + rows as i64);
-            let part = Rect::from_edges(inside.x, y, inside.right(), bottom);
+        for part in parts(inside, self.downsamples[usize::from(level.0)]) {
             let result = self.read_inside(level.0, part, &mut window);
             result.map_err(|reason| ReadError::pixels(level, region, reason))?;
         }
         Ok(())
     }
+}
+
+/// The reads that fill `inside`; a read may begin before it.
+///
+/// OpenSlide places a read by its corner in whole level-0 px. On a level whose downsample is not whole it then
+/// interpolates between px, by an amount that depends on the corner: reads begin on a fixed lattice there, so that
+/// a px does not depend on how its region was cut.
+fn parts(inside: Rect<InLevel>, downsample: f64) -> Vec<Rect<InLevel>> {
+    let mut parts = Vec::new();
+    if downsample.fract() == 0.0 {
+        let rows = (MAX_READ_PX / u64::from(inside.w)).max(1) as usize;
+        for y in (inside.y..inside.bottom()).step_by(rows) {
+            parts.push(Rect::from_edges(inside.x, y, inside.right(), inside.bottom().min(y + rows as i64)));
+        }
+        return parts;
+    }
+    let first = |v: i64| v - v.rem_euclid(LATTICE_PX);
+    for y in (first(inside.y)..inside.bottom()).step_by(LATTICE_PX as usize) {
+        for x in (first(inside.x)..inside.right()).step_by(LATTICE_PX as usize) {
+            let (right, bottom) = (inside.right().min(x + LATTICE_PX), inside.bottom().min(y + LATTICE_PX));
+            parts.push(Rect::from_edges(x, y, right, bottom));
+        }
+    }
+    parts
 }
 
 /// `[region.h, region.w, 3]` u8.
@@ -160,10 +181,12 @@ impl RgbWindow<'_> {
     /// # Shapes
     /// - `argb`: `[part.h, part.w, 4]` u8
     fn fill_from_argb(&mut self, part: Rect<InLevel>, argb: &[u8]) {
-        let rows = argb.chunks_exact(part.w as usize * 4);
-        for (y, row) in (part.y..part.bottom()).zip(rows) {
-            let start = (y - self.region.y) as usize * self.region.w as usize + (part.x - self.region.x) as usize;
-            let out = &mut self.rgb[start * 3..(start + part.w as usize) * 3];
+        let kept = part.intersect(&self.region);
+        let rows = argb.chunks_exact(part.w as usize * 4).skip((kept.y - part.y) as usize);
+        for (y, row) in (kept.y..kept.bottom()).zip(rows) {
+            let start = (y - self.region.y) as usize * self.region.w as usize + (kept.x - self.region.x) as usize;
+            let out = &mut self.rgb[start * 3..(start + kept.w as usize) * 3];
+            let row = &row[(kept.x - part.x) as usize * 4..];
             for (rgb, argb) in out.chunks_exact_mut(3).zip(row.chunks_exact(4)) {
                 let px = u32::from_ne_bytes([argb[0], argb[1], argb[2], argb[3]]);
                 let white = 255 - (px >> 24) as u8;

@@ -120,14 +120,7 @@ pub enum ReadError {
 impl ReadError {
     /// `region` of `level` cannot be read, for `reason`.
     pub fn pixels(level: Level, region: Rect<InLevel>, reason: impl Into<String>) -> Self {
-        Self::Pixels {
-            level: level.0,
-            x: region.x,
-            y: region.y,
-            w: region.w,
-            h: region.h,
-            reason: reason.into(),
-        }
+        Self::Pixels { level: level.0, x: region.x, y: region.y, w: region.w, h: region.h, reason: reason.into() }
     }
 }
 

@@ -122,7 +122,7 @@ impl SyntheticSlide {
             let grain = noise::hash(self.seed, x.into(), y.into());
             let speck = (grain & 0xff) as f32 / 255.0 - 0.5;
             let (hematoxylin, eosin) = if row.tissue[i] > 0.0 {
-                let eosin = 0.22 + 0.35 * row.coarse[i] + 0.2 * row.fine[i] + 0.05 * speck;
+                let eosin = 0.08 + 0.28 * row.coarse[i] + 0.16 * row.fine[i] + 0.05 * speck;
                 // The rim of the tissue is thinner.
                 let thickness = (row.tissue[i] * 6.0).min(1.0);
                 let chromatin = row.nucleus[i] * (0.8 + 0.5 * row.fine[i] + 0.25 * speck);
@@ -139,9 +139,10 @@ impl SyntheticSlide {
     }
 }
 
-/// Optical density of red, green, blue per unit of stain (Ruifrok and Johnston 2001, table of the H&E pair).
-const HEMATOXYLIN: [f32; 3] = [0.65, 0.70, 0.29];
-const EOSIN: [f32; 3] = [0.07, 0.99, 0.11];
+/// Optical density of red, green, blue per unit of stain: the H&E pair that QuPath 0.5 starts from. (Ruifrok and
+/// Johnston's eosin, 0.07, 0.99, 0.11, is purer than that of scanned slides.)
+const HEMATOXYLIN: [f32; 3] = [0.651, 0.701, 0.290];
+const EOSIN: [f32; 3] = [0.216, 0.801, 0.558];
 const LIGHT_STEPS: usize = 4096;
 const LIGHT_PER_OD: f32 = 1024.0;
 /// Light through the empty slide.

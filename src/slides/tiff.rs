@@ -48,6 +48,10 @@ pub enum TiffError {
     /// Something this reader leaves to OpenSlide.
     #[error("it holds {0}, which our TIFF reader does not read")]
     Unsupported(String),
+    /// An OME-TIFF whose first image is not 8-bit RGB: fluorescence, a stack, deeper samples. No reader makes it
+    /// what the pipeline is for.
+    #[error("it is not an RGB brightfield image: {0}")]
+    NotRgb(String),
     /// Its structure is broken.
     #[error("its structure is broken: {0}")]
     Damaged(String),

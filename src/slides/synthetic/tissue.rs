@@ -44,7 +44,7 @@ impl Tissue {
                 rx: bw * (0.22 + 0.1 * r(0, 2)),
                 ry: bh * (0.22 + 0.1 * r(0, 3)),
                 waves: [2.0, 3.0, 5.0].map(|n| (0.3 * r(n as u64, 0) / n, std::f64::consts::TAU * r(n as u64, 1))),
-                density: 0.25 + 0.6 * r(7, 0),
+                density: 0.35 + 0.6 * r(7, 0),
                 kinds: [0.15 + 0.5 * r(7, 1), 0.15 + 0.2 * r(7, 2)],
             });
         }
@@ -79,7 +79,7 @@ impl Tissue {
 }
 
 /// Side of a cell of the grid: no nucleus leaves its cell, so none overlap.
-const CELL_UM: f64 = 13.0;
+const CELL_UM: f64 = 14.5;
 
 /// At most one nucleus per cell.
 pub(super) struct NucleusGrid {
@@ -101,7 +101,7 @@ impl NucleusGrid {
     /// The nuclei of one row of cells between two columns of px.
     pub(super) fn in_row(&self, tissue: &Tissue, row: i64, left: i64, right: i64) -> Vec<SyntheticNucleus> {
         let cell = |x: i64| (x.max(0) as f64 / self.cell_px) as i64;
-        (cell(left)..=cell(right)).filter_map(|column| self.nucleus(tissue, column, row)).collect()
+        (cell(left) - 1..=cell(right)).filter_map(|column| self.nucleus(tissue, column, row)).collect()
     }
 
     /// The nuclei of all cells that touch `rect`.
@@ -116,8 +116,10 @@ impl NucleusGrid {
     fn nucleus(&self, tissue: &Tissue, column: i64, row: i64) -> Option<SyntheticNucleus> {
         let bits = hash(self.seed ^ 0xce11, column as u64, row as u64);
         let shape = hash(bits, 1, 2);
-        let centre = |i: i64| (i as f64 + 0.5) * self.cell_px;
-        let (depth, island) = tissue.depth_at(centre(column), centre(row));
+        // Every other row is shifted by half a cell, as bricks are.
+        let shift = (row % 2) as f64 * 0.5;
+        let (cell_x, cell_y) = ((column as f64 + 0.5 + shift) * self.cell_px, (row as f64 + 0.5) * self.cell_px);
+        let (depth, island) = tissue.depth_at(cell_x, cell_y);
         let island = island.filter(|_| depth > 0.1)?;
         if unit(bits, 0) > island.density {
             return None;
@@ -129,8 +131,8 @@ impl NucleusGrid {
         let long_px = long_um * vary * self.px_per_um;
         let room = self.cell_px / 2.0 - long_px;
         Some(SyntheticNucleus {
-            x: centre(column) + room * (2.0 * unit(shape, 1) - 1.0),
-            y: centre(row) + room * (2.0 * unit(shape, 2) - 1.0),
+            x: cell_x + room * (2.0 * unit(shape, 1) - 1.0),
+            y: cell_y + room * (2.0 * unit(shape, 2) - 1.0),
             long_px,
             short_px: short_um * vary * self.px_per_um,
             angle: std::f64::consts::PI * unit(shape, 3),

@@ -72,11 +72,7 @@ impl Description {
         };
         let per_unit = (file.real(first, tag::X_RESOLUTION), file.real(first, tag::Y_RESOLUTION));
         let resolution = mpp::from_resolution(per_unit.0, per_unit.1, unit);
-        let mpp = [
-            (aperio, MppSource::Vendor),
-            (ome, MppSource::Ome),
-            (resolution, MppSource::TiffResolution),
-        ];
+        let mpp = [(aperio, MppSource::Vendor), (ome, MppSource::Ome), (resolution, MppSource::TiffResolution)];
         Self {
             mpp: mpp.into_iter().find_map(|(mpp, source)| Some((mpp?, source))),
             objective_power: number("aperio.AppMag").or(ome_power),

@@ -214,9 +214,7 @@ impl<'s> TiffFile<'s> {
     /// [`TiffError::Damaged`] when they do not lie in the file.
     pub(super) fn blob(&self, directory: &Directory, tag: u16) -> Result<Option<Vec<u8>>, TiffError> {
         match directory.entries.get(&tag) {
-            Some(&entry) if entry.value_bytes() == 1 && entry.count <= MAX_TEXT_BYTES => {
-                self.raw(entry, tag).map(Some)
-            }
+            Some(&entry) if entry.value_bytes() == 1 && entry.count <= MAX_TEXT_BYTES => self.raw(entry, tag).map(Some),
             _ => Ok(None),
         }
     }

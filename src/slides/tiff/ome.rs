@@ -100,9 +100,10 @@ mod tests {
 
     #[test]
     fn physical_sizes_are_read_in_their_unit() {
-        let image = ome(r#"<Pixels Type="uint8" SizeC="3" SizeZ="1" SizeT="1" PhysicalSizeX="250" PhysicalSizeXUnit="nm"
+        let image =
+            ome(r#"<Pixels Type="uint8" SizeC="3" SizeZ="1" SizeT="1" PhysicalSizeX="250" PhysicalSizeXUnit="nm"
             PhysicalSizeY="0.25"><Channel SamplesPerPixel="3"/></Pixels>"#)
-        .unwrap();
+            .unwrap();
         let mpp = image.mpp.unwrap();
         assert!((mpp.x.um_per_px() - 0.25).abs() < 1e-12 && mpp.y.um_per_px() == 0.25);
         assert_eq!((image.objective_power, image.not_rgb), (Some(40.0), None));
@@ -118,7 +119,8 @@ mod tests {
 
     #[test]
     fn fluorescence_and_deep_samples_are_named() {
-        let two = r#"<Pixels Type="uint8" SizeC="2"><Channel SamplesPerPixel="1"/><Channel SamplesPerPixel="1"/></Pixels>"#;
+        let two =
+            r#"<Pixels Type="uint8" SizeC="2"><Channel SamplesPerPixel="1"/><Channel SamplesPerPixel="1"/></Pixels>"#;
         assert!(ome(two).unwrap().not_rgb.unwrap().contains("2 channels"));
         let deep = r#"<Pixels Type="uint16" SizeC="3"><Channel SamplesPerPixel="3"/></Pixels>"#;
         assert!(ome(deep).unwrap().not_rgb.unwrap().contains("uint16"));

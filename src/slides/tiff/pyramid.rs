@@ -95,7 +95,7 @@ pub(super) fn kind(file: &TiffFile<'_>, first: &Directory) -> Result<Kind, TiffE
     }
     let image = OmeImage::parse(&description).map_err(TiffError::Damaged)?;
     match &image.not_rgb {
-        Some(why) => Err(TiffError::Unsupported(format!("an OME-TIFF of another kind: {why}"))),
+        Some(why) => Err(TiffError::NotRgb(why.clone())),
         None => Ok(Kind::Ome(image)),
     }
 }
@@ -137,9 +137,8 @@ fn aperio(file: &TiffFile<'_>, directories: &[Directory]) -> Result<Vec<Page>, T
 fn reduced(file: &TiffFile<'_>, directories: &[Directory], says: ColorSays) -> Result<Vec<Page>, TiffError> {
     let mut levels = Vec::new();
     for (index, directory) in directories.iter().enumerate() {
-        let is_reduced = || -> Result<bool, TiffError> {
-            Ok(file.uint(directory, tag::SUBFILE_TYPE)?.unwrap_or(0) & REDUCED != 0)
-        };
+        let is_reduced =
+            || -> Result<bool, TiffError> { Ok(file.uint(directory, tag::SUBFILE_TYPE)?.unwrap_or(0) & REDUCED != 0) };
         if is_tiled(directory) && (index == 0 || is_reduced()?) {
             levels.push(Page::new(file, directory, says)?);
         }
