@@ -19,3 +19,9 @@ pub mod model; // What does the model say?
 pub mod stitch; // How do tiles become a slide?
 pub mod instances; // What is an object?
 pub mod output; // Where does it go?
+
+// ── who drives? ──
+pub mod pipeline; // In which order, on which threads?
+
+// ── uses of the flow ──
+pub mod cli; // What does the user type and see?

@@ -1,0 +1,254 @@
+//! What may be written on the command line.
+//!
+//! Owns: the clap types, help texts. Must not know: what verbs do.
+
+use super::style::ColorChoice;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// A directory of whole-slide images in, masks and tables out.
+#[derive(Debug, Parser)]
+#[command(
+    name = "wsi-run",
+    version,
+    about = "A directory of whole-slide images in; masks, tables and pictures out",
+    long_about = "A directory of whole-slide images in; masks (OME-Zarr), tables (Parquet) and pictures out.\n\n\
+        One YAML file is a run. `wsi-run pipeline.yaml` runs it; `wsi-run config` prints a file with every key.",
+    after_help = EXAMPLES,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+)]
+pub struct Cli {
+    /// Options of every verb.
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// The verb; `run` when the first word is a file.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  wsi-run pipelines/quickstart.yaml                       a first run, nothing to download
+  wsi-run nuclei.yaml --set slides.dir=/data/slides       the same pipeline on other slides
+  wsi-run plan nuclei.yaml                                what would be done, and how much memory and disk it takes
+  wsi-run config > pipeline.yaml                          every key with its default, unit and meaning
+  wsi-run info slide.svs                                  size, levels, resolution, properties
+
+Exit codes:
+  0  every slide is complete            3  finished, and at least one slide failed
+  1  the run stopped                    4  no slide matched
+  2  configuration or command line    130  interrupted";
+
+/// Options of every verb.
+#[derive(Debug, Clone, Args)]
+pub struct CommonArgs {
+    /// Say less: only errors
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Global options")]
+    pub quiet: bool,
+    /// Say more: -v what is done, -vv details, -vvv everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
+    pub verbose: u8,
+    /// Print progress and messages as one JSON object per line
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub log_json: bool,
+    /// When to use colour
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", help_heading = "Global options")]
+    pub color: ColorChoice,
+}
+
+/// The verbs.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Verb {
+    /// Run a pipeline (`run` may be left out)
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(RunArgs),
+    /// Say what a run would do: level, tiles, bytes in memory and on disk per slide
+    Plan(PipelineArgs),
+    /// Print every key with its default, or the resolved settings of a pipeline
+    #[command(after_help = CONFIG_EXAMPLES)]
+    Config(ConfigArgs),
+    /// Describe a slide: size, levels, resolution and where it is from, properties
+    Info(InfoArgs),
+    /// Write a picture of a slide
+    Thumbnail(ThumbnailArgs),
+    /// Check that the outputs of a run agree with each other and with its manifest
+    Verify(VerifyArgs),
+    /// List the models
+    Models,
+    /// Print completions for a shell
+    #[command(after_help = COMPLETION_EXAMPLES)]
+    Completions(CompletionsArgs),
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  wsi-run pipeline.yaml
+  wsi-run pipeline.yaml --set tiling.stride_px=128 --set pixels.stain=macenko
+  wsi-run pipeline.yaml --output /scratch/run7 --threads 16 --memory 32GiB
+  wsi-run pipeline.yaml --log-json 2> run.jsonl";
+
+const CONFIG_EXAMPLES: &str = "\
+Examples:
+  wsi-run config > pipeline.yaml                every key with its default, to start from
+  wsi-run config pipeline.yaml                  every setting of that run, and where each is from
+  wsi-run config pipeline.yaml --set batch.size=32
+  wsi-run config --markdown                     the keys as tables";
+
+const COMPLETION_EXAMPLES: &str = "\
+Examples:
+  wsi-run completions bash > ~/.local/share/bash-completion/completions/wsi-run
+  wsi-run completions zsh > ~/.zfunc/_wsi-run
+  wsi-run completions fish > ~/.config/fish/completions/wsi-run.fish";
+
+/// A pipeline file and what is said over it.
+#[derive(Debug, Clone, Args)]
+pub struct PipelineArgs {
+    /// The YAML file of the run
+    #[arg(value_name = "PIPELINE")]
+    pub pipeline: PathBuf,
+    /// What is said over the file.
+    #[command(flatten)]
+    pub over: OverrideArgs,
+}
+
+/// What is said over the file.
+#[derive(Debug, Clone, Default, Args)]
+pub struct OverrideArgs {
+    /// Set a key over the file, for example `tiling.stride_px=128`; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Directory of the results (output.dir)
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<String>,
+    /// Compute threads (run.threads)
+    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
+    /// Most memory a slide may ask for, for example 4GiB (run.memory)
+    #[arg(long, value_name = "BYTES")]
+    pub memory: Option<String>,
+    /// Do slides again whose results are already there (run.overwrite)
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+impl OverrideArgs {
+    /// All of it as `key.path=value`; the named options win over `--set`.
+    pub fn as_overrides(&self) -> Vec<String> {
+        let mut all = self.set.clone();
+        all.extend(self.output.as_ref().map(|dir| format!("output.dir={dir}")));
+        all.extend(self.threads.map(|threads| format!("run.threads={threads}")));
+        all.extend(self.memory.as_ref().map(|memory| format!("run.memory={memory}")));
+        all.extend(self.overwrite.then(|| "run.overwrite=true".to_owned()));
+        all
+    }
+}
+
+/// `run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// Which pipeline.
+    #[command(flatten)]
+    pub pipeline: PipelineArgs,
+    /// Print plain lines instead of progress bars
+    #[arg(long)]
+    pub no_progress: bool,
+}
+
+/// `config`.
+#[derive(Debug, Clone, Args)]
+pub struct ConfigArgs {
+    /// The YAML file of the run; without it, every key is printed with its default
+    #[arg(value_name = "PIPELINE")]
+    pub pipeline: Option<PathBuf>,
+    /// What is said over the file.
+    #[command(flatten)]
+    pub over: OverrideArgs,
+    /// Print the keys as Markdown tables
+    #[arg(long, conflicts_with = "pipeline")]
+    pub markdown: bool,
+}
+
+/// `info`.
+#[derive(Debug, Clone, Args)]
+pub struct InfoArgs {
+    /// The slide
+    #[arg(value_name = "SLIDE")]
+    pub slide: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `thumbnail`.
+#[derive(Debug, Clone, Args)]
+pub struct ThumbnailArgs {
+    /// The slide
+    #[arg(value_name = "SLIDE")]
+    pub slide: PathBuf,
+    /// The PNG to write [default: <slide stem>.png in the current directory]
+    #[arg(short, long, value_name = "PNG")]
+    pub output: Option<PathBuf>,
+    /// Longest side of the picture, px
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(16..=16384))]
+    pub max_px: u32,
+}
+
+/// `verify`.
+#[derive(Debug, Clone, Args)]
+pub struct VerifyArgs {
+    /// The directory of a run, where run.json is
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+}
+
+/// `completions`.
+#[derive(Debug, Clone, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub shell: Shell,
+}
+
+/// The clap command.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// `arguments` with `run` put in front of the first word when that is no verb.
+///
+/// Values of options (`--threads 4 pipeline.yaml`) are not taken for words: which options have one, clap knows.
+pub fn with_implied_run(command: &clap::Command, arguments: Vec<OsString>) -> Vec<OsString> {
+    let is_verb = |word: &str| command.find_subcommand(word).is_some();
+    let run = command.find_subcommand("run");
+    let options: Vec<&clap::Arg> =
+        command.get_arguments().chain(run.into_iter().flat_map(clap::Command::get_arguments)).collect();
+    let takes_value = |word: &str| {
+        options.iter().any(|arg| {
+            let long = word.strip_prefix("--").is_some_and(|name| arg.get_long() == Some(name));
+            let short = word.strip_prefix('-').is_some_and(|name| {
+                !name.starts_with('-') && name.chars().last() == arg.get_short() && arg.get_short().is_some()
+            });
+            (long || short) && arg.get_action().takes_values()
+        })
+    };
+    let mut at = 1;
+    while let Some(word) = arguments.get(at) {
+        let text = word.to_string_lossy();
+        if text == "--" || !text.starts_with('-') || text == "-" {
+            break;
+        }
+        at += if takes_value(&text) { 2 } else { 1 };
+    }
+    let mut arguments = arguments;
+    match arguments.get(at) {
+        Some(word) if !is_verb(&word.to_string_lossy()) => {
+            // In front of everything: `--set` in front of the file belongs to `run` too.
+            arguments.insert(1, "run".into());
+            arguments
+        }
+        _ => arguments,
+    }
+}

@@ -1,0 +1,27 @@
+//! One file per verb: what it reads, what it calls, what it prints.
+//!
+//! Owns: [`dispatch`]. Must not know: how anything is computed.
+
+mod completions;
+mod config;
+mod pipeline;
+
+pub use pipeline::{exit_code, load, noun};
+
+use super::args::{Cli, Verb};
+use super::style::Style;
+
+/// Does what the verb says and gives the exit code.
+///
+/// # Errors
+/// What stops the verb and has no exit code of its own: standard output that cannot be written, a file that cannot.
+pub fn dispatch(cli: &Cli, style: Style) -> anyhow::Result<u8> {
+    match &cli.verb {
+        Verb::Config(args) => config::run(args, style),
+        Verb::Completions(args) => completions::run(args),
+        Verb::Run(args) => pipeline::run(args, &cli.common, style),
+        Verb::Plan(_) | Verb::Info(_) | Verb::Thumbnail(_) | Verb::Verify(_) | Verb::Models => {
+            anyhow::bail!("this verb is not part of this build")
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! `wsi-run pipeline.yaml`: what the verbs that read a pipeline share, and the run itself.
+//!
+//! Owns: loading with its errors printed, exit codes of a run. Must not know: how a run is done.
+
+use crate::cli::args::{self, CommonArgs, PipelineArgs, RunArgs};
+use crate::cli::style::Style;
+use crate::cli::{log, progress};
+use crate::config::settings::{ModelChoice, Settings};
+use crate::config::{self, Loaded, suggest};
+use crate::error::exit;
+use std::io::Write;
+
+/// Reads the pipeline, or prints everything that is wrong with it and gives the exit code.
+///
+/// # Errors
+/// The exit code.
+pub fn load(args: &PipelineArgs, style: Style) -> Result<Loaded, u8> {
+    let mut found = match config::load(&args.pipeline, &args.over.as_overrides()) {
+        Ok(loaded) => return Ok(loaded),
+        Err(found) => found,
+    };
+    // A word that is no file may be a verb with a slip.
+    let word = args.pipeline.to_string_lossy();
+    if !args.pipeline.exists() && args.pipeline.extension().is_none() {
+        let command = args::command();
+        let verbs = command.get_subcommands().map(clap::Command::get_name);
+        if let (Some(verb), Some(first)) = (suggest::nearest(&word, verbs), found.first_mut()) {
+            first.hint = Some(format!("did you mean the verb `{verb}`?"));
+        }
+    }
+    let count = match found.len() {
+        1 => String::new(),
+        n => format!("\n{n} errors; nothing was run\n"),
+    };
+    let text = format!("{}{count}", config::render(&found));
+    // Standard error that is closed leaves the exit code.
+    let _ = std::io::stderr().write_all(style.paint(&text).as_bytes());
+    Err(exit::CONFIG)
+}
+
+/// What the run counts.
+pub fn noun(settings: &Settings) -> &'static str {
+    match settings.model {
+        ModelChoice::Hematoxylin(_) => "nuclei",
+        ModelChoice::StainThreshold(_) => "lesions",
+    }
+}
+
+/// The exit code of a run that came to its end.
+pub fn exit_code(slides: u64, failed: u64, tiles_lost: u64, interrupted: bool) -> u8 {
+    match (interrupted, slides, failed + tiles_lost) {
+        (true, _, _) => exit::INTERRUPTED,
+        (_, 0, _) => exit::NO_SLIDE,
+        (_, _, 0) => exit::OK,
+        _ => exit::SLIDES,
+    }
+}
+
+/// Runs a pipeline.
+///
+/// # Errors
+/// What stops the run.
+pub(super) fn run(args: &RunArgs, common: &CommonArgs, style: Style) -> anyhow::Result<u8> {
+    let loaded = match load(&args.pipeline, style) {
+        Ok(loaded) => loaded,
+        Err(code) => return Ok(code),
+    };
+    let (_progress, bars) = progress::choose(common, args.no_progress, noun(&loaded.settings));
+    log::start(common, bars);
+    // `pipeline::run(&loaded.settings, …)` goes here, its summary through `exit_code`.
+    anyhow::bail!("running is not part of this build")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_say_the_worst_that_happened() {
+        assert_eq!(exit_code(3, 0, 0, false), exit::OK);
+        assert_eq!(exit_code(3, 1, 0, false), exit::SLIDES);
+        assert_eq!(exit_code(3, 0, 2, false), exit::SLIDES);
+        assert_eq!(exit_code(0, 0, 0, false), exit::NO_SLIDE);
+        assert_eq!(exit_code(3, 1, 0, true), exit::INTERRUPTED);
+    }
+}

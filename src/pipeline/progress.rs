@@ -1,0 +1,76 @@
+//! What a run says of itself while it runs.
+//!
+//! Owns: [`Progress`], [`SlideEnd`], [`SlideStatus`]. Must not know: terminals, formats.
+
+use std::fmt;
+
+/// Hears what happens in a run. Called from many threads, once per batch: an implementation must be quick.
+///
+/// `slide` is the slide's id. For one slide the calls come in order: `slide_started`, any number of `tiles_done`,
+/// `slide_finished`; a slide that fails before its tiles are planned has only the last.
+pub trait Progress: Send + Sync {
+    /// The slides are known; nothing is open yet.
+    fn run_started(&self, slides: u64);
+    /// A slide is open and its tiles are planned.
+    fn slide_started(&self, slide: &str, tiles: u64);
+    /// `tiles` more tiles are done, and `instances` more instances found (either may be 0).
+    fn tiles_done(&self, slide: &str, tiles: u64, instances: u64);
+    /// A slide is over, for good or bad.
+    fn slide_finished(&self, end: &SlideEnd<'_>);
+    /// Nothing more will come.
+    fn run_finished(&self);
+}
+
+/// How a slide ended.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SlideEnd<'a> {
+    /// Its id.
+    pub slide: &'a str,
+    /// In one word.
+    pub status: SlideStatus,
+    /// Why it failed.
+    pub error: Option<&'a str>,
+    /// What the user can do about it.
+    pub hint: Option<&'a str>,
+    /// Time from opening to the last file in place.
+    pub secs: f64,
+    /// Instances in its tables.
+    pub instances: u64,
+}
+
+/// How a slide ended, in one word; the same words as in the table of slides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlideStatus {
+    /// Every output is in place.
+    Complete,
+    /// It has no tissue; its outputs are in place and empty.
+    NoTissue,
+    /// It could not be done.
+    Failed,
+    /// The run was stopped before it was done.
+    Interrupted,
+}
+
+impl fmt::Display for SlideStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Complete => "complete",
+            Self::NoTissue => "no_tissue",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+        })
+    }
+}
+
+/// Says nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn run_started(&self, _: u64) {}
+    fn slide_started(&self, _: &str, _: u64) {}
+    fn tiles_done(&self, _: &str, _: u64, _: u64) {}
+    fn slide_finished(&self, _: &SlideEnd<'_>) {}
+    fn run_finished(&self) {}
+}

@@ -1,0 +1,188 @@
+//! The command line as a user meets it: verbs, options, help, exit codes.
+
+#![expect(clippy::unwrap_used, reason = "a program that cannot be started has failed the test")]
+
+use clap::FromArgMatches;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use wsi_run::cli::args::{self, Cli, Verb};
+
+fn words(line: &str) -> Vec<OsString> {
+    std::iter::once("wsi-run").chain(line.split_whitespace()).map(OsString::from).collect()
+}
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    let command = args::command();
+    let arguments = args::with_implied_run(&command, words(line));
+    Cli::from_arg_matches(&command.try_get_matches_from(arguments)?)
+}
+
+fn program(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_wsi-run"))
+        .args(arguments)
+        .env_remove("WSI_RUN_THREADS")
+        .env("NO_COLOR", "1")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn the_command_line_is_well_formed() {
+    args::command().debug_assert();
+}
+
+#[test]
+fn run_is_implied_when_the_first_word_is_no_verb() {
+    for line in
+        ["p.yaml", "run p.yaml", "-q p.yaml", "--set a.b=1 p.yaml", "--threads 4 p.yaml", "-j 4 p.yaml", "-- p.yaml"]
+    {
+        match parse(line).unwrap().verb {
+            Verb::Run(run) => assert_eq!(run.pipeline.pipeline, PathBuf::from("p.yaml"), "{line}"),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+    assert!(matches!(parse("plan p.yaml").unwrap().verb, Verb::Plan(_)));
+    assert!(matches!(parse("-v models").unwrap().verb, Verb::Models));
+}
+
+#[test]
+fn a_pipeline_may_be_named_like_a_verb_when_run_is_said() {
+    assert!(matches!(parse("run plan").unwrap().verb, Verb::Run(_)));
+    assert!(matches!(parse("./plan").unwrap().verb, Verb::Run(_)));
+}
+
+#[test]
+fn every_verb_parses() {
+    let lines = [
+        "run p.yaml --no-progress --overwrite",
+        "plan p.yaml --set a.b=1 --set c.d=2",
+        "info slide.svs --json",
+        "thumbnail slide.svs -o out.png --max-px 512",
+        "verify results",
+        "models",
+        "completions zsh",
+        "config",
+        "config p.yaml --set a.b=1",
+        "config --markdown",
+    ];
+    for line in lines {
+        parse(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+    }
+}
+
+#[test]
+fn named_options_become_overrides_after_set() {
+    let Verb::Run(run) = parse("p.yaml --output out --set output.dir=x -j 3 --memory 2GiB --overwrite").unwrap().verb
+    else {
+        panic!("not a run");
+    };
+    let expected = ["output.dir=x", "output.dir=out", "run.threads=3", "run.memory=2GiB", "run.overwrite=true"];
+    assert_eq!(run.pipeline.over.as_overrides(), expected);
+}
+
+#[test]
+fn impossible_options_are_refused() {
+    for line in
+        ["p.yaml -q -v", "p.yaml --threads 0", "thumbnail a.svs --max-px 0", "config p.yaml --markdown", "info", "a b"]
+    {
+        assert!(parse(line).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn help_shows_verbs_examples_and_exit_codes() {
+    let help = program(&["--help"]);
+    assert_eq!(help.status.code(), Some(0));
+    let help = text(&help.stdout);
+    for part in
+        ["run", "plan", "config", "info", "thumbnail", "verify", "models", "completions", "Examples:", "Exit codes:"]
+    {
+        assert!(help.contains(part), "{part}\n{help}");
+    }
+    assert!(help.lines().all(|line| line.chars().count() <= 120), "{help}");
+    assert_eq!(program(&[]).status.code(), Some(2));
+    assert_eq!(program(&["--version"]).status.code(), Some(0));
+}
+
+#[test]
+fn config_prints_every_key_and_the_file_it_prints_is_a_pipeline() {
+    let all = program(&["config"]);
+    assert_eq!(all.status.code(), Some(0));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("all.yaml");
+    std::fs::write(&path, &all.stdout).unwrap();
+    let resolved = program(&["config", path.to_str().unwrap(), "--set", "batch.size=32"]);
+    assert_eq!(resolved.status.code(), Some(0), "{}", text(&resolved.stderr));
+    let resolved = text(&resolved.stdout);
+    let line = resolved.lines().find(|line| line.trim_start().starts_with("size:")).unwrap();
+    assert!(line.contains("32") && line.contains("# --set"), "{line}");
+    assert!(text(&program(&["config", "--markdown"]).stdout).contains("| `tiling.tile_px` |"));
+    assert_eq!(program(&["config", "--set", "batch.size=1"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_bad_pipeline_prints_all_errors_and_exits_with_2() {
+    let bad = program(&["fixtures/config_errors/many_at_once.yaml", "--set", "batch.sise=1"]);
+    assert_eq!(bad.status.code(), Some(2));
+    assert!(bad.stdout.is_empty());
+    let stderr = text(&bad.stderr);
+    assert!(stderr.contains("--> fixtures/config_errors/many_at_once.yaml:3:11"), "{stderr}");
+    assert!(stderr.contains("expected `batch.size`"), "{stderr}");
+    assert!(stderr.contains("14 errors; nothing was run"), "{stderr}");
+    assert!(!stderr.contains('\x1b'));
+}
+
+#[test]
+fn colour_comes_only_when_asked_for() {
+    let bad = program(&["--color", "always", "fixtures/config_errors/unknown_key.yaml"]);
+    assert!(text(&bad.stderr).contains("\x1b[1;31merror:"));
+}
+
+#[test]
+fn a_misspelled_verb_is_recognised() {
+    let bad = program(&["modles"]);
+    assert_eq!(bad.status.code(), Some(2));
+    assert!(text(&bad.stderr).contains("hint: did you mean the verb `models`?"), "{}", text(&bad.stderr));
+}
+
+#[test]
+fn a_bad_number_of_threads_in_the_environment_is_a_config_error() {
+    let out = Command::new(env!("CARGO_BIN_EXE_wsi-run"))
+        .args(["config", "pipelines/quickstart.yaml"])
+        .env("WSI_RUN_THREADS", "many")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(2));
+    assert!(text(&out.stderr).contains("--> environment:1:17"), "{}", text(&out.stderr));
+}
+
+#[test]
+fn completions_come_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let out = program(&["completions", shell]);
+        assert_eq!(out.status.code(), Some(0));
+        assert!(text(&out.stdout).contains("thumbnail"), "{shell}");
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_error() {
+    use std::process::Stdio;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_wsi-run"))
+        .args(["config", "--markdown"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let out = child.wait_with_output().unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    assert!(out.stderr.is_empty());
+}
