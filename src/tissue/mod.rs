@@ -1,5 +1,21 @@
 //! Which pixels matter? Finding tissue on a small picture of the slide.
 
+mod channel;
+mod color;
+mod find;
+mod fixed;
+mod focus;
+mod geojson;
 mod mask;
+mod mask_file;
+mod morphology;
+mod otsu;
+mod outline;
+mod pen;
 
+pub use color::{ColorKind, ColorVerdict, check_color};
+pub use find::{FoundTissue, find_tissue};
 pub use mask::TissueMask;
+pub use morphology::{close, drop_small, fill_holes, open};
+pub use otsu::otsu_level;
+pub use outline::outlines;
