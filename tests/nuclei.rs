@@ -1,5 +1,7 @@
 //! Nuclei do not depend on how the slide was cut, and are those a person would mark.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "what a test needs is there, or the test fails")]
+
 use proptest::prelude::*;
 use std::{fs::File, io::BufReader, path::PathBuf};
 use wsi_run::{
@@ -134,7 +136,7 @@ fn cuts(end: u32, random: &mut Random, largest: u32) -> Vec<u32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) })]
 
     #[test]
     fn cutting_a_slide_into_regions_of_any_size_gives_the_same_nuclei(
@@ -284,7 +286,7 @@ fn map_in_tiles(model: &dyn Model, rgb: &[u8], w: u32, h: u32, core_px: u32) -> 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(12) })]
 
     #[test]
     fn a_pixel_has_the_same_probability_in_every_tile(
