@@ -1,5 +1,5 @@
 //! A drawn slide with known nuclei and regions, for tests and benches of the outputs.
-#![allow(dead_code, unreachable_pub, reason = "each test and bench uses its part")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "shared by tests and benches, each using its part")]
 
 use std::path::{Path, PathBuf};
 use wsi_run::{
@@ -105,7 +105,7 @@ pub fn nucleus(i: u32, j: u32, step_px: u32, size: Size<Target>, um: f64) -> Opt
     let (u, v) = (cx / f64::from(size.w), cy / f64::from(size.h));
     let class = if (u - 0.62).hypot(v - 0.45) < 0.2 {
         1
-    } else if n % 7 == 0 {
+    } else if n.is_multiple_of(7) {
         2
     } else {
         3
