@@ -106,6 +106,7 @@ fn help_shows_verbs_examples_and_exit_codes() {
         assert!(help.contains(part), "{part}\n{help}");
     }
     assert!(help.lines().all(|line| line.chars().count() <= 120), "{help}");
+    assert!(text(&program(&["help", "plan"]).stdout).contains("<PIPELINE>"));
     assert_eq!(program(&[]).status.code(), Some(2));
     assert_eq!(program(&["--version"]).status.code(), Some(0));
 }

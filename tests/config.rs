@@ -139,6 +139,14 @@ fn a_resolution_may_differ_along_x_and_y() {
 }
 
 #[test]
+fn a_byte_order_mark_and_windows_line_ends_do_not_matter() {
+    let text = "\u{feff}slides:\r\n  dir: a\r\nbatch: { size: 3 }\r\n";
+    let settings = loads(text, &[]).settings;
+    assert_eq!(settings.slides.source, SlideSource::Dir("a".into()));
+    assert_eq!(settings.batch.size, 3);
+}
+
+#[test]
 fn the_text_of_the_file_is_kept_as_it_was() {
     let text = "# a comment\nslides: { dir: a }\n";
     assert_eq!(loads(text, &["batch.size=2"]).text, text);
