@@ -140,6 +140,17 @@ fn a_bad_pipeline_prints_all_errors_and_exits_with_2() {
 }
 
 #[test]
+fn with_log_json_errors_are_objects_too() {
+    let bad = program(&["--log-json", "fixtures/config_errors/many_at_once.yaml"]);
+    assert_eq!(bad.status.code(), Some(2));
+    let lines: Vec<serde_json::Value> =
+        text(&bad.stderr).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 13);
+    assert_eq!(lines[2]["event"], "config_error");
+    assert_eq!((lines[2]["line"].as_u64(), lines[2]["column"].as_u64()), (Some(3), Some(11)));
+}
+
+#[test]
 fn colour_comes_only_when_asked_for() {
     let bad = program(&["--color", "always", "fixtures/config_errors/unknown_key.yaml"]);
     assert!(text(&bad.stderr).contains("\x1b[1;31merror:"));
