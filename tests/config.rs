@@ -60,7 +60,8 @@ fn around<'a>(lines: &[&'a str], indent: usize) -> Vec<&'a str> {
 #[test]
 fn every_key_that_is_commented_out_works_when_it_is_not() {
     let all = config::reference::all_keys_yaml();
-    let lines: Vec<&str> = all.lines().collect();
+    // Comments that go on stand far to the right.
+    let lines: Vec<&str> = all.lines().filter(|line| !line.starts_with(&" ".repeat(30))).collect();
     let mut tried = 0;
     for (i, line) in lines.iter().enumerate() {
         let indent = line.len() - line.trim_start().len();
