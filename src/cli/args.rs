@@ -195,7 +195,7 @@ pub struct ThumbnailArgs {
     /// The slide
     #[arg(value_name = "SLIDE")]
     pub slide: PathBuf,
-    /// The PNG to write [default: <slide stem>.png in the current directory]
+    /// The PNG to write; default: the name of the slide with .png, in the current directory
     #[arg(short, long, value_name = "PNG")]
     pub output: Option<PathBuf>,
     /// Longest side of the picture, px

@@ -1,6 +1,6 @@
 //! The table of keys for people: as a YAML file, as Markdown; and a resolved run as YAML.
 //!
-//! Owns: [`all_keys_yaml`], [`keys_markdown`], [`resolved_yaml`]. Must not know: which keys exist.
+//! Owns: [`all_keys_yaml`], [`keys_markdown`], `resolved_yaml`. Must not know: which keys exist.
 
 use super::document::{Node, Sources, Value};
 use super::key::{Key, Kind, Preset};
