@@ -106,6 +106,7 @@ fn help_shows_verbs_examples_and_exit_codes() {
         assert!(help.contains(part), "{part}\n{help}");
     }
     assert!(help.lines().all(|line| line.chars().count() <= 120), "{help}");
+    assert!(text(&program(&["help", "plan"]).stdout).contains("<PIPELINE>"));
     assert_eq!(program(&[]).status.code(), Some(2));
     assert_eq!(program(&["--version"]).status.code(), Some(0));
 }
@@ -136,6 +137,17 @@ fn a_bad_pipeline_prints_all_errors_and_exits_with_2() {
     assert!(stderr.contains("expected `batch.size`"), "{stderr}");
     assert!(stderr.contains("14 errors; nothing was run"), "{stderr}");
     assert!(!stderr.contains('\x1b'));
+}
+
+#[test]
+fn with_log_json_errors_are_objects_too() {
+    let bad = program(&["--log-json", "fixtures/config_errors/many_at_once.yaml"]);
+    assert_eq!(bad.status.code(), Some(2));
+    let lines: Vec<serde_json::Value> =
+        text(&bad.stderr).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 13);
+    assert_eq!(lines[2]["event"], "config_error");
+    assert_eq!((lines[2]["line"].as_u64(), lines[2]["column"].as_u64()), (Some(3), Some(11)));
 }
 
 #[test]

@@ -13,12 +13,11 @@ use std::path::PathBuf;
 #[command(
     name = "wsi-run",
     version,
-    about = "A directory of whole-slide images in; masks, tables and pictures out",
-    long_about = "A directory of whole-slide images in; masks (OME-Zarr), tables (Parquet) and pictures out.\n\n\
-        One YAML file is a run. `wsi-run pipeline.yaml` runs it; `wsi-run config` prints a file with every key.",
+    about = "A directory of whole-slide images in; masks (OME-Zarr), tables (Parquet) and pictures out.\n\n\
+        One YAML file is a run: `wsi-run pipeline.yaml`. `wsi-run config` prints a file with every key.",
+    override_usage = "wsi-run [OPTIONS] PIPELINE.yaml\n       wsi-run [OPTIONS] <COMMAND>",
     after_help = EXAMPLES,
-    arg_required_else_help = true,
-    disable_help_subcommand = true,
+    arg_required_else_help = true
 )]
 pub struct Cli {
     /// Options of every verb.
@@ -54,8 +53,16 @@ pub struct CommonArgs {
     /// Print progress and messages as one JSON object per line
     #[arg(long, global = true, help_heading = "Global options")]
     pub log_json: bool,
-    /// When to use colour
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", help_heading = "Global options")]
+    /// When to use colour: auto, always, never
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "WHEN",
+        hide_possible_values = true,
+        help_heading = "Global options"
+    )]
     pub color: ColorChoice,
 }
 
@@ -188,7 +195,7 @@ pub struct ThumbnailArgs {
     /// The slide
     #[arg(value_name = "SLIDE")]
     pub slide: PathBuf,
-    /// The PNG to write [default: <slide stem>.png in the current directory]
+    /// The PNG to write; default: the name of the slide with .png, in the current directory
     #[arg(short, long, value_name = "PNG")]
     pub output: Option<PathBuf>,
     /// Longest side of the picture, px
@@ -212,9 +219,11 @@ pub struct CompletionsArgs {
     pub shell: Shell,
 }
 
-/// The clap command.
+/// The clap command, with its own `help` verb in place.
 pub fn command() -> clap::Command {
-    Cli::command()
+    let mut command = Cli::command();
+    command.build();
+    command
 }
 
 /// `arguments` with `run` put in front of the first word when that is no verb.

@@ -35,7 +35,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(code) => code,
         Err(error) if is_closed_pipe(&error) => exit::OK,
         Err(error) => {
-            let message = style.paint(&format!("error: {error:#}\n"));
+            let message = match cli.common.log_json {
+                true => format!("{}\n", serde_json::json!({ "event": "error", "message": format!("{error:#}") })),
+                false => style.paint(&format!("error: {error:#}\n")),
+            };
             let _ = std::io::stderr().write_all(message.as_bytes());
             exit::RUN
         }

@@ -7,7 +7,7 @@
 
 use super::diagnostic::Diagnostic;
 use super::document::{Entry, Node, Sources, Span, Value};
-use super::key::{Key, Kind, Preset};
+use super::key::{Key, Kind, Preset, is_home};
 use super::layers::{cropped, join, named_choice};
 use super::{schema, suggest};
 
@@ -226,16 +226,28 @@ fn elsewhere_hint(name: &str) -> String {
     }
 }
 
+fn mentions_home(value: &Value) -> bool {
+    match value {
+        Value::Text(text) => is_home(text),
+        Value::List(items) => items.iter().any(|item| mentions_home(&item.value)),
+        _ => false,
+    }
+}
+
 /// Advice on a value that does not fit its key.
 fn value_hint(key: &Key, found: &Value) -> String {
     let wants_number =
         matches!(key.kind, Kind::Int { .. } | Kind::PowerOfTwo { .. } | Kind::Real { .. } | Kind::MppXy { .. });
     match (key.kind, found) {
+        (_, Value::Null) if key.choice => return "give it a value; `~` alone is none".to_owned(),
         (_, Value::Null) => return "give it a value, or remove the line for the default".to_owned(),
         (Kind::OneOf(words), Value::Text(text)) => {
             if let Some(near) = suggest::nearest(text, words.iter().copied()) {
                 return format!("did you mean `{near}`?");
             }
+        }
+        (Kind::Path | Kind::Texts { .. }, value) if mentions_home(value) => {
+            return "`~` is not expanded; write the whole path".to_owned();
         }
         (Kind::Bool, Value::Text(_) | Value::Int(_)) => return "write `true` or `false`, without quotes".to_owned(),
         (Kind::Text | Kind::Path | Kind::Color, Value::Int(_) | Value::Float(_) | Value::Bool(_)) => {

@@ -75,7 +75,7 @@ pub enum Kind {
     Text,
     /// A path, relative to the current directory.
     Path,
-    /// A text or a list of texts, at least `min_count`.
+    /// A path or pattern, or a list of them, at least `min_count`.
     Texts {
         /// Fewest.
         min_count: usize,
@@ -172,14 +172,15 @@ impl Key {
             }
             (Kind::Real { min, max }, value) => number(value).is_some_and(|x| (min..=max).contains(&x)),
             (Kind::MppXy { min, max }, value) => accept_mpp(value, node.span, min, max),
-            (Kind::Text | Kind::Path, Value::Text(text)) => !text.trim().is_empty() && !text.contains('\0'),
-            (Kind::Texts { .. }, Value::Text(text)) if !text.trim().is_empty() => {
+            (Kind::Text, Value::Text(text)) => !text.trim().is_empty(),
+            (Kind::Path, Value::Text(text)) => is_path(text),
+            (Kind::Texts { .. }, Value::Text(text)) if is_path(text) => {
                 node.value = Value::List(vec![node.clone()]);
                 true
             }
             (Kind::Texts { min_count }, Value::List(items)) => {
                 items.len() >= min_count
-                    && items.iter().all(|item| matches!(&item.value, Value::Text(text) if !text.trim().is_empty()))
+                    && items.iter().all(|item| matches!(&item.value, Value::Text(text) if is_path(text)))
             }
             (Kind::Color, Value::Text(text)) => parse_color(text).is_some(),
             (Kind::Bytes { min }, value) => {
@@ -206,6 +207,16 @@ impl Key {
             _ => false,
         }
     }
+}
+
+/// Not empty, and nothing the system would refuse or we would misread: `~` is the shell's.
+fn is_path(text: &str) -> bool {
+    !text.trim().is_empty() && !text.contains('\0') && !is_home(text)
+}
+
+/// A path under the home directory as a shell would write it.
+pub(super) fn is_home(text: &str) -> bool {
+    text.starts_with("~/")
 }
 
 fn number(value: &Value) -> Option<f64> {

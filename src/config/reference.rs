@@ -1,6 +1,6 @@
 //! The table of keys for people: as a YAML file, as Markdown; and a resolved run as YAML.
 //!
-//! Owns: [`all_keys_yaml`], [`keys_markdown`], [`resolved_yaml`]. Must not know: which keys exist.
+//! Owns: [`all_keys_yaml`], [`keys_markdown`], `resolved_yaml`. Must not know: which keys exist.
 
 use super::document::{Node, Sources, Value};
 use super::key::{Key, Kind, Preset};
@@ -11,6 +11,8 @@ use std::fmt::Write;
 const SHOWN_SLIDES: &str = "slides.glob";
 /// The column comments begin at, where the line is short enough.
 const COMMENT_COLUMN: usize = 34;
+/// The column comments are broken at.
+const MAX_COLUMN: usize = 118;
 
 /// A pipeline file with every key: default, unit, meaning. What does not hold by default is commented out.
 pub fn all_keys_yaml() -> String {
@@ -134,12 +136,30 @@ fn write_resolved(text: &mut String, path: &str, node: &Node, depth: usize, sour
     }
 }
 
+/// A line and its comment, which goes on below itself where it is long.
 fn write_line(text: &mut String, line: &str, comment: &str) {
-    let fill = COMMENT_COLUMN.saturating_sub(line.chars().count()).max(1);
-    let _ = match comment {
-        "" => writeln!(text, "{line}"),
-        _ => writeln!(text, "{line}{}# {}", " ".repeat(fill), comment.replace(|c: char| c.is_control(), " ")),
-    };
+    text.push_str(line);
+    let mut column = line.chars().count();
+    let mut room = 0;
+    let comment = comment.replace(|c: char| c.is_control(), " ");
+    for word in comment.split_whitespace() {
+        let width = word.chars().count() + 1;
+        if column == line.chars().count() || width > room {
+            if column > line.chars().count() {
+                text.push('\n');
+                column = 0;
+            }
+            let fill = COMMENT_COLUMN.saturating_sub(column).max(1);
+            text.extend(std::iter::repeat_n(' ', fill).chain(['#']));
+            column += fill + 1;
+            room = MAX_COLUMN.saturating_sub(column);
+        }
+        text.push(' ');
+        text.push_str(word);
+        column += width;
+        room = room.saturating_sub(width);
+    }
+    text.push('\n');
 }
 
 /// A value on one line.

@@ -3,7 +3,7 @@
 //! Owns: the verb. Must not know: what keys mean.
 
 use super::pipeline::load;
-use crate::cli::args::{ConfigArgs, PipelineArgs};
+use crate::cli::args::{CommonArgs, ConfigArgs, PipelineArgs};
 use crate::cli::style::Style;
 use crate::config::reference::{all_keys_yaml, keys_markdown};
 use crate::error::exit;
@@ -13,11 +13,11 @@ use std::io::Write;
 ///
 /// # Errors
 /// Standard output that cannot be written.
-pub(super) fn run(args: &ConfigArgs, style: Style) -> anyhow::Result<u8> {
+pub(super) fn run(args: &ConfigArgs, common: &CommonArgs, style: Style) -> anyhow::Result<u8> {
     let text = match &args.pipeline {
         Some(pipeline) => {
             let args = PipelineArgs { pipeline: pipeline.clone(), over: args.over.clone() };
-            match load(&args, style) {
+            match load(&args, common, style) {
                 Ok(loaded) => loaded.resolved_yaml,
                 Err(code) => return Ok(code),
             }

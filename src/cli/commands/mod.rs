@@ -17,7 +17,7 @@ use super::style::Style;
 /// What stops the verb and has no exit code of its own: standard output that cannot be written, a file that cannot.
 pub fn dispatch(cli: &Cli, style: Style) -> anyhow::Result<u8> {
     match &cli.verb {
-        Verb::Config(args) => config::run(args, style),
+        Verb::Config(args) => config::run(args, &cli.common, style),
         Verb::Completions(args) => completions::run(args),
         Verb::Run(args) => pipeline::run(args, &cli.common, style),
         Verb::Plan(_) | Verb::Info(_) | Verb::Thumbnail(_) | Verb::Verify(_) | Verb::Models => {

@@ -6,7 +6,7 @@ use crate::cli::args::{self, CommonArgs, PipelineArgs, RunArgs};
 use crate::cli::style::Style;
 use crate::cli::{log, progress};
 use crate::config::settings::{ModelChoice, Settings};
-use crate::config::{self, Loaded, suggest};
+use crate::config::{self, Diagnostic, Loaded, suggest};
 use crate::error::exit;
 use std::io::Write;
 
@@ -14,7 +14,7 @@ use std::io::Write;
 ///
 /// # Errors
 /// The exit code.
-pub fn load(args: &PipelineArgs, style: Style) -> Result<Loaded, u8> {
+pub fn load(args: &PipelineArgs, common: &CommonArgs, style: Style) -> Result<Loaded, u8> {
     let mut found = match config::load(&args.pipeline, &args.over.as_overrides()) {
         Ok(loaded) => return Ok(loaded),
         Err(found) => found,
@@ -28,14 +28,33 @@ pub fn load(args: &PipelineArgs, style: Style) -> Result<Loaded, u8> {
             first.hint = Some(format!("did you mean the verb `{verb}`?"));
         }
     }
+    let text = if common.log_json { as_json_lines(&found) } else { style.paint(&as_text(&found)) };
+    // Standard error that is closed leaves the exit code.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    Err(exit::CONFIG)
+}
+
+fn as_text(found: &[Diagnostic]) -> String {
     let count = match found.len() {
         1 => String::new(),
         n => format!("\n{n} errors; nothing was run\n"),
     };
-    let text = format!("{}{count}", config::render(&found));
-    // Standard error that is closed leaves the exit code.
-    let _ = std::io::stderr().write_all(style.paint(&text).as_bytes());
-    Err(exit::CONFIG)
+    format!("{}{count}", config::render(found))
+}
+
+fn as_json_lines(found: &[Diagnostic]) -> String {
+    let line = |d: &Diagnostic| {
+        let object = serde_json::json!({
+            "event": "config_error",
+            "file": d.file,
+            "line": d.line,
+            "column": d.column,
+            "message": d.message,
+            "hint": d.hint,
+        });
+        format!("{object}\n")
+    };
+    found.iter().map(line).collect()
 }
 
 /// What the run counts.
@@ -61,7 +80,7 @@ pub fn exit_code(slides: u64, failed: u64, tiles_lost: u64, interrupted: bool) -
 /// # Errors
 /// What stops the run.
 pub(super) fn run(args: &RunArgs, common: &CommonArgs, style: Style) -> anyhow::Result<u8> {
-    let loaded = match load(&args.pipeline, style) {
+    let loaded = match load(&args.pipeline, common, style) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };

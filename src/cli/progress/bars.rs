@@ -5,8 +5,9 @@
 use super::lines::ending;
 use super::{clock, grouped};
 use crate::pipeline::{Progress, SlideEnd, SlideStatus};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -32,10 +33,10 @@ struct SlideBar {
 impl Bars {
     /// Bars drawn by `multi`.
     pub fn new(multi: MultiProgress, noun: &'static str) -> Self {
-        let batch = multi.add(ProgressBar::no_length().with_style(style(
-            "{prefix:28!} [{bar:30.green/dim}] {pos}/{len} slides  {msg}{elapsed_precise}  {eta} left",
-        )));
-        batch.set_prefix("batch");
+        let batch = ProgressBar::no_length()
+            .with_style(style("{prefix:28!} [{bar:30.green/dim}] {pos}/{len} slides  {msg}{elapsed}{left}"))
+            .with_prefix("batch");
+        let batch = multi.add(batch);
         Self { multi, noun, started: Instant::now(), batch, slides: Mutex::default(), failed: AtomicU64::new(0) }
     }
 
@@ -61,7 +62,21 @@ impl Bars {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).expect("the templates are tested").progress_chars("━╸─")
+    ProgressStyle::with_template(template)
+        .expect("the templates are tested")
+        .progress_chars("━╸─")
+        .with_key("elapsed", |state: &ProgressState, out: &mut dyn fmt::Write| {
+            let _ = out.write_str(&clock(state.elapsed().as_secs_f64()));
+        })
+        .with_key("speed", |state: &ProgressState, out: &mut dyn fmt::Write| {
+            let _ = write!(out, "{:.0} tiles/s", state.per_sec());
+        })
+        // Nothing is known of the time left before something is done.
+        .with_key("left", |state: &ProgressState, out: &mut dyn fmt::Write| {
+            if state.pos() > 0 {
+                let _ = write!(out, "  {} left", clock(state.eta().as_secs_f64()));
+            }
+        })
 }
 
 /// The end of a long name tells more than its beginning.
@@ -85,11 +100,10 @@ impl Progress for Bars {
         let instances = Arc::new(AtomicU64::new(0));
         let (found, noun) = (Arc::clone(&instances), self.noun);
         // The count is written when the bar is drawn, not for every batch.
-        let style =
-            style("{prefix:28!} [{bar:30.cyan/dim}] {human_pos}/{human_len} tiles  {per_sec:>10}  {found}  {eta} left")
-                .with_key("found", move |_: &indicatif::ProgressState, out: &mut dyn std::fmt::Write| {
-                    let _ = write!(out, "{} {noun}", grouped(found.load(Ordering::Relaxed)));
-                });
+        let style = style("{prefix:28!} [{bar:30.cyan/dim}] {human_pos}/{human_len} tiles  {speed}  {found}{left}")
+            .with_key("found", move |_: &ProgressState, out: &mut dyn fmt::Write| {
+                let _ = write!(out, "{} {noun}", grouped(found.load(Ordering::Relaxed)));
+            });
         let bar = self.multi.insert_before(&self.batch, ProgressBar::new(tiles).with_style(style));
         bar.set_prefix(short(slide));
         self.lock().insert(slide.to_owned(), SlideBar { bar, instances });
@@ -117,6 +131,10 @@ impl Progress for Bars {
     }
 
     fn run_finished(&self) {
+        // Those of an interrupted run are still there.
+        for (_, slide) in self.lock().drain() {
+            slide.bar.finish_and_clear();
+        }
         let (slides, failed) = (self.batch.position(), self.failed.load(Ordering::Relaxed));
         self.batch.finish_and_clear();
         let noun = if slides == 1 { "slide" } else { "slides" };

@@ -1,6 +1,6 @@
 //! What the YAML file may say: one serde type per key, one table of all keys.
 //!
-//! Owns: [`Document`] and its parts, [`KEYS`]. Must not know: files, slides, devices.
+//! Owns: [`Document`] and its parts, [`keys`]. Must not know: files, slides, devices.
 //!
 //! The types are what is left after defaults are filled in, so every field is there but those that may stay unset.
 //! Each file holds the rows of its keys beside its types, in the order of the flow; [`keys`] joins them.
