@@ -91,10 +91,11 @@ fn root(t: f64) -> f64 {
     if t > 0.008856 { power(t, 1.0 / 3.0) } else { 7.787 * t + 16.0 / 116.0 }
 }
 
-/// Steps of the table of [`root`] over [0, 1]; linear between them, so L* is exact to 0.001.
-const ROOT_STEPS: usize = 4096;
-/// Steps of the table that encodes linear light to 8-bit sRGB: a step is at most a fifth of a grey level.
-const ENCODE_STEPS: usize = 16384;
+/// Steps of the table of [`root`] over [0, 1]; linear between them, so L* is exact to 0.003.
+const ROOT_STEPS: usize = 2048;
+/// Steps of the table that encodes linear light to 8-bit sRGB: a step is at most 0.4 of a grey level. All tables
+/// together fit the first-level cache.
+const ENCODE_STEPS: usize = 8192;
 
 /// 1.5·2²³: adding it to an f32 below 2¹⁶ rounds to whole numbers and leaves them in the low bits of the sum; a cast
 /// costs several times as much because it saturates.
@@ -167,7 +168,7 @@ impl LabTransform {
             let at = r[i] + g[i] + b[i];
             // The step below (or at an exact step either neighbour: they agree there).
             let whole = at - 0.5 + WHOLE;
-            // White sums to 4096.04: the table has one step more.
+            // White sums to 2048.02: the table has one step more.
             let [low, rise] = root[((whole.to_bits() & 0xffff) as usize).min(ROOT_STEPS + 1)];
             low + rise * (at - (whole - WHOLE))
         });
