@@ -229,7 +229,7 @@ fn the_bytes_that_come_out_are_pinned() {
     // The same on every machine, in every build, with every instruction set: FNV-1a of the outputs.
     let pinned = [
         ("macenko", 9_869_444_222_739_116_766),
-        ("reinhard", 15_788_377_534_952_122_415),
+        ("reinhard", 11_940_134_830_748_688_258),
         ("vahadane", 3_903_607_411_371_293_180),
         ("ruifrok", 1_688_363_652_608_744_419_u64),
     ];
