@@ -128,12 +128,12 @@ impl Peak {
 /// Buffers of one region, kept by the thread. Padded arrays have a ring of one pixel around the picture.
 #[derive(Default)]
 pub(super) struct Watershed {
+    /// Squared distances, then room for smoothing heights.
     distance: Vec<i16>,
     columns: Vec<u8>,
     roots: Vec<i16>,
     /// Padded; 0 on background, positive on foreground.
     height: Vec<i16>,
-    smoothed: Vec<i16>,
     /// Padded: which neighbour is highest, 0–8 in raster order, 4 the pixel itself.
     highest: Vec<u8>,
     /// Padded: index of the peak + 1.
@@ -162,6 +162,9 @@ impl Watershed {
         for (y, row) in mask.chunks_exact(w).enumerate() {
             for_each_run(row, |x0, x1| self.runs.push([y as u32, x0 as u32, x1 as u32]));
         }
+        if self.runs.is_empty() {
+            return 0;
+        }
         self.heights(mask, w, reach);
         self.ascend(w);
         self.label(w, reach);
@@ -188,8 +191,8 @@ impl Watershed {
             to.iter_mut().zip(&self.distance[y * w..]).for_each(|(to, &d)| *to = self.roots[d as usize]);
         }
         for _ in 0..reach.smooth_passes {
-            smooth(&self.height, stride, &mut self.smoothed);
-            std::mem::swap(&mut self.height, &mut self.smoothed);
+            smooth(&self.height, stride, &mut self.distance);
+            std::mem::swap(&mut self.height, &mut self.distance);
         }
         for y in 0..h {
             let to = &mut self.height[(y + 1) * stride + 1..][..w];
