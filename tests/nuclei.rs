@@ -107,13 +107,20 @@ fn two_types() -> ModelSpec {
 }
 
 /// Nuclei small enough that a picture of a few thousand px holds many halos.
-fn small_nuclei(max_area_um2: f64, max_hole_um2: f64) -> settings::Watershed {
-    settings::Watershed { min_area_um2: 1.0, max_area_um2, max_hole_um2, min_distance_um: 1.0, ..WATERSHED_DEFAULTS }
+fn small_nuclei(max_area_px: f64, max_hole_px: f64, um_per_px: f64) -> settings::Watershed {
+    let um2 = um_per_px * um_per_px;
+    settings::Watershed {
+        min_area_um2: 4.0 * um2,
+        max_area_um2: max_area_px * um2,
+        max_hole_um2: max_hole_px * um2,
+        min_distance_um: 2.0 * um_per_px,
+        ..WATERSHED_DEFAULTS
+    }
 }
 
 /// Extracts every region of a cutting and puts the instances together as one region would give them.
-fn extract_cut(maps: &Maps, xs: &[u32], ys: &[u32], settings: &settings::Watershed) -> Vec<Instance> {
-    let grid = grid(maps.w, maps.h, 0.5);
+fn extract_cut(maps: &Maps, xs: &[u32], ys: &[u32], settings: &settings::Watershed, um_per_px: f64) -> Vec<Instance> {
+    let grid = grid(maps.w, maps.h, um_per_px);
     let halo_px = halo_px(settings, grid.input_mpp);
     let mut all = Vec::new();
     for y in ys.windows(2) {
@@ -140,24 +147,25 @@ proptest! {
 
     #[test]
     fn cutting_a_slide_into_regions_of_any_size_gives_the_same_nuclei(
-        w in 30u32..220, h in 30u32..160, seed in any::<u64>(), max_area in 4.0f64..60.0, max_hole in 0.0f64..8.0,
+        w in 30u32..220, h in 30u32..160, seed in any::<u64>(), max_area in 16.0f64..240.0,
+        max_hole in 0.0f64..32.0, um_per_px in prop::sample::select(vec![0.25, 0.5, 1.0]),
     ) {
         let maps = Maps::random(w, h, seed);
-        let settings = small_nuclei(max_area, max_hole);
-        let whole = extract_cut(&maps, &[0, w], &[0, h], &settings);
+        let settings = small_nuclei(max_area, max_hole, um_per_px);
+        let whole = extract_cut(&maps, &[0, w], &[0, h], &settings, um_per_px);
         let mut random = Random(seed ^ 1);
         let largest = 20 + random.below(100) as u32;
         let (xs, ys) = (cuts(w, &mut random, largest), cuts(h, &mut random, largest));
-        let cut = extract_cut(&maps, &xs, &ys, &settings);
+        let cut = extract_cut(&maps, &xs, &ys, &settings, um_per_px);
         prop_assert_eq!(cut, whole);
     }
 
     #[test]
-    fn nuclei_are_whole_apart_and_within_their_bounds(seed in any::<u64>(), max_area in 4.0f64..60.0) {
+    fn nuclei_are_whole_apart_and_within_their_bounds(seed in any::<u64>(), max_area in 16.0f64..240.0) {
         let maps = Maps::random(150, 120, seed);
-        let settings = small_nuclei(max_area, 4.0);
+        let settings = small_nuclei(max_area, 16.0, 0.5);
         let mut taken = vec![false; 150 * 120];
-        for nucleus in extract_cut(&maps, &[0, 150], &[0, 120], &settings) {
+        for nucleus in extract_cut(&maps, &[0, 150], &[0, 120], &settings, 0.5) {
             let mut area = 0;
             prop_assert!(nucleus.runs.is_sorted());
             for run in &nucleus.runs {
@@ -216,7 +224,7 @@ fn discs(w: u32, h: u32, discs: &[(f64, f64, f64)]) -> Maps {
 fn touching_discs_are_divided_and_overlapping_ones_are_not() {
     let found = |gap: f64| {
         let maps = discs(100, 60, &[(40.0 - gap / 2.0, 30.0, 10.0), (40.0 + gap / 2.0, 30.0, 10.0)]);
-        extract_cut(&maps, &[0, 100], &[0, 60], &WATERSHED_DEFAULTS)
+        extract_cut(&maps, &[0, 100], &[0, 60], &WATERSHED_DEFAULTS, 0.5)
     };
     let apart = found(18.0);
     assert_eq!(apart.len(), 2);
@@ -232,7 +240,7 @@ fn a_nucleus_at_the_edge_or_beside_missing_pixels_is_truncated() {
         maps.nuclear[y * 100 + 93] = 0;
     }
     let flags: Vec<bool> =
-        extract_cut(&maps, &[0, 100], &[0, 60], &WATERSHED_DEFAULTS).iter().map(|i| i.truncated).collect();
+        extract_cut(&maps, &[0, 100], &[0, 60], &WATERSHED_DEFAULTS, 0.5).iter().map(|i| i.truncated).collect();
     let mut sorted = flags.clone();
     sorted.sort_unstable();
     assert_eq!(sorted, [false, true, true], "{flags:?}");

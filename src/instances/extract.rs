@@ -1,6 +1,6 @@
 //! Nuclei of a region: from its maps to instances.
 //!
-//! Owns: [`extract_nuclei`], [`halo_px`]. Must not know: networks, files, other regions.
+//! Owns: [`extract_nuclei`], [`halo_px`], [`scratch_bytes`]. Must not know: networks, files, other regions.
 //!
 //! What is found does not depend on how the slide was cut into regions, as long as each has [`halo_px`] around its
 //! core (or ends at the slide's edge).
@@ -24,6 +24,14 @@ use std::cell::RefCell;
 /// Width of the ring around a region's core that [`extract_nuclei`] needs to see.
 pub fn halo_px(w: &settings::Watershed, input_mpp: Mpp) -> u32 {
     Reach::new(w, input_mpp).halo_px()
+}
+
+/// Bytes that a thread keeps after extracting from a region of `rect_px` pixels, halo included, without the instances.
+///
+/// Two masks, distances, heights and columns, directions, labels: 12 bytes a pixel; and 48 for each of the runs, of
+/// which dense tissue has one to a dozen pixels.
+pub fn scratch_bytes(rect_px: u64) -> u64 {
+    16 * rect_px
 }
 
 thread_local! {

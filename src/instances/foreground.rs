@@ -69,16 +69,22 @@ impl Foreground {
         let mut above = 0..0;
         for y in 0..h {
             let start = self.runs.len();
-            let row = &self.mask[y * w..][..w];
-            let mut x = 0;
-            while let Some(x0) = find(row, x, 0) {
-                let x1 = find(row, x0, 1).unwrap_or(w);
+            let mut add = |x0: usize, x1: usize| {
                 let edge = y == 0 || y == h - 1 || x0 == 0 || x1 == w;
                 let open = edge || (!all_computed && computed[y * w + x0..y * w + x1].contains(&0));
                 let (y, x0, x1) = (y as u32, x0 as u32, x1 as u32);
                 let hole = Hole { area_px: u64::from(x1 - x0), left: x0, right: x1, top: y, bottom: y + 1, open };
                 self.runs.push(BackgroundRun { y, x0, x1, parent: self.runs.len() as u32, hole });
-                x = x1 as usize;
+            };
+            let mut x = 0;
+            for_each_run(&self.mask[y * w..][..w], |x0, x1| {
+                if x0 > x {
+                    add(x, x0);
+                }
+                x = x1;
+            });
+            if x < w {
+                add(x, w);
             }
             join_rows(&mut self.runs, above, start);
             above = start..self.runs.len();
@@ -94,17 +100,35 @@ impl Foreground {
     }
 }
 
-/// First position from `from` on where `row` is `value`.
-pub(super) fn find(row: &[u8], from: usize, value: u8) -> Option<usize> {
-    let rest = row.get(from..)?;
-    let (chunks, tail) = rest.as_chunks::<16>();
+/// Calls `each(x0, x1)` for each run of ones in a row of zeros and ones.
+#[inline(always)]
+pub(super) fn for_each_run(row: &[u8], mut each: impl FnMut(usize, usize)) {
+    let mut start = None;
+    let mut toggle = |x: usize| match start.take() {
+        Some(x0) => each(x0, x),
+        None => start = Some(x),
+    };
+    let mut last = 0u64;
+    let (chunks, tail) = row.as_chunks::<8>();
     for (i, chunk) in chunks.iter().enumerate() {
-        // Without a branch per byte the compiler compares the chunk at once.
-        if chunk.iter().fold(false, |any, &v| any | (v == value)) {
-            return chunk.iter().position(|&v| v == value).map(|at| from + 16 * i + at);
+        let eight = u64::from_le_bytes(*chunk);
+        // One bit per byte that differs from the byte before it.
+        let mut changes = eight ^ (eight << 8 | last);
+        last = eight >> 56;
+        while changes != 0 {
+            toggle(8 * i + changes.trailing_zeros() as usize / 8);
+            changes &= changes - 1;
         }
     }
-    tail.iter().position(|&v| v == value).map(|at| from + 16 * chunks.len() + at)
+    for (i, &value) in tail.iter().enumerate() {
+        if u64::from(value) != last {
+            toggle(8 * chunks.len() + i);
+            last = u64::from(value);
+        }
+    }
+    if last == 1 {
+        toggle(row.len());
+    }
 }
 
 /// Joins the runs from `start` on with those of the row `above` that share a column.
@@ -229,14 +253,20 @@ mod tests {
     }
 
     #[test]
-    fn find_sees_every_position() {
-        for at in 0..70 {
-            let mut row = vec![0; 70];
-            row[at] = 1;
-            for from in 0..=70 {
-                assert_eq!(find(&row, from, 1), (from <= at).then_some(at));
+    fn runs_are_found_wherever_they_begin_and_end() {
+        for end in 1..=40 {
+            for x0 in 0..end {
+                for x1 in x0 + 1..=end {
+                    let mut row = vec![0; end];
+                    row[x0..x1].fill(1);
+                    row[end - 1] = 1;
+                    let mut found = Vec::new();
+                    for_each_run(&row, |a, b| found.push((a, b)));
+                    let expected = if x1 + 1 >= end { vec![(x0, end)] } else { vec![(x0, x1), (end - 1, end)] };
+                    assert_eq!(found, expected, "{row:?}");
+                }
             }
         }
-        assert_eq!(find(&[1, 1], 0, 0), None);
+        for_each_run(&[], |_, _| panic!("nothing has no runs"));
     }
 }

@@ -8,7 +8,7 @@ mod own;
 mod semantic;
 mod watershed;
 
-pub use extract::{extract_nuclei, halo_px};
+pub use extract::{extract_nuclei, halo_px, scratch_bytes};
 pub use instance::{Features, Instance, Run};
 pub use semantic::{prob_u8, semantic_classes};
 pub use watershed::WATERSHED_DEFAULTS;

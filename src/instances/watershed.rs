@@ -17,7 +17,7 @@
 //! Source: steepest-ascent ("toboggan") watershed; joining across saddles as in QuPath's and ImageJ's maximum
 //! finder. Differs: bounded, and flooded never.
 
-use super::{distance::squared_distance, foreground::find};
+use super::{distance::squared_distance, foreground::for_each_run};
 use crate::{config::settings, units::Mpp};
 
 /// Settings that found most nuclei of the breast-cancer patches they were tuned on, and held on others.
@@ -128,18 +128,21 @@ impl Peak {
 /// Buffers of one region, kept by the thread. Padded arrays have a ring of one pixel around the picture.
 #[derive(Default)]
 pub(super) struct Watershed {
+    /// Squared distances, then room for smoothing heights.
     distance: Vec<i16>,
     columns: Vec<u8>,
     roots: Vec<i16>,
     /// Padded; 0 on background, positive on foreground.
     height: Vec<i16>,
-    smoothed: Vec<i16>,
     /// Padded: which neighbour is highest, 0–8 in raster order, 4 the pixel itself.
     highest: Vec<u8>,
     /// Padded: index of the peak + 1.
     labels: Vec<u32>,
     peaks: Vec<Peak>,
-    path: Vec<u32>,
+    /// Steps of the way up that is being followed.
+    path: Vec<u8>,
+    /// Runs of the foreground: row, first column, first column after.
+    runs: Vec<[u32; 3]>,
 }
 
 impl Watershed {
@@ -155,12 +158,19 @@ impl Watershed {
         if mask.is_empty() {
             return 0;
         }
+        self.runs.clear();
+        for (y, row) in mask.chunks_exact(w).enumerate() {
+            for_each_run(row, |x0, x1| self.runs.push([y as u32, x0 as u32, x1 as u32]));
+        }
+        if self.runs.is_empty() {
+            return 0;
+        }
         self.heights(mask, w, reach);
-        self.ascend(mask, w);
-        self.label(mask, w, reach);
-        self.saddles(mask, w, reach);
+        self.ascend(w);
+        self.label(w, reach);
+        self.saddles(w, reach);
         let nuclei = self.join(reach);
-        self.emit_runs(mask, w, &nuclei, emit);
+        self.emit_runs(w, &nuclei, emit);
         self.peaks.len()
     }
 
@@ -181,8 +191,8 @@ impl Watershed {
             to.iter_mut().zip(&self.distance[y * w..]).for_each(|(to, &d)| *to = self.roots[d as usize]);
         }
         for _ in 0..reach.smooth_passes {
-            smooth(&self.height, stride, &mut self.smoothed);
-            std::mem::swap(&mut self.height, &mut self.smoothed);
+            smooth(&self.height, stride, &mut self.distance);
+            std::mem::swap(&mut self.height, &mut self.distance);
         }
         for y in 0..h {
             let to = &mut self.height[(y + 1) * stride + 1..][..w];
@@ -192,92 +202,90 @@ impl Watershed {
     }
 
     /// Finds each pixel's highest neighbour; of equals the first in raster order.
-    fn ascend(&mut self, mask: &[u8], w: usize) {
-        let (stride, h) = (w + 2, mask.len() / w);
+    fn ascend(&mut self, w: usize) {
+        let stride = w + 2;
         self.highest.clear();
         self.highest.resize(self.height.len(), 0);
         let mut best = vec![0i16; w];
         let mut which = vec![0u8; w];
-        for y in 0..h {
-            if find(&mask[y * w..][..w], 0, 1).is_none() {
-                continue;
-            }
-            best.copy_from_slice(&self.height[y * stride..][..w]);
+        for row in self.runs.chunk_by(|a, b| a[0] == b[0]) {
+            let y = row[0][0] as usize;
+            // From the row's first foreground pixel to its last.
+            let x0 = row[0][1] as usize;
+            let n = row[row.len() - 1][2] as usize - x0;
+            let (best, which) = (&mut best[..n], &mut which[..n]);
+            best.copy_from_slice(&self.height[y * stride + x0..][..n]);
             which.fill(0);
             for k in 1..9u8 {
-                let from = (y + usize::from(k / 3)) * stride + usize::from(k % 3);
-                let there = &self.height[from..from + w];
-                for ((best, which), &there) in best.iter_mut().zip(&mut which).zip(there) {
+                let from = (y + usize::from(k / 3)) * stride + usize::from(k % 3) + x0;
+                let there = &self.height[from..from + n];
+                for ((best, which), &there) in best.iter_mut().zip(which.iter_mut()).zip(there) {
                     *which = if there > *best { k } else { *which };
                     *best = (*best).max(there);
                 }
             }
-            self.highest[(y + 1) * stride + 1..][..w].copy_from_slice(&which);
+            self.highest[(y + 1) * stride + 1 + x0..][..n].copy_from_slice(which);
         }
     }
 
     /// Follows each pixel to its peak.
-    fn label(&mut self, mask: &[u8], w: usize, reach: &Reach) {
-        let (stride, h) = (w + 2, mask.len() / w);
+    fn label(&mut self, w: usize, reach: &Reach) {
+        let stride = w + 2;
         self.labels.clear();
         self.labels.resize(self.height.len(), NONE);
-        let step: [isize; 9] = std::array::from_fn(|k| (k as isize / 3 - 1) * stride as isize + k as isize % 3 - 1);
-        for y in 0..h {
-            let row = &mask[y * w..][..w];
-            let mut x = 0;
-            while let Some(x0) = find(row, x, 1) {
-                x = find(row, x0, 0).unwrap_or(w);
-                for start in (y + 1) * stride + 1 + x0..(y + 1) * stride + 1 + x {
-                    self.label_path(start, stride, &step, reach.basin_px);
-                }
+        let mut runs = std::mem::take(&mut self.runs);
+        for &[y, x0, x1] in &runs {
+            for x in x0..x1 {
+                self.label_path(x + 1, y + 1, stride, reach.basin_px);
             }
         }
+        std::mem::swap(&mut runs, &mut self.runs);
     }
 
-    /// Labels the pixels on the way from `start` to its peak.
+    /// Labels the pixels on the way from `(x, y)` of the padded picture to its peak.
     #[inline(always)]
-    fn label_path(&mut self, start: usize, stride: usize, step: &[isize; 9], basin_px: u32) {
-        let mut at = start;
+    fn label_path(&mut self, mut x: u32, mut y: u32, stride: usize, basin_px: u32) {
+        let step = |k: u8| (i32::from(k % 3) - 1, i32::from(k / 3) - 1);
+        let index = |x: u32, y: u32| y as usize * stride + x as usize;
+        let mut at = index(x, y);
         self.path.clear();
         while self.labels[at] == NONE && self.highest[at] != 4 {
-            self.path.push(at as u32);
-            at = at.wrapping_add_signed(step[usize::from(self.highest[at])]);
+            let k = self.highest[at];
+            self.path.push(k);
+            let (dx, dy) = step(k);
+            (x, y) = (x.wrapping_add_signed(dx), y.wrapping_add_signed(dy));
+            at = index(x, y);
         }
-        let position = |at: usize| ((at % stride) as u32, (at / stride) as u32);
         if self.labels[at] == NONE {
-            let (x, y) = position(at);
             self.peaks.push(Peak { x, y, height: self.height[at], saddle: -1, parent: NONE });
             self.labels[at] = self.peaks.len() as u32;
         }
         let mut label = self.labels[at];
-        while let Some(back) = self.path.pop() {
+        while let Some(k) = self.path.pop() {
+            let (dx, dy) = step(k);
+            (x, y) = (x.wrapping_add_signed(-dx), y.wrapping_add_signed(-dy));
             if label != FAR {
                 let peak = &self.peaks[label as usize - 1];
-                let (x, y) = position(back as usize);
                 if x.abs_diff(peak.x).max(y.abs_diff(peak.y)) > basin_px {
                     label = FAR;
                 }
             }
-            self.labels[back as usize] = label;
+            self.labels[index(x, y)] = label;
         }
     }
 
     /// Finds, for each peak, the highest saddle it is to be joined across.
-    fn saddles(&mut self, mask: &[u8], w: usize, reach: &Reach) {
-        let (stride, h) = (w + 2, mask.len() / w);
-        for y in 0..h {
-            let row = &mask[y * w..][..w];
-            let mut x = 0;
-            while let Some(x0) = find(row, x, 1) {
-                x = find(row, x0, 0).unwrap_or(w);
-                for at in (y + 1) * stride + 1 + x0..(y + 1) * stride + 1 + x {
-                    let here = self.labels[at];
-                    for next in [at + 1, at + stride - 1, at + stride, at + stride + 1] {
-                        let there = self.labels[next];
-                        if there != here && here != FAR && there != NONE && there != FAR {
-                            let saddle = self.height[at].min(self.height[next]);
-                            consider(&mut self.peaks, here, there, saddle, reach);
-                        }
+    fn saddles(&mut self, w: usize, reach: &Reach) {
+        let stride = w + 2;
+        for &[y, x0, x1] in &self.runs {
+            let row = (y as usize + 1) * stride + 1;
+            for at in row + x0 as usize..row + x1 as usize {
+                let here = self.labels[at];
+                for next in [at + 1, at + stride - 1, at + stride, at + stride + 1] {
+                    let there = self.labels[next];
+                    if there != here && here != FAR && there != NONE && there != FAR {
+                        let saddle = self.height[at].min(self.height[next]);
+                        consider(&mut self.peaks, here, there, saddle, reach);
                     }
                 }
             }
@@ -304,27 +312,17 @@ impl Watershed {
     }
 
     /// Calls `emit` for each run of pixels of one nucleus.
-    fn emit_runs(&self, mask: &[u8], w: usize, nuclei: &[u32], mut emit: impl FnMut(u32, u32, u32, u32)) {
-        let (stride, h) = (w + 2, mask.len() / w);
-        for y in 0..h {
-            let row = &mask[y * w..][..w];
-            let labels = &self.labels[(y + 1) * stride + 1..][..w];
-            let mut x = 0;
-            while let Some(start) = find(row, x, 1) {
-                x = find(row, start, 0).unwrap_or(w);
-                let mut x0 = start;
-                while x0 < x {
-                    let label = labels[x0];
-                    if label == FAR {
-                        x0 += 1;
-                        continue;
-                    }
-                    let nucleus = nuclei[label as usize - 1];
-                    let same = |&&l: &&u32| l == label || (l != FAR && nuclei[l as usize - 1] == nucleus);
-                    let x1 = x0 + labels[x0..x].iter().take_while(same).count();
-                    emit(nucleus, y as u32, x0 as u32, x1 as u32);
-                    x0 = x1;
+    fn emit_runs(&self, w: usize, nuclei: &[u32], mut emit: impl FnMut(u32, u32, u32, u32)) {
+        let nucleus = |label: u32| if label == FAR { FAR } else { nuclei[label as usize - 1] };
+        for &[y, x0, x1] in &self.runs {
+            let labels = &self.labels[(y as usize + 1) * (w + 2) + 1 + x0 as usize..][..(x1 - x0) as usize];
+            let mut x0 = x0;
+            for same in labels.chunk_by(|&a, &b| a == b || nucleus(a) == nucleus(b)) {
+                let x1 = x0 + same.len() as u32;
+                if same[0] != FAR {
+                    emit(nucleus(same[0]), y, x0, x1);
                 }
+                x0 = x1;
             }
         }
     }

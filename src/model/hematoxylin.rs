@@ -121,20 +121,29 @@ impl HematoxylinModel {
         s.across.resize(side * inner, 0);
         let mut sums = vec![0i32; inner];
         for (from, to) in s.density.chunks_exact(side).zip(s.across.chunks_exact_mut(inner)) {
-            sums.fill(KERNEL_ONE / 2);
-            for (k, &weight) in self.kernel.iter().enumerate() {
-                accumulate(&mut sums, &from[k..k + inner], weight);
-            }
+            self.weigh(&mut sums, |k| &from[k..k + inner]);
             to.iter_mut().zip(&sums).for_each(|(to, &sum)| *to = (sum >> 14) as i16);
         }
         s.smooth.clear();
         s.smooth.resize(inner * inner, 0);
         for (y, to) in s.smooth.chunks_exact_mut(inner).enumerate() {
-            sums.fill(KERNEL_ONE / 2);
-            for (k, &weight) in self.kernel.iter().enumerate() {
-                accumulate(&mut sums, &s.across[(y + k) * inner..][..inner], weight);
-            }
+            self.weigh(&mut sums, |k| &s.across[(y + k) * inner..][..inner]);
             to.iter_mut().zip(&sums).for_each(|(to, &sum)| *to = (sum >> 14) as i16);
+        }
+    }
+
+    /// `sums = half + Σ kernel[k] · line(k)`; the kernel is symmetric, so lines are added in pairs first.
+    #[inline(always)]
+    fn weigh<'a>(&self, sums: &mut [i32], line: impl Fn(usize) -> &'a [i16]) {
+        let last = self.kernel.len() - 1;
+        let middle = i32::from(self.kernel[last / 2]);
+        sums.iter_mut().zip(line(last / 2)).for_each(|(s, &v)| *s = KERNEL_ONE / 2 + i32::from(v) * middle);
+        for k in 0..last / 2 {
+            let weight = self.kernel[k];
+            for ((sum, &a), &b) in sums.iter_mut().zip(line(k)).zip(line(last - k)) {
+                // Densities are cut well below half of what 16 bits hold.
+                *sum += i32::from(a + b) * i32::from(weight);
+            }
         }
     }
 
@@ -217,12 +226,6 @@ impl Model for HematoxylinModel {
             })
             .collect()
     }
-}
-
-/// `sums += row · weight`.
-#[inline(always)]
-fn accumulate(sums: &mut [i32], row: &[i16], weight: i16) {
-    sums.iter_mut().zip(row).for_each(|(sum, &v)| *sum += i32::from(v) * i32::from(weight));
 }
 
 /// Weights of a Gaussian cut at 3 sigma, as integers whose sum is [`KERNEL_ONE`].
