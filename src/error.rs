@@ -103,6 +103,9 @@ pub enum RunError {
         /// What the user can do about it.
         hint: Option<String>,
     },
+    /// Nothing to do.
+    #[error("no slide found")]
+    NoSlide,
     /// The user or the scheduler asked the run to stop.
     #[error("interrupted")]
     Interrupted,
@@ -113,7 +116,18 @@ impl RunError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Output { hint, .. } | Self::Setup { hint, .. } => hint.as_deref(),
+            Self::NoSlide => Some("see `slides:`; paths and globs are relative to the current directory"),
             _ => None,
+        }
+    }
+
+    /// Exit code of the program.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Setup { .. } => exit::CONFIG,
+            Self::NoSlide => exit::NO_SLIDE,
+            Self::Interrupted => exit::INTERRUPTED,
+            _ => exit::RUN,
         }
     }
 }

@@ -39,6 +39,12 @@ impl SlideStatus {
     }
 }
 
+impl std::fmt::Display for SlideStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// One slide of a run. What is not known is `None`.
 #[derive(Debug, Clone, PartialEq, Default, serde::Serialize)]
 pub struct SlideRecord {

@@ -1,5 +1,21 @@
-//! Who drives? Threads, queues and stages around the folders of the flow.
+//! In which order, on which threads? Threads, queues, and what remains of a run.
 
-pub mod progress;
+mod progress; // What does a run say of itself?
+mod cancel; // How is it asked to stop?
+mod setup; // What does every slide of a run share?
+mod prepare; // What is known of a slide before its first tile?
+mod job; // What may every stage know of a slide?
+mod stage; // What is a step?
+mod stages; // Which steps?
+mod run; // On which threads?
+mod record; // How did a slide end?
+mod manifest; // What ran?
+mod execute; // The main job from end to end.
 
-pub use progress::{Progress, SlideEnd, SlideStatus};
+pub use cancel::CancelToken;
+pub use execute::{Request, execute, find_slides};
+pub use manifest::{Manifest, OUTPUT_VERSION};
+pub use prepare::{SlidePlan, plan_slide};
+pub use progress::{Progress, Silent, SlideEnd, SlideStatus};
+pub use run::{RunContext, RunSummary, SlideResult, run};
+pub use setup::Setup;

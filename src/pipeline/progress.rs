@@ -1,8 +1,8 @@
 //! What a run says of itself while it runs.
 //!
-//! Owns: [`Progress`], [`SlideEnd`], [`SlideStatus`]. Must not know: terminals, formats.
+//! Owns: [`Progress`], [`SlideEnd`]. Must not know: terminals, formats.
 
-use std::fmt;
+pub use crate::output::SlideStatus;
 
 /// Hears what happens in a run. Called from many threads, once per batch: an implementation must be quick.
 ///
@@ -36,31 +36,6 @@ pub struct SlideEnd<'a> {
     pub secs: f64,
     /// Instances in its tables.
     pub instances: u64,
-}
-
-/// How a slide ended, in one word; the same words as in the table of slides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SlideStatus {
-    /// Every output is in place.
-    Complete,
-    /// It has no tissue; its outputs are in place and empty.
-    NoTissue,
-    /// It could not be done.
-    Failed,
-    /// The run was stopped before it was done.
-    Interrupted,
-}
-
-impl fmt::Display for SlideStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Complete => "complete",
-            Self::NoTissue => "no_tissue",
-            Self::Failed => "failed",
-            Self::Interrupted => "interrupted",
-        })
-    }
 }
 
 /// Says nothing.

@@ -41,7 +41,11 @@ pub struct ReadScratch {
 impl TargetReader {
     /// Chooses the coarsest level that is not coarser than the grid; of a slide coarser than the grid, level 0.
     pub fn new(reader: Arc<dyn SlideReader>, grid: TargetGrid, filter: Resample) -> Self {
-        let (sx, sy) = grid.level0_px_per_target_px();
+        Self::at_step(reader, grid, grid.level0_px_per_target_px(), filter)
+    }
+
+    /// Reads squares of `step` level-0 px.
+    fn at_step(reader: Arc<dyn SlideReader>, grid: TargetGrid, (sx, sy): (f64, f64), filter: Resample) -> Self {
         let levels = &reader.info().levels;
         let down: Vec<(f64, f64)> = levels.iter().map(|l| whole_downsample(&levels[0], l)).collect();
         let fits = |d: &(f64, f64)| d.0 <= sx * (1.0 + LEVEL_TOLERANCE) && d.1 <= sy * (1.0 + LEVEL_TOLERANCE);
@@ -103,7 +107,8 @@ fn snap(factor: f64, px: u32) -> f64 {
     if whole >= 1.0 && ((factor - whole) / whole).abs() * f64::from(px) < SNAP_PX { whole } else { factor }
 }
 
-/// The whole slide at `mpp` (coarser when `max_px` would be passed), white outside; bands are read in parallel.
+/// The whole slide, corner on corner, at about `mpp` (coarser when `max_px` would be passed); bands are read in
+/// parallel.
 ///
 /// # Errors
 /// [`ReadError`] of the slide's reader.
@@ -112,17 +117,18 @@ pub fn thumbnail(
     slide_mpp: MppXy,
     mpp: Mpp,
     max_px: u32,
-) -> Result<(RgbImage, TargetGrid), ReadError> {
+) -> Result<RgbImage, ReadError> {
     let level0 = reader.info().level0();
-    let longest_um = (f64::from(level0.w) * slide_mpp.x.um_per_px()).max(f64::from(level0.h) * slide_mpp.y.um_per_px());
-    let fitting = longest_um / f64::from(max_px.max(1));
-    let mpp = Mpp::new(mpp.um_per_px().max(fitting)).expect("the larger of two positive numbers is positive");
+    let um = (f64::from(level0.w) * slide_mpp.x.um_per_px(), f64::from(level0.h) * slide_mpp.y.um_per_px());
+    let step_um = mpp.um_per_px().max(um.0.max(um.1) / f64::from(max_px.max(1)));
+    let px = |um: f64| (um / step_um).round().max(1.0) as u32;
+    let mut image = RgbImage::white(px(um.0), px(um.1));
+    let (w, h) = (image.w, image.h);
+    let step = (f64::from(level0.w) / f64::from(w), f64::from(level0.h) / f64::from(h));
     let grid = TargetGrid::new(level0, slide_mpp, mpp);
-    let target = TargetReader::new(reader.clone(), grid, Resample::Area);
-    let (w, h) = (grid.size.w, grid.size.h);
-    let mut image = RgbImage::white(w, h);
-    // A band reads about 4 Mpx of the level: small enough for memory, large enough to decode few tiles twice.
+    let target = TargetReader::at_step(reader.clone(), grid, step, Resample::Area);
     let (fx, fy) = target.factor;
+    // A band reads about 4 Mpx of the level: small enough for memory, large enough to decode few tiles twice.
     let band = ((4e6 / (f64::from(w) * fx * fy)) as usize).clamp(1, 256);
     image.data.par_chunks_mut(w as usize * 3 * band).enumerate().try_for_each_init(
         ReadScratch::default,
@@ -131,5 +137,5 @@ pub fn thumbnail(
             target.read(Rect::new(0, (i * band) as i64, w, n as u32), rows, scratch)
         },
     )?;
-    Ok((image, grid))
+    Ok(image)
 }

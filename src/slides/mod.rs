@@ -4,6 +4,7 @@ mod reader; // What does every slide look like?
 mod discover; // Which files are slides?
 mod open; // Which reader opens this one?
 mod mpp; // Which resolution, and who says so?
+mod identity; // Is it the same slide?
 mod downsample; // How coarse is a level?
 mod tiff; // Our own reader of TIFF, SVS, OME-TIFF.
 mod openslide; // Every other format.
@@ -11,6 +12,7 @@ mod image; // Plain pictures.
 mod synthetic; // Slides drawn by the program.
 
 pub use discover::{DiscoverError, EntrySource, SlideEntry, discover};
+pub use identity::content_hash;
 pub use mpp::check_mpp;
 pub use open::open;
 pub use reader::{Level, LevelInfo, MppSource, ReadError, SlideInfo, SlideReader};

@@ -38,4 +38,12 @@ impl Region {
     pub fn plane(&self, head: Head) -> Option<&Plane> {
         self.planes.iter().find(|p| p.head == head)
     }
+
+    /// `[core.h, core.w]` of [`Region::computed`].
+    pub fn core_computed(&self) -> Vec<u8> {
+        let (w, left, top) =
+            (self.rect.w as usize, (self.core.x - self.rect.x) as usize, (self.core.y - self.rect.y) as usize);
+        let rows = self.computed.chunks_exact(w).skip(top).take(self.core.h as usize);
+        rows.flat_map(|row| &row[left..left + self.core.w as usize]).copied().collect()
+    }
 }

@@ -1,0 +1,116 @@
+//! Getting one slide ready: opened, its resolution checked, tissue found, tiles planned, stain fitted.
+//!
+//! Owns: [`plan_slide`], [`SlidePlan`], [`fit_stain`]. Must not know: threads, what is written.
+
+use crate::{
+    config::settings::Stain,
+    error::{SlideError, StageName},
+    geometry::TargetGrid,
+    output::SlideHeader,
+    pipeline::setup::Setup,
+    pixels::{ReadScratch, RgbImage, TargetReader, stain::StainFit, thumbnail},
+    slides::{self, EntrySource, SlideEntry, SlideReader},
+    tiling::{CellMask, TilePlan},
+    tissue::{self, ColorVerdict, FoundTissue},
+};
+use std::sync::Arc;
+
+/// Most pixels along the longer side of the picture tissue is found on.
+const TISSUE_PICTURE_MAX_PX: u32 = 8192;
+/// Cells the stain is fitted on.
+const STAIN_SAMPLES: usize = 100;
+
+/// What is known of a slide before its first tile is read.
+pub struct SlidePlan {
+    /// Names, grid, classes.
+    pub header: SlideHeader,
+    /// Reads its pixels.
+    pub reader: TargetReader,
+    /// The whole slide at `tissue.mpp`.
+    pub picture: RgbImage,
+    /// Its tissue.
+    pub tissue: FoundTissue,
+    /// What its colours say.
+    pub color: ColorVerdict,
+    /// Tiles and regions.
+    pub tiles: Arc<TilePlan>,
+    /// Where its mpp came from.
+    pub mpp_source: &'static str,
+    /// Which of our readers opened it.
+    pub reader_name: &'static str,
+    /// The format.
+    pub vendor: String,
+    /// Identity by content.
+    pub identity: Option<String>,
+}
+
+impl SlidePlan {
+    /// Bytes this slide needs while it is worked on, beside what every slide of the run shares.
+    pub fn slide_bytes(&self, setup: &Setup) -> u64 {
+        let channels = setup.heads().iter().map(|h| h.1).sum();
+        let picture = self.picture.data.len() as u64 * 2 + self.tissue.mask.bits.len() as u64;
+        self.tiles.canvas_bytes(channels, setup.keeps_rgb()) + picture
+    }
+
+    /// µm² of tissue.
+    pub fn tissue_area_um2(&self) -> f64 {
+        let mask = &self.tissue.mask;
+        mask.count() as f64 * mask.step_x * mask.step_y * self.header.grid.slide_mpp.px_area_um2()
+    }
+}
+
+/// Opens a slide, finds its tissue and plans its tiles.
+///
+/// # Errors
+/// [`SlideError`] of whatever could not be done; the other slides go on.
+pub fn plan_slide(entry: &SlideEntry, setup: &Setup) -> Result<SlidePlan, SlideError> {
+    let settings = &setup.settings;
+    let reader: Arc<dyn SlideReader> = slides::open(entry, &settings.slides)?;
+    let slide_mpp = slides::check_mpp(reader.info())?;
+    let info = reader.info();
+    let grid = TargetGrid::new(info.level0(), slide_mpp, setup.input_mpp);
+    let picture = thumbnail(&reader, slide_mpp, settings.tissue.mpp, TISSUE_PICTURE_MAX_PX).map_err(|e| {
+        SlideError::new(StageName::Tissue, format!("cannot read the whole slide small: {e}"))
+            .hint("the file is damaged; copy it again from the scanner, or give `tissue: { mask_dir: … }`")
+    })?;
+    let stem = entry.path.file_stem().map_or_else(|| entry.id.clone(), |s| s.to_string_lossy().into_owned());
+    let tissue = tissue::find_tissue(&picture, info.level0(), slide_mpp, &stem, &settings.tissue)?;
+    let color = tissue::check_color(&picture, &tissue.mask);
+    let cells = CellMask::new(&grid, &tissue.mask, settings.tiling.min_tissue);
+    let tiles = Arc::new(setup.tiler.plan(grid, cells));
+    let spec = setup.model.spec();
+    let header = SlideHeader {
+        id: entry.id.clone(),
+        path: entry.path.clone(),
+        grid,
+        bounds: info.bounds,
+        model: spec.name.to_owned(),
+        classes: spec.classes.clone(),
+    };
+    let (reader_name, vendor) = (info.reader, info.vendor.clone());
+    let identity = match entry.source {
+        EntrySource::File => info.quickhash.clone().or_else(|| slides::content_hash(&entry.path).ok()),
+        EntrySource::Synthetic { .. } => None,
+    };
+    let mpp_source = info.mpp.map_or("none", |(_, source)| source.name());
+    let reader = TargetReader::new(reader, grid, settings.pixels.resample);
+    Ok(SlidePlan { header, reader, picture, tissue, color, tiles, mpp_source, reader_name, vendor, identity })
+}
+
+/// Fits the run's stain normalisation on cells of tissue spread evenly over the slide; cells that cannot be read are
+/// left out.
+pub fn fit_stain(plan: &SlidePlan, setup: &Setup) -> StainFit {
+    let mut sample = vec![];
+    if setup.settings.pixels.stain != Stain::None {
+        let mut scratch = ReadScratch::default();
+        // Cells, not tiles: how a slide is cut must not change its colours.
+        for cell in plan.tiles.cells.spread(STAIN_SAMPLES) {
+            let at = sample.len();
+            sample.resize(at + cell.area() as usize * 3, 0);
+            if plan.reader.read(cell, &mut sample[at..], &mut scratch).is_err() {
+                sample.truncate(at);
+            }
+        }
+    }
+    setup.stain.fit(&sample)
+}

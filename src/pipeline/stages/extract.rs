@@ -1,0 +1,88 @@
+//! Turns regions into what is written: instances, or classes.
+
+use super::{Stitched, WriteMessage};
+use crate::{
+    config::settings,
+    error::{SlideError, StageName},
+    instances,
+    model::{Head, ModelSpec},
+    output::SlidePart,
+    pipeline::{
+        job::{Failure, SlideJob},
+        progress::Progress,
+        stage::{Emit, Stage, StageStop},
+    },
+    stitch::Region,
+};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+/// A model with one class says it is there at this probability or above.
+const SEMANTIC_THRESHOLD: f64 = 0.5;
+
+/// One extractor thread's state.
+pub struct ExtractStage {
+    /// How objects are found.
+    pub settings: settings::Instances,
+    /// What the model's heads mean.
+    pub spec: ModelSpec,
+    /// Whether probabilities are written too.
+    pub writes_prob: bool,
+    /// Is told of instances found.
+    pub progress: Arc<dyn Progress>,
+}
+
+impl ExtractStage {
+    fn parts(&self, job: &SlideJob, region: &Region) -> Vec<SlidePart> {
+        let mut parts = vec![];
+        let prob_head = if self.spec.has(Head::NuclearPixel) { Head::NuclearPixel } else { Head::Semantic };
+        if let (true, Some(plane)) = (self.writes_prob, region.plane(prob_head)) {
+            let channels = plane.channels;
+            let data = (0..channels).flat_map(|c| instances::prob_u8(region, prob_head, c)).collect();
+            parts.push(SlidePart::Prob { core: region.core, channels, data });
+        }
+        if self.spec.has(Head::NuclearPixel) {
+            let found = instances::extract_nuclei(region, &job.plan.grid, &self.settings.watershed, &self.spec);
+            self.progress.tiles_done(&job.header.id, 0, found.len() as u64);
+            parts.push(SlidePart::Nuclei { core: region.core, computed: region.core_computed(), instances: found });
+        } else {
+            parts.push(SlidePart::Semantic {
+                core: region.core,
+                classes: instances::semantic_classes(region, SEMANTIC_THRESHOLD),
+            });
+        }
+        parts
+    }
+}
+
+impl Stage for ExtractStage {
+    type In = Stitched;
+    type Out = WriteMessage;
+
+    fn process(&mut self, item: Stitched, out: &mut dyn Emit<WriteMessage>) -> Result<(), StageStop> {
+        let (job, region): (Arc<SlideJob>, Region) = match item {
+            Stitched::Ended(job) => return Ok(out.emit(WriteMessage::Ended(job))?),
+            Stitched::Region(job, region) => (job, region),
+        };
+        if job.failure().is_some() {
+            return Ok(out.emit(WriteMessage::Lost(job))?);
+        }
+        let parts =
+            job.clocks.time(StageName::Instances, || catch_unwind(AssertUnwindSafe(|| self.parts(&job, &region))));
+        drop(region);
+        match parts {
+            Ok(parts) => {
+                for part in parts {
+                    out.emit(WriteMessage::Part(job.clone(), part))?;
+                }
+            }
+            Err(_) => {
+                job.fail(Failure::Error(SlideError::new(StageName::Instances, "extracting a region panicked")));
+                out.emit(WriteMessage::Lost(job))?;
+            }
+        }
+        Ok(())
+    }
+}

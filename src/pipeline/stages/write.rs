@@ -1,0 +1,105 @@
+//! Owns the outputs of the slides of one slot: writes parts, commits or drops, and tells how each slide ended.
+
+use super::WriteMessage;
+use crate::{
+    error::{SlideError, StageName},
+    output::{Committed, OutputError, SlidePart, SlideWriter},
+    pipeline::{
+        job::{Failure, SlideJob},
+        stage::{Emit, Stage, StageStop},
+    },
+};
+use std::{collections::HashMap, sync::Arc};
+
+/// How a slide ended.
+pub struct SlideOutcome {
+    /// The slide.
+    pub job: Arc<SlideJob>,
+    /// What was committed; `None` when it failed (see [`SlideJob::failure`]).
+    pub committed: Option<Committed>,
+}
+
+/// One writer thread's state.
+#[derive(Default)]
+pub struct WriteStage {
+    slides: HashMap<usize, Open>,
+}
+
+struct Open {
+    job: Arc<SlideJob>,
+    writer: Option<Box<SlideWriter>>,
+    /// Regions written or lost.
+    regions: usize,
+    has_ended: bool,
+}
+
+impl WriteStage {
+    /// The open outputs of `job`; nothing for a late message of a slide whose slot has gone to the next.
+    fn open_of(&mut self, job: &Arc<SlideJob>) -> Option<&mut Open> {
+        self.slides.get_mut(&job.slot).filter(|open| Arc::ptr_eq(&open.job, job))
+    }
+
+    /// Ends the slide if nothing of it is still on its way.
+    fn end_if_whole(&mut self, job: Arc<SlideJob>, out: &mut dyn Emit<SlideOutcome>) -> Result<(), StageStop> {
+        let Some(open) = self.open_of(&job) else { return Ok(()) };
+        let is_whole = open.regions == job.plan.region_count() || job.failure().is_some();
+        if !(open.has_ended && is_whole) {
+            return Ok(());
+        }
+        let writer = self.slides.remove(&job.slot).and_then(|o| o.writer);
+        let mut committed = None;
+        if let (None, Some(writer)) = (job.failure(), writer) {
+            match job.clocks.time(StageName::Output, || writer.commit()) {
+                Ok(done) => committed = Some(done),
+                Err(error) => job.fail(output_failure(&error)),
+            }
+        }
+        Ok(out.emit(SlideOutcome { job, committed })?)
+    }
+}
+
+fn output_failure(error: &OutputError) -> Failure {
+    Failure::Error(
+        SlideError::new(StageName::Output, error)
+            .hint("check that the output directory exists, may be written to, and has room"),
+    )
+}
+
+impl Stage for WriteStage {
+    type In = WriteMessage;
+    type Out = SlideOutcome;
+
+    fn process(&mut self, item: WriteMessage, out: &mut dyn Emit<SlideOutcome>) -> Result<(), StageStop> {
+        match item {
+            WriteMessage::Start(job, writer) => {
+                let slot = job.slot;
+                self.slides.insert(slot, Open { job, writer: Some(writer), regions: 0, has_ended: false });
+            }
+            WriteMessage::Part(job, part) => {
+                let Some(open) = self.open_of(&job) else { return Ok(()) };
+                // A region's probabilities come before its classes or nuclei; only the latter count it.
+                let counts = !matches!(part, SlidePart::Prob { .. });
+                if job.failure().is_none()
+                    && let Some(writer) = &mut open.writer
+                    && let Err(error) = job.clocks.time(StageName::Output, || writer.write(part))
+                {
+                    job.fail(output_failure(&error));
+                }
+                if job.failure().is_some() {
+                    // Dropping the writer removes what it wrote.
+                    open.writer = None;
+                }
+                open.regions += usize::from(counts);
+                self.end_if_whole(job, out)?;
+            }
+            WriteMessage::Lost(job) => self.end_if_whole(job, out)?,
+            WriteMessage::Ended(job) => {
+                if let Some(open) = self.open_of(&job) {
+                    open.has_ended = true;
+                }
+                self.end_if_whole(job, out)?;
+            }
+        }
+        Ok(())
+    }
+}
