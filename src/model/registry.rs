@@ -50,3 +50,30 @@ pub fn catalogue() -> Vec<ModelEntry> {
         },
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::settings::{StainChannel, StainThreshold},
+        model::HEMATOXYLIN_DEFAULTS,
+    };
+
+    #[test]
+    fn every_model_of_the_catalogue_can_be_made_and_keeps_its_name_and_resolution() {
+        let rule = StainThreshold { stain: StainChannel::Dab, threshold_od: 0.2, class: "c".into(), color: [0; 3] };
+        let choices = [ModelChoice::Hematoxylin(HEMATOXYLIN_DEFAULTS), ModelChoice::StainThreshold(rule)];
+        let mpp = Mpp::new(0.4);
+        let made: Vec<_> = choices.iter().map(|choice| build(choice, mpp).unwrap().spec().clone()).collect();
+        let names: Vec<_> = catalogue().iter().map(|entry| entry.name).collect();
+        assert_eq!(made.iter().map(|spec| spec.name).collect::<Vec<_>>(), names);
+        assert!(made.iter().all(|spec| Some(spec.input_mpp) == mpp));
+    }
+
+    #[test]
+    fn lengths_that_do_not_fit_the_resolution_are_an_error_that_names_them() {
+        let choice = ModelChoice::Hematoxylin(HEMATOXYLIN_DEFAULTS);
+        let error = build(&choice, Mpp::new(0.01)).err().unwrap().to_string();
+        assert!(error.contains("`local_radius_um`") && error.contains("`15` µm"), "{error}");
+    }
+}
