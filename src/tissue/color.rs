@@ -2,10 +2,10 @@
 //!
 //! Owns: the verdict. Must not know: what is done about it.
 //!
-//! Measured shares of optical density (red, green, blue) over tissue: 90 patches and 20 pictures of H&E have 0.41–0.62
-//! in green, because hematoxylin and eosin both absorb green most; an H-DAB slide (Ki67, 12 % positive) 0.34, because
-//! DAB absorbs blue most and its counterstain red. DAB seen by itself is brown: blue absorbed most, red least; no
-//! H&E picture without pen has more than 5 % of its density in such px that are dense.
+//! Measured shares of optical density in green over tissue: 0.44–0.50 on CMU-1, CAMELYON and OS-1, above 0.40 on all 90
+//! patches of BRCA-M2C, because hematoxylin and eosin both absorb green most; 0.34 on an H-DAB slide (OS-2, Ki67),
+//! because DAB absorbs blue most and its counterstain red. DAB by itself is brown: blue absorbed most, red least; such
+//! px hold 12 % of the density of OS-2 and none of the H&E slides'.
 //! A dark field is fluorescence.
 
 use super::TissueMask;

@@ -5,8 +5,8 @@
 //! Out of focus, fine detail goes first. The measure is the energy of the finest band of optical density (the picture
 //! less itself smoothed once) over that of the next band (smoothed once less smoothed three times), within 100 µm and
 //! on tissue only. It does not depend on contrast or stain. Measured, 2nd–98th percentile, at 8 and 2 µm/px:
-//! sharp tissue of CMU-1, CAMELYON, OS-1, OS-2, five BRCA-M2C patches 1.4–3.1; the same blurred with σ = 0.5 px
-//! 1.1–2.0, σ = 1 px 0.7–0.96, σ = 2 px and more below 0.7. White noise alone gives 2.9.
+//! sharp tissue of CMU-1, CAMELYON, OS-1, OS-2 and (at 2) five BRCA-M2C patches 1.4–3.1; the same blurred with σ = 0.5 px
+//! 1.1–2.0, σ = 1 px 0.7–0.96, σ = 2 px and more below 0.7. White noise alone gives 3.9.
 //!
 //! So the threshold 1.0 finds blur from σ ≈ 0.8 px of the **picture** on: 6 µm at 8 µm/px, which is a slide grossly
 //! out of focus. Blur of 1–2 µm that already hurts nuclei needs a picture of 2 µm/px (`tissue.mpp: 2`).

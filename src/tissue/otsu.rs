@@ -13,7 +13,7 @@
 //! | stained tissue lies above (`STAINED`) | 0.10 | 0.10 |
 //!
 //! - A threshold below the floor is raised to it: on glass without tissue (99th percentile of saturation 0.01–0.04 on
-//!   five such pictures, of optical density 0.02–0.04) nothing is left instead of half of the noise.
+//!   four such pictures, of optical density 0.02–0.04) nothing is left instead of half of the noise.
 //! - Where the lower class is itself stained on average (a picture full of tissue, or pale tissue beside dark pen and
 //!   nuclei), the lower class is split again, and at last the threshold is `STAINED`: a crop inside tissue comes out
 //!   as all tissue instead of its darker half.

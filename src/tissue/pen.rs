@@ -4,7 +4,7 @@
 //!
 //! Pen is told from stain by which light it lets through. Measured shares of optical density (red, green, blue):
 //! H&E tissue 0.13–0.36, 0.42–0.62, 0.12–0.34; counterstain of an H-DAB slide 0.38, 0.34, 0.28; green pen 0.59, 0.18,
-//! 0.23; blue pen 0.55–0.65, 0.28, 0.12; red pen 0.05–0.15, 0.45, 0.41; black pen is dark without colour.
+//! 0.23; blue pen 0.57, 0.32, 0.10; red pen 0.05–0.15, 0.45, 0.41; black pen is dark without colour.
 //! A stroke is seeded where such px fill a square of 80 µm (nuclei and vessels do not), then grown up to 200 µm
 //! into px that lean the same way: the rims of strokes, and strokes over tissue.
 //!

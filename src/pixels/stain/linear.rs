@@ -5,8 +5,8 @@
 use super::od::{OdScale, OdTransform};
 
 /// Two stains are told apart from this angle on. Ruifrok's hematoxylin and eosin are 40° apart, Macenko's reference
-/// 22°, the 90 patches of BRCA-M2C 9–45°; a picture of one stain and scanner noise stays below 5°.
-const MIN_ANGLE_DEG_COS: f64 = 0.996_194_698; // cos 5°
+/// 22°, the 90 patches of BRCA-M2C 17–42° (Macenko) and 10–25° (Vahadane), a faint slide of little but eosin 12° and 5°.
+const MAX_COSINE: f64 = 0.996_194_698; // cos 5°
 
 /// A 99th percentile below this optical density (natural logarithm) is no stain but noise.
 const MIN_CONCENTRATION: f64 = 0.05;
@@ -71,7 +71,7 @@ fn pseudo_inverse(vectors: &[[f64; 3]; 2]) -> Option<[[f64; 3]; 2]> {
     let [h, e] = vectors;
     let (hh, he, ee) = (dot(h, h), dot(h, e), dot(e, e));
     // Written so that NaN fails as well.
-    if !(hh > 0.0 && ee > 0.0 && he < MIN_ANGLE_DEG_COS * (hh * ee).sqrt()) {
+    if !(hh > 0.0 && ee > 0.0 && he < MAX_COSINE * (hh * ee).sqrt()) {
         return None;
     }
     let det = hh * ee - he * he;
@@ -88,11 +88,6 @@ pub(super) fn dot(a: &[f64; 3], b: &[f64; 3]) -> f64 {
 pub(super) fn unit(v: [f64; 3]) -> Option<[f64; 3]> {
     let length = dot(&v, &v).sqrt();
     (length.is_finite() && length > 1e-12).then(|| v.map(|x| x / length))
-}
-
-/// The stain that absorbs more red is hematoxylin (Macenko's authors' rule, kept by all peers).
-pub(super) fn hematoxylin_first(a: [f64; 3], b: [f64; 3]) -> [[f64; 3]; 2] {
-    if a[0] > b[0] { [a, b] } else { [b, a] }
 }
 
 /// `numpy.percentile(values, q)` with linear interpolation; reorders `values`. NaN when empty.

@@ -10,7 +10,7 @@
 
 use super::{
     MIN_SAMPLE_PX,
-    linear::{StainPair, dot, hematoxylin_first, percentile, unit},
+    linear::{StainPair, dot, percentile, unit},
     od::OdScale,
 };
 
@@ -61,6 +61,11 @@ pub(super) fn fit_vectors(sample_rgb: &[u8]) -> Result<[[f64; 3]; 2], String> {
         unit(std::array::from_fn(|i| first[i] + t * second[i])).ok_or("the tissue sample has one colour")
     };
     Ok(hematoxylin_first(edge(ANGLE_PERCENT)?, edge(100.0 - ANGLE_PERCENT)?))
+}
+
+/// The stain that absorbs more red is hematoxylin (the authors' rule).
+fn hematoxylin_first(a: [f64; 3], b: [f64; 3]) -> [[f64; 3]; 2] {
+    if a[0] > b[0] { [a, b] } else { [b, a] }
 }
 
 /// Sample covariance (n − 1) of `ods`.
