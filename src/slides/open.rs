@@ -25,6 +25,9 @@ const INSTALL_4: &str = "DICOM needs OpenSlide 4: get `libopenslide.so.1` (for o
 const NOT_A_SLIDE: &str = "is it a slide at all? compare its size and checksum with the original";
 const COPY_AGAIN: &str = "the file is damaged or its copy incomplete: compare its size and checksum with the original";
 
+const CONVERT: &str = "convert it to a tiled JPEG TIFF, with \
+    `vips tiffsave IN OUT --tile --pyramid --compression jpeg` for one";
+const OTHER_READERS: &str = "`slides.reader: auto` reads TIFFs and pictures that OpenSlide does not";
 const EXPORT_RGB: &str = "export the H&E image as 8-bit RGB, in QuPath for one";
 
 type Mpp = Option<(MppXy, MppSource)>;
@@ -81,7 +84,7 @@ fn open_auto(path: &Path, content: &Content, mpp: Mpp) -> Opened {
         (Err(error @ OpenError::NoLibrary(_)), Some(ours)) => {
             Err(failed(path, &format!("{ours}, and {error}")).hint(INSTALL))
         }
-        (Err(error), Some(ours)) => Err(failed(path, &format!("{ours}, and {error}")).hint(NOT_A_SLIDE)),
+        (Err(error), Some(ours)) => Err(failed(path, &format!("{ours}, and {error}")).hint(CONVERT)),
         (Err(error), None) => Err(openslide_failed(path, content, &error)),
     }
 }
@@ -103,8 +106,12 @@ fn openslide_failed(path: &Path, content: &Content, error: &OpenError) -> SlideE
                 let words = format!("{error}: it begins with bytes `{}`, which no slide does", head.join(" "));
                 failed(path, &words).hint(NOT_A_SLIDE)
             }
-            _ => failed(path, &error.to_string()).hint(NOT_A_SLIDE),
+            Content::Dicom => failed(path, &error.to_string()).hint(NOT_A_SLIDE),
+            Content::Tiff | Content::Png | Content::Jpeg => failed(path, &error.to_string()).hint(OTHER_READERS),
         },
+        OpenError::Refused { words, .. } if words.starts_with("Unsupported") => {
+            failed(path, &error.to_string()).hint(CONVERT)
+        }
         OpenError::Refused { .. } => failed(path, &error.to_string()).hint(COPY_AGAIN),
     }
 }

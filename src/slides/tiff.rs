@@ -31,7 +31,7 @@ use page::{ColorSays, Page};
 use pyramid::Pyramid;
 use std::{fs::File, io, path::Path, sync::Arc};
 
-/// Decoded tiles held per slide. A row of 256-px tiles across 85,000 px; more slides in flight must still fit.
+/// Decoded tiles held per slide: a row of 256-px tiles across 87,000 px.
 const CACHE_BYTES: usize = 64 << 20;
 /// Largest untiled image that is decoded whole.
 const MAX_WHOLE_BYTES: u64 = 2 << 30;

@@ -8,8 +8,10 @@ use super::{
     jpeg::{JpegColor, JpegPrefix},
 };
 
-/// Largest tile or strip we decode, in px: 8192 × 8192.
-const MAX_CHUNK_PX: u64 = 64 << 20;
+/// Largest tile we decode, in px: 4096 × 4096; the largest in use are 2048 × 2048.
+pub(super) const MAX_TILE_PX: u64 = 16 << 20;
+/// Largest strip of an untiled image, in px: that of the largest image decoded whole.
+const MAX_STRIP_PX: u64 = super::MAX_WHOLE_BYTES / 3;
 /// Largest stored chunk that is believed, per px of it: incompressible data plus its headers.
 const MAX_CHUNK_BYTES_PER_PX: u64 = 16;
 
@@ -100,7 +102,8 @@ impl Page {
             let rows = file.uint(directory, tag::ROWS_PER_STRIP)?.unwrap_or(u64::MAX);
             (width, rows.clamp(1, u64::from(height)) as u32)
         };
-        if u64::from(chunk_w) * u64::from(chunk_h) > MAX_CHUNK_PX {
+        let limit = if tiled { MAX_TILE_PX } else { MAX_STRIP_PX };
+        if u64::from(chunk_w) * u64::from(chunk_h) > limit {
             return Err(TiffError::Unsupported(format!("tiles of [{chunk_w}, {chunk_h}] px")));
         }
         check_bits(file, directory)?;

@@ -8,7 +8,7 @@ use super::{
     TiffError,
     directory::{Directory, TiffFile, tag},
     ome::{OmeImage, is_ome},
-    page::{ColorSays, Page, is_tiled},
+    page::{ColorSays, MAX_TILE_PX, Page, is_tiled},
 };
 
 /// Bit of SubfileType: a smaller copy of another page.
@@ -72,6 +72,10 @@ impl Pyramid {
         };
         if levels.len() > MAX_LEVELS {
             return Err(TiffError::Unsupported(format!("{} levels", levels.len())));
+        }
+        if let Some(page) = levels.iter().find(|p| u64::from(p.chunk_w) * u64::from(p.chunk_h) > MAX_TILE_PX) {
+            let (w, h) = (page.chunk_w, page.chunk_h);
+            return Err(TiffError::Unsupported(format!("a level in strips of [{w}, {h}] px")));
         }
         if kind != Kind::Aperio {
             levels.sort_by_key(|page| std::cmp::Reverse(page.width));
