@@ -60,7 +60,7 @@ fn a_pipeline_may_be_named_like_a_verb_when_run_is_said() {
 #[test]
 fn every_verb_parses() {
     let lines = [
-        "run p.yaml --no-progress --overwrite",
+        "run p.yaml --no-progress",
         "plan p.yaml --set a.b=1 --set c.d=2",
         "info slide.svs --json",
         "thumbnail slide.svs -o out.png --max-px 512",
@@ -78,11 +78,10 @@ fn every_verb_parses() {
 
 #[test]
 fn named_options_become_overrides_after_set() {
-    let Verb::Run(run) = parse("p.yaml --output out --set output.dir=x -j 3 --memory 2GiB --overwrite").unwrap().verb
-    else {
+    let Verb::Run(run) = parse("p.yaml --output out --set output.dir=x -j 3 --memory 2GiB").unwrap().verb else {
         panic!("not a run");
     };
-    let expected = ["output.dir=x", "output.dir=out", "run.threads=3", "run.memory=2GiB", "run.overwrite=true"];
+    let expected = ["output.dir=x", "output.dir=out", "run.threads=3", "run.memory=2GiB"];
     assert_eq!(run.pipeline.over.as_overrides(), expected);
 }
 

@@ -114,7 +114,7 @@ fn an_override_that_picks_an_alternative_replaces_the_files() {
 #[test]
 fn a_later_override_wins_over_an_earlier_one() {
     let s = loads("slides: { dir: a }", &["batch.size=2", "batch.size=3"]).settings;
-    assert_eq!(s.batch.size, 3);
+    assert_eq!(s.batch.size, Some(3));
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn a_byte_order_mark_and_windows_line_ends_do_not_matter() {
     let text = "\u{feff}slides:\r\n  dir: a\r\nbatch: { size: 3 }\r\n";
     let settings = loads(text, &[]).settings;
     assert_eq!(settings.slides.source, SlideSource::Dir("a".into()));
-    assert_eq!(settings.batch.size, 3);
+    assert_eq!(settings.batch.size, Some(3));
 }
 
 #[test]

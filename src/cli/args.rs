@@ -136,9 +136,6 @@ pub struct OverrideArgs {
     /// Most memory a slide may ask for, for example 4GiB (run.memory)
     #[arg(long, value_name = "BYTES")]
     pub memory: Option<String>,
-    /// Do slides again whose results are already there (run.overwrite)
-    #[arg(long)]
-    pub overwrite: bool,
 }
 
 impl OverrideArgs {
@@ -148,7 +145,6 @@ impl OverrideArgs {
         all.extend(self.output.as_ref().map(|dir| format!("output.dir={dir}")));
         all.extend(self.threads.map(|threads| format!("run.threads={threads}")));
         all.extend(self.memory.as_ref().map(|memory| format!("run.memory={memory}")));
-        all.extend(self.overwrite.then(|| "run.overwrite=true".to_owned()));
         all
     }
 }

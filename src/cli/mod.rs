@@ -6,6 +6,7 @@ pub mod args;
 pub mod commands;
 pub mod log;
 pub mod progress;
+pub mod signals;
 pub mod style;
 
 use crate::error::exit;

@@ -203,8 +203,8 @@ pub enum StainReference {
 /// How tiles are gathered.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Batch {
-    /// Tiles per batch.
-    pub size: u32,
+    /// Tiles per batch; `None`: 1 for models that run a tile on one core, 16 for the others.
+    pub size: Option<u32>,
 }
 
 /// Which model.
@@ -392,8 +392,6 @@ pub struct Run {
     pub memory_bytes: Option<u64>,
     /// What an unreadable tile does to its slide.
     pub on_tile_error: OnTileError,
-    /// Keep going over a slide that exists in the output directory.
-    pub overwrite: bool,
 }
 
 /// What an unreadable tile does to its slide.

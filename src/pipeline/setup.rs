@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 /// A model that runs a tile on one core gains nothing from batches; single tiles keep every core busy.
 const ONE_CORE_BATCH: u32 = 1;
+/// A model that uses the whole machine for a batch needs enough tiles to share out.
+const WHOLE_MACHINE_BATCH: u32 = 16;
 
 /// What every slide of a run shares.
 #[derive(Clone)]
@@ -85,7 +87,8 @@ impl Setup {
         )
         .map_err(|e| refused(format!("tiling does not fit `{}`: {e}", spec.name), "see `wsi-run models`"))?;
         let stain = StainTarget::new(&settings.pixels.stain).map_err(|e| refused(e.to_string(), e.hint()))?;
-        let batch_size = if model.is_one_core() { ONE_CORE_BATCH } else { settings.batch.size } as usize;
+        let usual = if model.is_one_core() { ONE_CORE_BATCH } else { WHOLE_MACHINE_BATCH };
+        let batch_size = settings.batch.size.unwrap_or(usual) as usize;
         let kind = if is_nuclei { ResultKind::Nuclei } else { ResultKind::Semantic };
         Ok(Self { settings: settings.clone(), model, input_mpp, tiler, kind, batch_size, stain })
     }

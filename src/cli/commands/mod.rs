@@ -4,9 +4,13 @@
 
 mod completions;
 mod config;
+mod models;
 mod pipeline;
+mod plan;
+mod slide;
+mod verify;
 
-pub use pipeline::{exit_code, load, noun};
+pub use pipeline::{load, noun};
 
 use super::args::{Cli, Verb};
 use super::style::Style;
@@ -20,8 +24,10 @@ pub fn dispatch(cli: &Cli, style: Style) -> anyhow::Result<u8> {
         Verb::Config(args) => config::run(args, &cli.common, style),
         Verb::Completions(args) => completions::run(args),
         Verb::Run(args) => pipeline::run(args, &cli.common, style),
-        Verb::Plan(_) | Verb::Info(_) | Verb::Thumbnail(_) | Verb::Verify(_) | Verb::Models => {
-            anyhow::bail!("this verb is not part of this build")
-        }
+        Verb::Plan(args) => plan::run(args, &cli.common, style),
+        Verb::Info(args) => slide::info(args, style),
+        Verb::Thumbnail(args) => slide::picture(args, style),
+        Verb::Verify(args) => verify::run(args),
+        Verb::Models => models::run(),
     }
 }

@@ -4,10 +4,11 @@
 
 use crate::cli::args::{self, CommonArgs, PipelineArgs, RunArgs};
 use crate::cli::style::Style;
-use crate::cli::{log, progress};
+use crate::cli::{log, progress, signals};
 use crate::config::settings::{ModelChoice, Settings};
 use crate::config::{self, Diagnostic, Loaded, suggest};
-use crate::error::exit;
+use crate::error::{RunError, exit};
+use crate::pipeline::{self, CancelToken, Request, RunContext};
 use std::io::Write;
 
 /// Reads the pipeline, or prints everything that is wrong with it and gives the exit code.
@@ -65,14 +66,18 @@ pub fn noun(settings: &Settings) -> &'static str {
     }
 }
 
-/// The exit code of a run that came to its end.
-pub fn exit_code(slides: u64, failed: u64, tiles_lost: u64, interrupted: bool) -> u8 {
-    match (interrupted, slides, failed + tiles_lost) {
-        (true, _, _) => exit::INTERRUPTED,
-        (_, 0, _) => exit::NO_SLIDE,
-        (_, _, 0) => exit::OK,
-        _ => exit::SLIDES,
-    }
+/// Prints why a run could not be done and gives the exit code.
+pub fn report(error: &RunError, common: &CommonArgs, style: Style) -> u8 {
+    let text = if common.log_json {
+        let object = serde_json::json!({ "event": "error", "message": error.to_string(), "hint": error.hint() });
+        format!("{object}\n")
+    } else {
+        let hint = error.hint().map_or(String::new(), |h| format!("hint: {h}\n"));
+        style.paint(&format!("error: {error}\n{hint}"))
+    };
+    // Standard error that is closed leaves the exit code.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    error.exit_code()
 }
 
 /// Runs a pipeline.
@@ -84,22 +89,14 @@ pub(super) fn run(args: &RunArgs, common: &CommonArgs, style: Style) -> anyhow::
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
-    let (_progress, bars) = progress::choose(common, args.no_progress, noun(&loaded.settings));
+    let (progress, bars) = progress::choose(common, args.no_progress, noun(&loaded.settings));
     log::start(common, bars);
-    // `pipeline::run(&loaded.settings, …)` goes here, its summary through `exit_code`.
-    anyhow::bail!("running is not part of this build")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn exit_codes_say_the_worst_that_happened() {
-        assert_eq!(exit_code(3, 0, 0, false), exit::OK);
-        assert_eq!(exit_code(3, 1, 0, false), exit::SLIDES);
-        assert_eq!(exit_code(3, 0, 2, false), exit::SLIDES);
-        assert_eq!(exit_code(0, 0, 0, false), exit::NO_SLIDE);
-        assert_eq!(exit_code(3, 1, 0, true), exit::INTERRUPTED);
+    let cancel = CancelToken::default();
+    signals::listen(cancel.clone(), |message| tracing::warn!("{message}"));
+    let request =
+        Request { config_path: &args.pipeline.pipeline, config_text: &loaded.text, settings: &loaded.settings };
+    match pipeline::execute(&request, &RunContext { cancel, progress }) {
+        Ok((_, code)) => Ok(code),
+        Err(error) => Ok(report(&error, common, style)),
     }
 }

@@ -7,6 +7,8 @@ use crate::config::settings;
 use serde::Deserialize;
 
 const AREA: Kind = Kind::Real { min: 0.0, max: f64::INFINITY };
+/// The context a region needs grows with the largest nucleus and hole; 2,000 µm² is 50 µm across.
+const NUCLEUS_AREA: Kind = Kind::Real { min: 0.0, max: 2000.0 };
 
 pub(super) const KEYS: &[Key] = &[
     Key::section("instances", "how objects are found in the maps"),
@@ -18,8 +20,8 @@ pub(super) const KEYS: &[Key] = &[
         "",
         "a pixel is in a nucleus at or above this probability",
     ),
-    Key::value("instances.watershed.min_area_um2", AREA, Preset::Is("10"), "µm²", "smaller nuclei are dropped"),
-    Key::value("instances.watershed.max_area_um2", AREA, Preset::Is("1000"), "µm²", "larger nuclei are dropped"),
+    Key::value("instances.watershed.min_area_um2", AREA, Preset::Is("12"), "µm²", "smaller nuclei are dropped"),
+    Key::value("instances.watershed.max_area_um2", NUCLEUS_AREA, Preset::Is("400"), "µm²", "larger nuclei are dropped"),
     Key::value(
         "instances.watershed.min_distance_um",
         Kind::Real { min: 0.0, max: 100.0 },
@@ -27,7 +29,13 @@ pub(super) const KEYS: &[Key] = &[
         "µm",
         "two centres nearer than this are one nucleus",
     ),
-    Key::value("instances.watershed.max_hole_um2", AREA, Preset::Is("10"), "µm²", "smaller holes in nuclei are filled"),
+    Key::value(
+        "instances.watershed.max_hole_um2",
+        NUCLEUS_AREA,
+        Preset::Is("16"),
+        "µm²",
+        "smaller holes in nuclei are filled",
+    ),
     Key::section("instances.lesions", "lesions from a semantic map: connected areas of a class"),
     Key::value(
         "instances.lesions.min_area_um2",

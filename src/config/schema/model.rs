@@ -9,7 +9,13 @@ use serde::Deserialize;
 
 pub(super) const BATCH_KEYS: &[Key] = &[
     Key::section("batch", "how tiles are gathered"),
-    Key::value("batch.size", Kind::Int { min: 1, max: 1024, step: 1 }, Preset::Is("8"), "", "tiles per batch"),
+    Key::value(
+        "batch.size",
+        Kind::Int { min: 1, max: 1024, step: 1 },
+        Preset::Found("1 for models that run a tile on one core, 16 for the others", "8"),
+        "",
+        "tiles per batch",
+    ),
 ];
 
 pub(super) const KEYS: &[Key] = &[
@@ -30,14 +36,14 @@ pub(super) const KEYS: &[Key] = &[
     Key::value(
         "model.hematoxylin.local_radius_um",
         Kind::Real { min: 1.0, max: 100.0 },
-        Preset::Is("20.0"),
+        Preset::Is("15.0"),
         "µm",
         "radius of the neighbourhood the local threshold is taken from",
     ),
     Key::value(
         "model.hematoxylin.offset_od",
         Kind::Real { min: 0.0, max: 2.0 },
-        Preset::Is("0.05"),
+        Preset::Is("0.06"),
         "optical density",
         "how far above its neighbourhood's mean a nucleus lies at probability 0.5",
     ),
@@ -87,7 +93,7 @@ pub(super) const KEYS: &[Key] = &[
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Batch {
-    size: u32,
+    size: Option<u32>,
 }
 
 /// `model`.

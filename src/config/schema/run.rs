@@ -36,13 +36,6 @@ pub(super) const KEYS: &[Key] = &[
         "",
         "what an unreadable tile does: its slide fails, or its pixels are marked 255 and counted",
     ),
-    Key::value(
-        "run.overwrite",
-        Kind::Bool,
-        Preset::Is("false"),
-        "",
-        "do slides again whose results are already in the output directory",
-    ),
 ];
 
 /// `run`.
@@ -53,7 +46,6 @@ pub(super) const KEYS: &[Key] = &[
 /// slides_in_flight: 2
 /// memory: 4294967296
 /// on_tile_error: leave_uncomputed
-/// overwrite: false
 /// "#)?;
 /// # Ok::<(), serde_saphyr::Error>(())
 /// ```
@@ -64,7 +56,6 @@ pub struct Run {
     slides_in_flight: u32,
     memory: Option<u64>,
     on_tile_error: settings::OnTileError,
-    overwrite: bool,
 }
 
 impl Run {
@@ -74,7 +65,6 @@ impl Run {
             slides_in_flight: self.slides_in_flight,
             memory_bytes: self.memory,
             on_tile_error: self.on_tile_error,
-            overwrite: self.overwrite,
         }
     }
 }

@@ -1,0 +1,110 @@
+//! `wsi-run plan pipeline.yaml`: what a run would do, before it does anything.
+//!
+//! Owns: what is printed of a plan. Must not know: how it is made.
+
+use super::pipeline::{load, report};
+use crate::{
+    cli::{
+        args::{CommonArgs, PipelineArgs},
+        style::Style,
+    },
+    error::exit,
+    pipeline::{Setup, SlidePlan, find_slides, plan_slide},
+};
+use std::io::Write;
+
+fn bytes(n: u64) -> String {
+    match n {
+        0..=999_999 => format!("{:.0} kB", n as f64 / 1e3),
+        1_000_000..=999_999_999 => format!("{:.0} MB", n as f64 / 1e6),
+        _ => format!("{:.1} GB", n as f64 / 1e9),
+    }
+}
+
+/// `plan`.
+pub(super) fn run(args: &PipelineArgs, common: &CommonArgs, style: Style) -> anyhow::Result<u8> {
+    let loaded = match load(args, common, style) {
+        Ok(loaded) => loaded,
+        Err(code) => return Ok(code),
+    };
+    let prepared = Setup::new(&loaded.settings).and_then(|s| Ok((s, find_slides(&loaded.settings)?)));
+    let (setup, entries) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => return Ok(report(&error, common, style)),
+    };
+    let mut out = std::io::stdout().lock();
+    let t = &setup.tiler;
+    writeln!(
+        out,
+        "model   {} at {} µm/px, {} slides, {} threads",
+        setup.model.spec().name,
+        setup.input_mpp.um_per_px(),
+        entries.len(),
+        setup.threads()
+    )?;
+    writeln!(
+        out,
+        "tiles   {} px every {} px, margin {} px, window {:?}; regions {} + 2·{} px",
+        t.tile_px, t.stride_px, t.margin_px, t.window, t.region_px, t.halo_px
+    )?;
+    writeln!(out, "memory  {} in flight whatever the slide\n", bytes(setup.flow_bytes()))?;
+    let (mut tiles, mut disk, mut most, mut failed) = (0, 0, 0, 0);
+    for entry in &entries {
+        match plan_slide(entry, &setup) {
+            Ok(plan) => {
+                tiles += plan.tiles.tiles.len();
+                disk += plan.disk_bytes(&setup);
+                most = most.max(plan.slide_bytes(&setup));
+                print(&plan, &setup, &mut out)?;
+            }
+            Err(error) => {
+                failed += 1;
+                writeln!(out, "{}\n  cannot run: {error}", entry.id)?;
+                if let Some(hint) = &error.hint {
+                    writeln!(out, "  hint: {hint}")?;
+                }
+            }
+        }
+    }
+    let memory = setup.flow_bytes() + most * setup.slots() as u64;
+    writeln!(out, "\nin all  {tiles} tiles, about {} of memory, about {} on disk", bytes(memory), bytes(disk))?;
+    if failed > 0 {
+        writeln!(out, "        {failed} of {} slides cannot run", entries.len())?;
+    }
+    Ok(if failed > 0 { exit::SLIDES } else { exit::OK })
+}
+
+fn print(plan: &SlidePlan, setup: &Setup, out: &mut dyn Write) -> std::io::Result<()> {
+    let (grid, reader) = (&plan.header.grid, &plan.reader);
+    let (fx, fy) = reader.factor();
+    let scale = match (fx == 1.0 && fy == 1.0, fx == fy) {
+        (true, _) => "as it is".to_owned(),
+        (_, true) => format!("÷ {fx:.4}"),
+        _ => format!("÷ {fx:.4} × {fy:.4}"),
+    };
+    writeln!(out, "{}", plan.header.id)?;
+    writeln!(
+        out,
+        "  {} ({}), {} × {} px at {} µm/px from {}",
+        plan.vendor,
+        plan.reader_name,
+        grid.level0.w,
+        grid.level0.h,
+        grid.slide_mpp.mean().um_per_px(),
+        plan.mpp_source
+    )?;
+    writeln!(out, "  reads level {} {scale} → {} × {} px", reader.level().0, grid.size.w, grid.size.h)?;
+    let tissue = plan.tissue_area_um2() / 1e6;
+    writeln!(
+        out,
+        "  {tissue:.2} mm² tissue, {} tiles, {} regions, {} memory, about {} on disk",
+        plan.tiles.tiles.len(),
+        plan.tiles.region_count(),
+        bytes(plan.slide_bytes(setup)),
+        bytes(plan.disk_bytes(setup))
+    )?;
+    for note in plan.tissue.notes.iter().chain(&plan.color.warning) {
+        writeln!(out, "  note: {note}")?;
+    }
+    Ok(())
+}

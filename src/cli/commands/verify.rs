@@ -1,0 +1,32 @@
+//! `wsi-run verify DIR`: whether the outputs of a run agree with each other and with its manifest.
+
+use crate::{cli::args::VerifyArgs, error::exit, output};
+use std::io::Write;
+
+/// Prints every finding; exit code 3 when there is one.
+pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<u8> {
+    let report = output::verify(&args.dir)?;
+    let mut out = std::io::stdout().lock();
+    for finding in &report.run {
+        writeln!(out, "run: {finding}")?;
+    }
+    for slide in &report.slides {
+        for finding in &slide.findings {
+            writeln!(out, "{}: {finding}", slide.id)?;
+        }
+    }
+    let count = report.run.len() + report.slides.iter().map(|s| s.findings.len()).sum::<usize>();
+    let verdict = match count {
+        0 => "everything agrees".to_owned(),
+        1 => "1 disagreement".to_owned(),
+        n => format!("{n} disagreements"),
+    };
+    writeln!(
+        out,
+        "{verdict}: {} slides, {} artifacts, {} rows looked at",
+        report.slides.len(),
+        report.artifacts_checked,
+        report.rows_checked
+    )?;
+    Ok(if report.is_clean() { exit::OK } else { exit::SLIDES })
+}
