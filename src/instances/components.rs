@@ -6,29 +6,21 @@
 
 use super::{
     Run,
+    run_lists::{RunList, RunLists},
     stretches::{NONE, NOT_COMPUTED, Stretch, scan},
 };
 
 /// Cells are never coarser than `1 << MAX_SHIFT` px.
 const MAX_SHIFT: u32 = 10;
 
-/// One run of a component, in a list.
-#[derive(Debug, Clone, Copy)]
-struct Node {
-    y: u32,
-    x0: u32,
-    x1: u32,
-    next: u32,
-}
-
-/// What is known of a component. Sums are over pixels; the nodes may be coarser.
+/// What is known of a component. Sums are over pixels; the runs may be coarser.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Component {
     /// Value of its pixels.
     pub(super) class: u8,
     /// Touches the edge of the map or a pixel that was not computed, along a pixel's edge.
     pub(super) truncated: bool,
-    /// Its runs are in cells of `1 << shift` px.
+    /// Its runs are on cells of `1 << shift` px.
     pub(super) shift: u32,
     /// Topmost, then leftmost pixel: `(y, x)`.
     pub(super) first: (u32, u32),
@@ -43,9 +35,7 @@ pub(super) struct Component {
     /// Sum of the probabilities given, 255 = 1.
     pub(super) prob_sum: u64,
     last_y: u32,
-    head: u32,
-    tail: u32,
-    nodes: u32,
+    runs: RunList,
 }
 
 /// Labels rows.
@@ -60,16 +50,14 @@ pub(super) struct Components {
     free_components: Vec<u32>,
     merged: Vec<u32>,
     finished: Vec<u32>,
-    nodes: Vec<Node>,
-    free_node: u32,
-    live_nodes: usize,
-    max_nodes: usize,
+    lists: RunLists,
+    max_runs: usize,
     coarsen_at: usize,
 }
 
 impl Components {
-    /// Rows of `width_px`; at most about `max_nodes` runs are held before components are coarsened.
-    pub(super) fn new(width_px: u32, max_nodes: usize) -> Self {
+    /// Rows of `width_px`; at most about `max_runs` runs are held before components are coarsened.
+    pub(super) fn new(width_px: u32, max_runs: usize) -> Self {
         let mut new = Self {
             width_px,
             next_y: 0,
@@ -80,19 +68,17 @@ impl Components {
             free_components: Vec::new(),
             merged: Vec::new(),
             finished: Vec::new(),
-            nodes: Vec::new(),
-            free_node: NONE,
-            live_nodes: 0,
-            max_nodes,
-            coarsen_at: max_nodes,
+            lists: RunLists::default(),
+            max_runs,
+            coarsen_at: max_runs,
         };
         new.outside();
         new
     }
 
     /// Changes how many runs are held.
-    pub(super) fn set_max_nodes(&mut self, max_nodes: usize) {
-        (self.max_nodes, self.coarsen_at) = (max_nodes, max_nodes);
+    pub(super) fn set_max_runs(&mut self, max_runs: usize) {
+        (self.max_runs, self.coarsen_at) = (max_runs, max_runs);
     }
 
     /// Labels row `y`; rows left out since the last one count as not computed.
@@ -125,7 +111,7 @@ impl Components {
             self.free_components.append(&mut self.merged);
         }
         self.current = std::mem::replace(&mut self.previous, current);
-        if self.live_nodes > self.coarsen_at {
+        if self.lists.held() > self.coarsen_at {
             self.coarsen_largest();
         }
     }
@@ -204,9 +190,7 @@ impl Components {
             sum_y: 0,
             prob_sum: 0,
             last_y: y,
-            head: NONE,
-            tail: NONE,
-            nodes: 0,
+            runs: RunList::default(),
         };
         if let Some(at) = self.free_components.pop() {
             self.parent[at as usize] = at;
@@ -233,41 +217,11 @@ impl Components {
         component.bbox[0] = component.bbox[0].min(stretch.x0);
         component.bbox[2] = component.bbox[2].max(stretch.x1);
         component.bbox[3] = y + 1;
-        let shift = component.shift;
-        let node = coarser(Run { y, x0: stretch.x0, x1: stretch.x1 }, shift);
-        if shift > 0 && component.tail != NONE {
-            // Many runs fall into the same cells.
-            let tail = &mut self.nodes[component.tail as usize];
-            if tail.y == node.y && node.x0 <= tail.x1 && tail.x0 <= node.x1 {
-                tail.x0 = tail.x0.min(node.x0);
-                tail.x1 = tail.x1.max(node.x1);
-                return;
-            }
+        let run = coarser(Run { y, x0: stretch.x0, x1: stretch.x1 }, component.shift);
+        // On coarse cells, many runs fall into the same.
+        if component.shift == 0 || !self.lists.widen_last(&component.runs, run) {
+            self.lists.append(&mut component.runs, run);
         }
-        self.append(stretch.component, node);
-    }
-
-    /// Appends a run to a component's list.
-    fn append(&mut self, component: u32, run: Run) {
-        let node = Node { y: run.y, x0: run.x0, x1: run.x1, next: NONE };
-        let at = if self.free_node == NONE {
-            self.nodes.push(node);
-            (self.nodes.len() - 1) as u32
-        } else {
-            let at = self.free_node;
-            self.free_node = self.nodes[at as usize].next;
-            self.nodes[at as usize] = node;
-            at
-        };
-        self.live_nodes += 1;
-        let component = &mut self.components[component as usize];
-        component.nodes += 1;
-        if component.tail == NONE {
-            component.head = at;
-        } else {
-            self.nodes[component.tail as usize].next = at;
-        }
-        component.tail = at;
     }
 
     /// Makes one component of two roots; the one with the earlier first pixel stays.
@@ -292,14 +246,12 @@ impl Components {
         kept.sum_x += other.sum_x;
         kept.sum_y += other.sum_y;
         kept.prob_sum += other.prob_sum;
-        kept.nodes += other.nodes;
         kept.last_y = kept.last_y.max(other.last_y);
         for side in 0..2 {
             kept.bbox[side] = kept.bbox[side].min(other.bbox[side]);
             kept.bbox[side + 2] = kept.bbox[side + 2].max(other.bbox[side + 2]);
         }
-        self.nodes[kept.tail as usize].next = other.head;
-        kept.tail = other.tail;
+        self.lists.join(&mut kept.runs, other.runs);
         keep
     }
 
@@ -319,12 +271,10 @@ impl Components {
         }
         for &at in &ended {
             let component = self.components[at as usize];
-            if component.area_px >= min_area_px {
-                let runs = self.sorted_runs(&component);
-                self.release(at);
+            let runs = (component.area_px >= min_area_px).then(|| self.sorted_runs(&component));
+            self.lists.release(&mut self.components[at as usize].runs);
+            if let Some(runs) = runs {
                 finished(&component, runs);
-            } else {
-                self.release(at);
             }
             self.free_components.push(at);
         }
@@ -334,13 +284,7 @@ impl Components {
 
     /// A component's runs by row and column.
     fn sorted_runs(&self, component: &Component) -> Vec<Run> {
-        let mut runs = Vec::with_capacity(component.nodes as usize);
-        let mut at = component.head;
-        while at != NONE {
-            let node = self.nodes[at as usize];
-            runs.push(Run { y: node.y, x0: node.x0, x1: node.x1 });
-            at = node.next;
-        }
+        let mut runs = self.lists.collect(&component.runs);
         if !runs.is_sorted() {
             runs.sort_unstable();
         }
@@ -348,15 +292,6 @@ impl Components {
             unite(&mut runs);
         }
         runs
-    }
-
-    /// Gives a component's nodes back.
-    fn release(&mut self, at: u32) {
-        let component = &mut self.components[at as usize];
-        self.live_nodes -= component.nodes as usize;
-        self.nodes[component.tail as usize].next = self.free_node;
-        self.free_node = component.head;
-        (component.head, component.tail, component.nodes) = (NONE, NONE, 0);
     }
 
     /// Puts a component's runs on cells of `1 << shift` px; a cell is part of it when any of its pixels is.
@@ -368,31 +303,32 @@ impl Components {
         }
         runs.sort_unstable();
         unite(&mut runs);
-        self.release(at);
-        self.components[at as usize].shift = shift;
+        let component = &mut self.components[at as usize];
+        self.lists.release(&mut component.runs);
+        component.shift = shift;
         for run in runs {
-            self.append(at, run);
+            self.lists.append(&mut component.runs, run);
         }
     }
 
-    /// Coarsens the components with the most runs until half of `max_nodes` is left, each by no more than needed.
+    /// Coarsens the components with the most runs until half of `max_runs` is left, each by no more than needed.
     fn coarsen_largest(&mut self) {
         let mut active: Vec<u32> = self.previous.iter().map(|s| s.component).filter(|&at| at != NONE).collect();
         active.sort_unstable();
         active.dedup();
         active.sort_by_key(|&at| {
-            (std::cmp::Reverse(self.components[at as usize].nodes), self.components[at as usize].first)
+            (std::cmp::Reverse(self.components[at as usize].runs.len()), self.components[at as usize].first)
         });
         for at in active {
-            if self.live_nodes <= self.max_nodes / 2 {
+            if self.lists.held() <= self.max_runs / 2 {
                 break;
             }
-            let half = self.components[at as usize].nodes / 2;
-            while self.components[at as usize].nodes > half && self.components[at as usize].shift < MAX_SHIFT {
+            let half = self.components[at as usize].runs.len() / 2;
+            while self.components[at as usize].runs.len() > half && self.components[at as usize].shift < MAX_SHIFT {
                 self.coarsen(at, self.components[at as usize].shift + 1);
             }
         }
-        self.coarsen_at = self.max_nodes.max(2 * self.live_nodes);
+        self.coarsen_at = self.max_runs.max(2 * self.lists.held());
     }
 }
 

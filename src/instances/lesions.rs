@@ -69,7 +69,7 @@ impl LesionFinder {
     /// Holds at most about `max_runs` runs of unfinished lesions (default 2,000,000).
     #[must_use]
     pub fn with_max_runs(mut self, max_runs: usize) -> Self {
-        self.components.set_max_nodes(max_runs);
+        self.components.set_max_runs(max_runs);
         self
     }
 

@@ -9,6 +9,7 @@ mod lesions;
 mod measure;
 mod moments;
 mod perimeter;
+mod run_lists;
 mod stretches;
 
 pub use contour::rings;
