@@ -1,14 +1,27 @@
 //! What is an object? From stitched maps to instances, and what is measured of each.
 
-mod distance;
-mod extract;
-mod foreground;
-mod instance;
-mod own;
-mod semantic;
-mod watershed;
+mod instance; // What is known of one?
+mod semantic; // Classes of pixels.
+mod foreground; // Which pixels may be nuclei?
+mod distance; // How deep inside?
+mod watershed; // Which nucleus does a pixel belong to?
+mod own; // Which region does a nucleus belong to?
+mod extract; // Nuclei of a region.
+mod stretches; // Pieces of a row of one class.
+mod run_lists; // Runs of many components.
+mod components; // Connected areas, row by row.
+mod lesions; // Lesions of a slide.
+mod moments; // Area, centroid, axes.
+mod perimeter; // Length of the edge.
+mod hull; // Convex hull.
+mod colour; // Stain and colour.
+mod contour; // Outlines.
+mod measure; // All of them.
 
+pub use contour::rings;
 pub use extract::{extract_nuclei, halo_px, scratch_bytes};
 pub use instance::{Features, Instance, Run};
+pub use lesions::{Lesion, LesionFinder};
+pub use measure::{RgbWindow, centroid, measure};
 pub use semantic::{prob_u8, semantic_classes};
 pub use watershed::WATERSHED_DEFAULTS;
