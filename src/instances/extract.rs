@@ -6,8 +6,10 @@
 //! core (or ends at the slide's edge).
 
 use super::{
+    contour::rings,
     foreground::Foreground,
-    instance::{Features, Instance, Run},
+    instance::{Instance, Run},
+    measure::{RgbWindow, measure},
     own::{Sums, touches_unknown},
     semantic::fixed_threshold,
     watershed::{Reach, Watershed},
@@ -197,10 +199,15 @@ impl Context<'_> {
             class_probs,
             runs: runs.to_vec(),
             centroid: sums.centroid(),
-            rings: Vec::new(),
+            rings: rings(runs),
             truncated: touches_unknown(runs, self.region, self.grid.size, self.all_computed),
-            features: Features::default(),
+            features: measure(runs, self.grid.input_mpp, self.rgb()),
         })
+    }
+
+    /// The pixels to measure colours on, if the region has them.
+    fn rgb(&self) -> Option<RgbWindow<'_>> {
+        (!self.region.rgb.is_empty()).then_some(RgbWindow { rgb: &self.region.rgb, rect: self.region.rect })
     }
 
     /// Mean of a channel over the pixels of `runs`; the sum is of integers, so the order does not matter.

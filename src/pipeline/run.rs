@@ -14,7 +14,7 @@
 
 use crate::{
     error::{RunError, SlideError, StageName},
-    output::{Artifact, SlideRecord, SlideStatus, SlideWriter},
+    output::{Artifact, ResultKind, SlideRecord, SlideStatus, SlideWriter},
     pipeline::{
         cancel::CancelToken,
         job::{Failure, SlideJob},
@@ -152,6 +152,8 @@ fn spawn_all<'scope, 'env: 'scope>(
         | WriteMessage::Ended(job) => job.slot,
     });
     let cancel = &context.cancel;
+    let lesion_min_area_um2 =
+        (setup.kind == ResultKind::Semantic).then_some(setup.settings.instances.lesions.min_area_um2);
     let mut handles: Vec<Handle<'scope>> = vec![];
     for _ in 0..threads {
         let stage = ReadStage {
@@ -188,7 +190,7 @@ fn spawn_all<'scope, 'env: 'scope>(
     for (slot, (rx, writer)) in write_rxs.into_iter().zip(write_txs).enumerate() {
         // Room for the one outcome that can be waiting: the writer never blocks on its feeder.
         let (done_tx, done) = bounded(1);
-        let stage = WriteStage::default();
+        let stage = WriteStage::new(lesion_min_area_um2);
         handles.push((StageName::Output, spawn(s, cancel, move || drive(stage, rx, done_tx, cancel))));
         let feeder = Feeder { setup, context, entries, next, results, slot, tiles: tile_tx.clone(), writer, done };
         handles.push((StageName::Slides, spawn(s, cancel, move || feeder.feed())));

@@ -3,6 +3,7 @@
 use super::WriteMessage;
 use crate::{
     error::{SlideError, StageName},
+    instances::{Instance, Lesion, LesionFinder},
     output::{Committed, OutputError, SlidePart, SlideWriter},
     pipeline::{
         job::{Failure, SlideJob},
@@ -20,8 +21,9 @@ pub struct SlideOutcome {
 }
 
 /// One writer thread's state.
-#[derive(Default)]
 pub struct WriteStage {
+    /// Smallest lesion of semantic models; `None` when nuclei are written.
+    lesion_min_area_um2: Option<f64>,
     slides: HashMap<usize, Open>,
 }
 
@@ -34,6 +36,11 @@ struct Open {
 }
 
 impl WriteStage {
+    /// A writer without slides.
+    pub fn new(lesion_min_area_um2: Option<f64>) -> Self {
+        Self { lesion_min_area_um2, slides: HashMap::new() }
+    }
+
     /// The open outputs of `job`; nothing for a late message of a slide whose slot has gone to the next.
     fn open_of(&mut self, job: &Arc<SlideJob>) -> Option<&mut Open> {
         self.slides.get_mut(&job.slot).filter(|open| Arc::ptr_eq(&open.job, job))
@@ -48,14 +55,31 @@ impl WriteStage {
         }
         let writer = self.slides.remove(&job.slot).and_then(|o| o.writer);
         let mut committed = None;
-        if let (None, Some(writer)) = (job.failure(), writer) {
-            match job.clocks.time(StageName::Output, || writer.commit()) {
+        if let (None, Some(mut writer)) = (job.failure(), writer) {
+            let commit = || {
+                if let Some(min_area_um2) = self.lesion_min_area_um2 {
+                    add_lesions(&mut writer, &job, min_area_um2)?;
+                }
+                writer.commit()
+            };
+            match job.clocks.time(StageName::Output, commit) {
                 Ok(done) => committed = Some(done),
                 Err(error) => job.fail(output_failure(&error)),
             }
         }
         Ok(out.emit(SlideOutcome { job, committed })?)
     }
+}
+
+/// Finds the lesions of a finished class mask. Their pixels are in the mask, so only outlines are held.
+fn add_lesions(writer: &mut SlideWriter, job: &SlideJob, min_area_um2: f64) -> Result<(), OutputError> {
+    let grid = &job.header.grid;
+    let mut lesions: Vec<Instance> = vec![];
+    let mut keep = |lesion: Lesion| lesions.push(Instance { runs: vec![], ..lesion.instance });
+    let mut finder = LesionFinder::new(grid.size.w, job.header.classes.len() as u8, grid.input_mpp, min_area_um2);
+    writer.semantic_rows(&mut |y, classes| finder.push_row(y, classes, None, &mut keep))?;
+    finder.finish(&mut keep);
+    writer.add_lesions(&lesions)
 }
 
 fn output_failure(error: &OutputError) -> Failure {
