@@ -16,8 +16,10 @@ mod text; // Letters on pictures.
 mod overview; // The picture of a slide.
 mod slide; // Everything written for one slide.
 mod slides_table; // One row per slide of a run.
+mod verify; // Do outputs agree?
 
 pub use commit::{PARTIAL_DIR, write_whole};
 pub use sink::{Artifact, Committed, OutputError, ResultKind, SlideHeader, SlidePart};
 pub use slide::SlideWriter;
 pub use slides_table::{SlideRecord, SlideStatus, write_slides_table};
+pub use verify::{SlideFindings, VerifyReport, verify};

@@ -104,8 +104,7 @@ struct Columns<'a> {
 
 impl Columns<'_> {
     fn add(&mut self, name: &str, array: ArrayRef, unit: &str, what: &str, nullable: bool) {
-        let meta =
-            HashMap::from([("description".to_owned(), what.to_owned()), ("unit".to_owned(), unit.to_owned())]);
+        let meta = HashMap::from([("description".to_owned(), what.to_owned()), ("unit".to_owned(), unit.to_owned())]);
         self.fields.push(Field::new(name, array.data_type().clone(), nullable).with_metadata(meta));
         self.arrays.push(array);
     }
@@ -152,15 +151,20 @@ fn columns(records: &[SlideRecord]) -> Columns<'_> {
     c.count("instances", "nuclei, or lesions", |r| r.instances);
     let classes: BTreeSet<&str> = records.iter().flat_map(|r| &r.classes).map(|(name, ..)| name.as_str()).collect();
     for class in classes {
-        let of = move |r: &SlideRecord| r.classes.iter().find(|(name, ..)| name == class).map(|&(_, n, area)| (n, area));
+        let of =
+            move |r: &SlideRecord| r.classes.iter().find(|(name, ..)| name == class).map(|&(_, n, area)| (n, area));
         let counts = UInt64Array::from_iter(records.iter().map(|r| of(r).map(|(n, _)| n)));
         let what = format!("nuclei, or lesions, of class {class}");
         c.add(&format!("instances_{class}"), Arc::new(counts), "1", &what, true);
         let what = format!("area of the pixels of class {class}");
         c.number(&format!("area_{class}_um2"), "um2", &what, |r| of(r).map(|(_, area)| area));
     }
-    c.text("status", "complete, no_tissue, failed or interrupted", |r| Some(r.status.map_or("failed", SlideStatus::name)));
-    let is_whole = |r: &SlideRecord| matches!(r.status, Some(SlideStatus::Complete | SlideStatus::NoTissue)) && r.tiles_failed == 0;
+    c.text("status", "complete, no_tissue, failed or interrupted", |r| {
+        Some(r.status.map_or("failed", SlideStatus::name))
+    });
+    let is_whole = |r: &SlideRecord| {
+        matches!(r.status, Some(SlideStatus::Complete | SlideStatus::NoTissue)) && r.tiles_failed == 0
+    };
     let whole = BooleanArray::from_iter(records.iter().map(|r| Some(is_whole(r))));
     c.add("is_whole", Arc::new(whole), "1", "whether nothing is missing: no failure, no lost tile", false);
     c.text("error", "why it failed", |r| r.error.as_deref());
@@ -224,7 +228,8 @@ mod tests {
             ..SlideRecord::default()
         };
         let error = Some("no mpp".to_owned());
-        let bad = SlideRecord { id: "a".to_owned(), status: Some(SlideStatus::Failed), error, ..SlideRecord::default() };
+        let bad =
+            SlideRecord { id: "a".to_owned(), status: Some(SlideStatus::Failed), error, ..SlideRecord::default() };
         write_slides_table(dir.path(), &[good, bad]).unwrap();
         let file = File::open(dir.path().join("slides.parquet")).unwrap();
         let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
