@@ -6,7 +6,7 @@ use scene::Scene;
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 use wsi_run::{
     config::settings::OmeZarrVersion,
-    output::{PARTIAL_DIR, ResultKind, SlidePart},
+    output::{PARTIAL_DIR, ResultKind, SlidePart, SlideRecord, SlideStatus, verify, write_slides_table},
 };
 use zarrs::{array::Array, filesystem::FilesystemStore};
 
@@ -177,4 +177,41 @@ fn a_part_that_does_not_fit_its_core_is_refused() {
     assert!(writer.write(SlidePart::Semantic { core, classes: vec![0; 3] }).is_err());
     assert!(writer.write(SlidePart::Prob { core, channels: 2, data: vec![0; 3] }).is_err());
     assert!(writer.write(SlidePart::Nuclei { core, computed: vec![], instances: vec![] }).is_err());
+}
+
+#[test]
+fn verify_finds_nothing_in_good_outputs_and_says_what_is_wrong_in_bad_ones() {
+    for version in [OmeZarrVersion::V05, OmeZarrVersion::V04] {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(verify(dir.path()).is_err());
+        let mut scene = Scene::new(dir.path(), 3000, 2600, 60);
+        scene.settings.ome_zarr.as_mut().unwrap().version = version;
+        let committed = scene.write_nuclei(512, 0);
+        let id = "scene-1".to_owned();
+        let status = Some(SlideStatus::Complete);
+        let mut record = SlideRecord { id, status, instances: committed.instances, ..SlideRecord::default() };
+        write_slides_table(dir.path(), std::slice::from_ref(&record)).unwrap();
+        let manifest = serde_json::json!({"slides": [{"id": "scene-1", "artifacts": committed.artifacts}]});
+        fs::write(dir.path().join("run.json"), manifest.to_string()).unwrap();
+        let report = verify(dir.path()).unwrap();
+        assert!(report.is_clean(), "{report:?}");
+        assert_eq!((report.artifacts_checked, report.rows_checked), (4, committed.instances));
+
+        // One nucleus more in the table of slides, and one class fewer in the mask.
+        record.instances += 1;
+        write_slides_table(dir.path(), &[record]).unwrap();
+        let semantic = dir.path().join("masks/scene-1.ome.zarr/labels/semantic/0");
+        let victim =
+            files(&semantic).into_keys().find(|name| !name.ends_with(".json") && !name.starts_with('.')).unwrap();
+        fs::remove_file(semantic.join(victim)).unwrap();
+        let report = verify(dir.path()).unwrap();
+        let said = report.slides[0].findings.join("\n");
+        assert!(said.contains("the manifest says"), "{said}");
+        assert!(said.contains("slides.parquet says"), "{said}");
+        assert!(said.contains("in the class mask"), "{said}");
+
+        // Garbage where a table was.
+        fs::write(dir.path().join("nuclei/scene-1.parquet"), b"PAR1 nothing PAR1").unwrap();
+        assert!(!verify(dir.path()).unwrap().is_clean());
+    }
 }

@@ -173,7 +173,7 @@ impl Column {
 }
 
 /// Bounding box of the outline in level-0 px: xmin, ymin, xmax, ymax.
-pub(super) fn bbox(header: &SlideHeader, instance: &Instance) -> [f64; 4] {
+fn bbox(header: &SlideHeader, instance: &Instance) -> [f64; 4] {
     let (mut lo, mut hi) = ([f64::INFINITY; 2], [f64::NEG_INFINITY; 2]);
     for &[x, y] in instance.rings.first().into_iter().flatten() {
         (lo, hi) = ([lo[0].min(x), lo[1].min(y)], [hi[0].max(x), hi[1].max(y)]);

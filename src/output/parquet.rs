@@ -8,7 +8,8 @@
 
 use super::{
     OutputError, ResultKind, SlideHeader,
-    columns::{Column, Row, bbox, columns},
+    columns::{Column, Row, columns},
+    spool::Outline,
 };
 use crate::config::settings;
 use arrow_schema::{DataType, Schema};
@@ -28,6 +29,7 @@ use parquet::{
 use rayon::prelude::*;
 use serde_json::json;
 use std::{
+    collections::HashMap,
     fs::File,
     io::BufWriter,
     path::{Path, PathBuf},
@@ -44,7 +46,6 @@ pub(super) struct InstanceTable {
     writer: SerializedFileWriter<BufWriter<File>>,
     groups: ArrowRowGroupWriterFactory,
     row_groups: usize,
-    bbox: [f64; 4],
 }
 
 /// Properties of every Parquet file of the project.
@@ -61,12 +62,21 @@ impl InstanceTable {
         path: &Path,
         kind: ResultKind,
         header: &SlideHeader,
+        outline: Outline,
         settings: &settings::Parquet,
     ) -> Result<Self, OutputError> {
         let columns = columns(kind, header);
-        let schema = Arc::new(Schema::new(columns.iter().map(|c| c.field.clone()).collect::<Vec<_>>()));
+        let mut metadata = vec![("geo", geo_metadata(header, outline))];
+        metadata.extend(slide_metadata(header));
+        // Twice: PyArrow looks at the Arrow schema's metadata only, others at the file's.
+        let of_schema: HashMap<String, String> =
+            metadata.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+        let of_file = metadata.into_iter().map(|(key, value)| KeyValue::new(key.to_owned(), value)).collect();
+        let fields = columns.iter().map(|c| c.field.clone()).collect::<Vec<_>>();
+        let schema = Arc::new(Schema::new_with_metadata(fields, of_schema));
         let mut properties = properties(settings.zstd_level)
             .map_err(OutputError::format(FORMAT, path))?
+            .set_key_value_metadata(Some(of_file))
             .set_max_row_group_row_count(Some(settings.row_group_rows as usize))
             // Measurements hardly repeat: a dictionary of them is built only to be given up.
             .set_dictionary_enabled(false);
@@ -93,19 +103,13 @@ impl InstanceTable {
             .and_then(ArrowWriter::into_serialized_writer)
             .map_err(OutputError::format(FORMAT, path))?;
         let (writer, groups) = writer;
-        let bbox = [f64::INFINITY, f64::INFINITY, f64::NEG_INFINITY, f64::NEG_INFINITY];
-        Ok(Self { path: path.to_owned(), header: header.clone(), columns, writer, groups, row_groups: 0, bbox })
+        Ok(Self { path: path.to_owned(), header: header.clone(), columns, writer, groups, row_groups: 0 })
     }
 
     /// Writes a row group.
     pub(super) fn write(&mut self, rows: &[Row]) -> Result<(), OutputError> {
         if rows.is_empty() {
             return Ok(());
-        }
-        for (_, instance) in rows {
-            let b = bbox(&self.header, instance);
-            let all = self.bbox;
-            self.bbox = std::array::from_fn(|i| if i < 2 { all[i].min(b[i]) } else { all[i].max(b[i]) });
         }
         self.write_group(rows).map_err(OutputError::format(FORMAT, &self.path))
     }
@@ -145,33 +149,32 @@ impl InstanceTable {
     }
 
     /// Writes the footer.
-    pub(super) fn finish(mut self) -> Result<(), OutputError> {
-        let header = &self.header;
-        let mut geometry = json!({
-            "encoding": "WKB",
-            "geometry_types": ["Polygon"],
-            "crs": null,
-            "edges": "planar",
-            "covering": {"bbox": {
-                "xmin": ["bbox", "xmin"], "ymin": ["bbox", "ymin"],
-                "xmax": ["bbox", "xmax"], "ymax": ["bbox", "ymax"]
-            }}
-        });
-        if self.bbox[0] <= self.bbox[2] {
-            geometry["bbox"] = json!(self.bbox);
-        } else {
-            geometry["geometry_types"] = json!([]);
-        }
-        let geo = json!({"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": geometry}});
-        let mut metadata = vec![("geo", geo.to_string())];
-        metadata.extend(slide_metadata(header));
-        for (key, value) in metadata {
-            self.writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
-        }
+    pub(super) fn finish(self) -> Result<(), OutputError> {
         let file = self.writer.into_inner().map_err(OutputError::format(FORMAT, &self.path))?;
         file.into_inner().map_err(|e| OutputError::io(&self.path)(e.into_error()))?;
         Ok(())
     }
+}
+
+/// The `geo` value: level-0 px are no place on Earth, hence a `crs` of null, written out.
+fn geo_metadata(header: &SlideHeader, [left, top, right, bottom]: Outline) -> String {
+    let mut geometry = json!({
+        "encoding": "WKB",
+        "geometry_types": [],
+        "crs": null,
+        "edges": "planar",
+        "covering": {"bbox": {
+            "xmin": ["bbox", "xmin"], "ymin": ["bbox", "ymin"],
+            "xmax": ["bbox", "xmax"], "ymax": ["bbox", "ymax"]
+        }}
+    });
+    if left <= right {
+        let (x0, y0) = header.grid.level0_from_target_point(left, top);
+        let (x1, y1) = header.grid.level0_from_target_point(right, bottom);
+        geometry["geometry_types"] = json!(["Polygon"]);
+        geometry["bbox"] = json!([x0, y0, x1, y1]);
+    }
+    json!({"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": geometry}}).to_string()
 }
 
 /// What a table says of its slide, as key and JSON value.

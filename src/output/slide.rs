@@ -214,7 +214,7 @@ impl SlideWriter {
             Some(parquet) => {
                 let name = names.table(self.kind);
                 outputs.push(name.clone());
-                Some(InstanceTable::create(&self.staging.path(name)?, self.kind, &self.header, parquet)?)
+                Some(InstanceTable::create(&self.staging.path(name)?, self.kind, &self.header, pages.outline, parquet)?)
             }
             None => None,
         };

@@ -32,6 +32,10 @@ pub(super) type TakeRows<'a> = dyn FnMut(&[(u32, Instance)]) -> Result<(), Outpu
 /// Strip, row and column of a page: sorts in the canonical order.
 type PageKey = (u32, u32, u32);
 
+/// A bounding box that nothing has grown yet when left > right: left, top, right, bottom.
+pub(super) type Outline = [f64; 4];
+const NO_OUTLINE: Outline = [f64::INFINITY, f64::INFINITY, f64::NEG_INFINITY, f64::NEG_INFINITY];
+
 /// Pixels touched, half-open: left, top, right, bottom.
 type Extent = [u32; 4];
 
@@ -61,6 +65,8 @@ pub(super) struct Spool {
     end: u64,
     segments: Vec<Segment>,
     computed: Vec<ComputedPart>,
+    /// Bounding box of all exterior rings, target px.
+    outline: Outline,
     /// Whether more than the first run of each instance is kept; painting needs them all.
     keep_runs: bool,
 }
@@ -70,7 +76,7 @@ impl Spool {
     pub(super) fn create(path: PathBuf, keep_runs: bool) -> Result<Self, OutputError> {
         let options = File::options().read(true).write(true).create(true).truncate(true).open(&path);
         let file = BufWriter::with_capacity(1 << 20, options.map_err(OutputError::io(&path))?);
-        Ok(Self { path, file, end: 0, segments: Vec::new(), computed: Vec::new(), keep_runs })
+        Ok(Self { path, file, end: 0, segments: Vec::new(), computed: Vec::new(), outline: NO_OUTLINE, keep_runs })
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<u64, OutputError> {
@@ -84,6 +90,12 @@ impl Spool {
     pub(super) fn push(&mut self, instances: &[Instance]) -> Result<(), OutputError> {
         let mut pages: BTreeMap<PageKey, Vec<&Instance>> = BTreeMap::new();
         for instance in instances {
+            let centroid = [instance.centroid.0, instance.centroid.1];
+            let corners = instance.rings.first().map_or(std::slice::from_ref(&centroid), Vec::as_slice);
+            for &[x, y] in corners {
+                let [left, top, right, bottom] = self.outline;
+                self.outline = [left.min(x), top.min(y), right.max(x), bottom.max(y)];
+            }
             pages.entry(page_of(instance.centroid)).or_default().push(instance);
         }
         let mut bytes = Vec::new();
@@ -148,7 +160,8 @@ impl Spool {
             next_id += segment.count;
         }
         let count = u64::from(next_id - 1);
-        Ok(SpoolPages { path: self.path, file, segments: self.segments, pages, computed: self.computed, count })
+        let (path, segments, computed, outline) = (self.path, self.segments, self.computed, self.outline);
+        Ok(SpoolPages { path, file, segments, pages, computed, outline, count })
     }
 }
 
@@ -190,6 +203,8 @@ pub(super) struct SpoolPages {
     pub pages: Vec<Page>,
     /// Which pixels were computed.
     pub computed: Vec<ComputedPart>,
+    /// Bounding box of all exterior rings, target px.
+    pub outline: Outline,
     /// Number of instances.
     pub count: u64,
 }

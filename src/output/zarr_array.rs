@@ -171,7 +171,7 @@ impl<T: Label> ZarrArray<T> {
             "shape": with_planes(self.planes.unwrap_or(0), self.h, self.w),
             "chunks": with_planes(1, self.chunk_px, self.chunk_px),
             "dtype": T::V2,
-            "compressor": {"id": "zstd", "level": self.zstd_level, "checksum": false},
+            "compressor": {"id": "zstd", "level": self.zstd_level},
             "fill_value": self.fill.number(),
             "order": "C",
             "filters": null,

@@ -153,8 +153,8 @@ def check_table(name, path, expected, kind):
     if kind == "nuclei":
         assert np.allclose(area, frame["area_um2"], rtol=1e-9)
         assert frame["truncated"].dtype == bool
-        inside = frame.bbox.apply(lambda b: (b["xmin"], b["ymin"], b["xmax"], b["ymax"])).tolist()
-        assert np.allclose(np.array(inside), frame.geometry.bounds.to_numpy())
+        boxes = [(b["xmin"], b["ymin"], b["xmax"], b["ymax"]) for b in table["bbox"].to_pylist()]
+        assert np.allclose(np.array(boxes), frame.geometry.bounds.to_numpy())
         assert (frame.centroid_x_px.between(frame.geometry.bounds.minx, frame.geometry.bounds.maxx)).all()
     x0, y0, x1, y1 = column["bbox"]
     box = (x0, y0, x0 + (x1 - x0) / 3, y0 + (y1 - y0) / 3)
@@ -165,10 +165,10 @@ def check_table(name, path, expected, kind):
     query = duckdb.connect()
     types = {r[0]: r[1] for r in query.sql(f"describe select * from '{path}'").fetchall()}
     assert types["geometry"].startswith("GEOMETRY"), types
-    assert query.sql(f"select count(*), min(id), max(id) from '{path}'").fetchone() == (rows, 1, rows)
-    wkt = query.sql(f"select cast(geometry as varchar) from '{path}' limit 1").fetchone()[0]
+    assert query.sql(f"select count(*), min(id), max(id) from '{path}'").fetchall()[0] == (rows, 1, rows)
+    wkt = query.sql(f"select cast(geometry as varchar) from '{path}' limit 1").fetchall()[0][0]
     assert shapely.from_wkt(wkt).equals(frame.geometry[0])
-    inside = query.sql(f"select count(*) from '{path}' where bbox.xmin < {box[2]} and bbox.ymin < {box[3]}").fetchone()[0]
+    inside = query.sql(f"select count(*) from '{path}' where bbox.xmin < {box[2]} and bbox.ymin < {box[3]}").fetchall()[0][0]
     assert inside == len(some)
     done(name, f"duckdb ({kind})")
 
@@ -226,7 +226,7 @@ def main(directory):
     tables = [str(directory / name / "nuclei") for name in ("nuclei-0.5", "nuclei-0.4")]
     dataset = pyarrow.dataset.dataset([f"{t}/{SLIDE}.parquet" for t in tables])
     together = duckdb.sql(f"select count(*) from read_parquet(['{tables[0]}/*.parquet', '{tables[1]}/*.parquet'])")
-    assert dataset.count_rows() == together.fetchone()[0] == polars.scan_parquet([f"{t}/*.parquet" for t in tables]).select(polars.len()).collect().item()
+    assert dataset.count_rows() == together.fetchall()[0][0] == polars.scan_parquet([f"{t}/*.parquet" for t in tables]).select(polars.len()).collect().item()
     print("all readers agree")
 
 
