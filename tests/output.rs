@@ -1,5 +1,7 @@
 //! What is written for a slide: independent of the order of parts, whole or not there, equal to what was given.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod scene;
 
 use scene::Scene;

@@ -9,7 +9,7 @@ use super::{
     OutputError, ResultKind, SlideHeader,
     columns::Row,
     pyramid::LabelPyramid,
-    text::{Text, blend},
+    text::{Text, blend, grouped, trimmed},
 };
 use crate::{geometry::Rect, pixels::RgbImage, tissue::TissueMask};
 use std::{fs::File, io::BufWriter, path::Path};
@@ -29,6 +29,8 @@ pub(super) struct Overview {
     tissue: TissueMask,
     /// Per picture pixel: coverage, and coverage × red, green, blue / 256.
     cover: Vec<[u16; 4]>,
+    /// Per picture pixel: coverage by label pixels of any class, what shares of a class map are shares of.
+    seen: Vec<u16>,
 }
 
 /// Numbers of the legend.
@@ -49,7 +51,11 @@ impl Overview {
     ) -> Self {
         let picture = shrink(thumbnail, max_px.max(1));
         let cover = vec![[0; 4]; picture.w as usize * picture.h as usize];
-        Self { header: header.clone(), kind, picture, tissue: tissue.clone(), cover }
+        let seen = match kind {
+            ResultKind::Nuclei => Vec::new(),
+            ResultKind::Semantic => vec![0; cover.len()],
+        };
+        Self { header: header.clone(), kind, picture, tissue: tissue.clone(), cover, seen }
     }
 
     /// Picture px per target px, along x and y.
@@ -121,21 +127,24 @@ impl Overview {
         let level = (0..pyramid.levels.len()).rev().find(|&l| fits(l)).unwrap_or(0);
         let (sx, sy) = (sx * f64::from(1_u32 << level), sy * f64::from(1_u32 << level));
         let colors: Vec<_> = (0..=255).map(|class| self.color(class)).collect();
-        // A label pixel covers at least one picture pixel when the picture is the finer of the two.
+        // Picture pixels under a label pixel: one, or more when the picture is the finer of the two.
+        let under = |at: u32, scale: f64| {
+            let first = (f64::from(at) * scale) as u32;
+            first..((f64::from(at + 1) * scale).floor() as u32).max(first + 1)
+        };
+        let (w, h) = (self.picture.w, self.picture.h);
+        // Small, so that the label pixels under a picture pixel cannot overflow its sum.
         let share = (sx * sy).min(1.0) as f32;
         pyramid.rows(level, &mut |y, row| {
-            let (top, bottom) = (f64::from(y) * sy, f64::from(y + 1) * sy);
-            let lines = top as i64..(bottom.ceil() as i64).max(top as i64 + 1).min(if sy < 1.0 {
-                top as i64 + 1
-            } else {
-                i64::MAX
-            });
-            for (x, &class) in row.iter().enumerate() {
-                let Some(color) = colors[usize::from(class)] else { continue };
-                let (left, right) = (x as f64 * sx, (x + 1) as f64 * sx);
-                let end = if sx < 1.0 { left as i64 + 1 } else { right.ceil() as i64 };
-                for py in lines.clone() {
-                    (left as i64..end).for_each(|px| self.splat(px, py, color, share));
+            for py in under(y, sy).take_while(|&py| py < h) {
+                for (x, &class) in (0..).zip(row) {
+                    for px in under(x, sx).take_while(|&px| px < w) {
+                        let seen = &mut self.seen[(py * w + px) as usize];
+                        *seen = seen.saturating_add((share * FULL).round() as u16);
+                        if let Some(color) = colors[usize::from(class)] {
+                            self.splat(px.into(), py.into(), color, share);
+                        }
+                    }
                 }
             }
         })
@@ -171,7 +180,8 @@ impl Overview {
                     continue;
                 }
                 let mean = |sum: u16| (f32::from(sum) * FULL / f32::from(cover)).min(255.0) as u8;
-                let share = f32::from(cover) / FULL;
+                let whole = self.seen.get((y * w + x) as usize).map_or(FULL, |&seen| f32::from(seen));
+                let share = f32::from(cover) / whole;
                 let alpha = match self.kind {
                     ResultKind::Nuclei => 0.85 * (1.0 - (-2.2 * share).exp()),
                     ResultKind::Semantic => 0.45 * share.min(1.0) + if self.is_class_edge(x, y) { 0.45 } else { 0.0 },
@@ -183,7 +193,10 @@ impl Overview {
 
     /// Whether a covered pixel has one beside it that is not.
     fn is_class_edge(&self, x: u32, y: u32) -> bool {
-        let covered = |x: u32, y: u32| self.cover[(y * self.picture.w + x) as usize][0] >= FULL as u16 / 2;
+        let covered = |x: u32, y: u32| {
+            let at = (y * self.picture.w + x) as usize;
+            2 * u32::from(self.cover[at][0]) > u32::from(self.seen[at])
+        };
         let (right, below) = ((x + 1).min(self.picture.w - 1), (y + 1).min(self.picture.h - 1));
         let beside = [(x.saturating_sub(1), y), (right, y), (x, y.saturating_sub(1)), (x, below)];
         covered(x, y) && beside.iter().any(|&(x, y)| !covered(x, y))
@@ -311,7 +324,7 @@ impl Overview {
             name.draw(page, (x + 28.0 * u, top + 1.0 * u), &name.fit(&class.name, room));
             name.draw(page, (number_x, top + 1.0 * u), &number);
             let share = 100.0 * covered / legend.computed_area_um2.max(f64::MIN_POSITIVE);
-            let line = format!("{}  ·  {} % of computed", area(covered), trimmed(share.min(100.0), 1));
+            let line = format!("{}  ·  {} %", area(covered), trimmed(share.min(100.0), 1));
             small.draw(page, (x + 28.0 * u, top + 21.0 * u), &small.fit(&line, w - 28.0 * u));
             top += 46.0 * u;
         }
@@ -361,25 +374,6 @@ fn area(um2: f64) -> String {
     if um2 >= 1e4 { format!("{} mm²", trimmed(um2 / 1e6, 2)) } else { format!("{} µm²", trimmed(um2, 0)) }
 }
 
-/// A number with at most `digits` decimals and no zeros at its end.
-fn trimmed(value: f64, digits: usize) -> String {
-    let text = format!("{value:.digits$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
-}
-
-/// 1234567 → `1,234,567`.
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(c);
-    }
-    text
-}
-
 /// Area-averages a picture down so that its longest side is at most `max_px`.
 fn shrink(image: &RgbImage, max_px: u32) -> RgbImage {
     if image.w == 0 || image.h == 0 {
@@ -425,11 +419,6 @@ mod tests {
         assert_eq!(label(1000.0), "1 mm");
         assert_eq!(label(25_000.0), "2 cm");
         assert!(scale_bar(0.0).is_none() && scale_bar(f64::NAN).is_none());
-    }
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 
     #[test]

@@ -98,23 +98,14 @@ impl Spool {
             }
             pages.entry(page_of(instance.centroid)).or_default().push(instance);
         }
-        let mut bytes = Vec::new();
-        for (page, instances) in pages {
-            bytes.clear();
-            let mut extent = [u32::MAX, u32::MAX, 0, 0];
-            for instance in &instances {
-                let kept = if self.keep_runs { instance.runs.len() } else { instance.runs.len().min(1) };
-                record::put(instance, &instance.runs[..kept], &mut bytes);
-                for run in &instance.runs {
-                    let grown = [run.x0, run.y, run.x1, run.y + 1];
-                    extent =
-                        std::array::from_fn(|i| if i < 2 { extent[i].min(grown[i]) } else { extent[i].max(grown[i]) });
-                }
-            }
+        let keep_runs = self.keep_runs;
+        let pages: Vec<_> = pages.into_iter().collect();
+        let encoded: Vec<_> = pages.par_iter().map(|(page, all)| (*page, all.len(), encode(all, keep_runs))).collect();
+        for (page, count, (bytes, extent)) in encoded {
             let len = u32::try_from(bytes.len());
             let len = len.map_err(|_| OutputError::format("spool", &self.path)("a page of more than 4 GiB"))?;
             let offset = self.append(&bytes)?;
-            self.segments.push(Segment { page, offset, bytes: len, count: instances.len() as u32, extent });
+            self.segments.push(Segment { page, offset, bytes: len, count: count as u32, extent });
         }
         Ok(())
     }
@@ -163,6 +154,21 @@ impl Spool {
         let (path, segments, computed, outline) = (self.path, self.segments, self.computed, self.outline);
         Ok(SpoolPages { path, file, segments, pages, computed, outline, count })
     }
+}
+
+/// The records of some instances, and the pixels they touch.
+fn encode(instances: &[&Instance], keep_runs: bool) -> (Vec<u8>, Extent) {
+    let mut bytes = Vec::new();
+    let mut extent = [u32::MAX, u32::MAX, 0, 0];
+    for instance in instances {
+        let kept = if keep_runs { instance.runs.len() } else { instance.runs.len().min(1) };
+        record::put(instance, &instance.runs[..kept], &mut bytes);
+        for run in &instance.runs {
+            let [left, top, right, bottom] = extent;
+            extent = [left.min(run.x0), top.min(run.y), right.max(run.x1), bottom.max(run.y + 1)];
+        }
+    }
+    (bytes, extent)
 }
 
 /// The page an instance with this centroid lies on.

@@ -1,6 +1,6 @@
 //! Letters on pictures: an 8 × 8 bitmap font, set proportionally and drawn with smooth edges.
 //!
-//! Owns: [`Text`], the drawing of glyphs. Must not know: what is written.
+//! Owns: [`Text`], the drawing of glyphs, how numbers are written. Must not know: what is written.
 //!
 //! The bitmap is read as a height field: between the centres of its dots it is interpolated and cut at half height,
 //! which rounds corners and straightens diagonals at any size. Characters the font lacks become a box.
@@ -18,6 +18,8 @@ pub(super) struct Text {
 }
 
 const BOX: [u8; 8] = [0x7f, 0x41, 0x41, 0x41, 0x41, 0x41, 0x7f, 0x00];
+/// The font's own is too small to read.
+const SQUARED: [u8; 8] = [0x06, 0x09, 0x04, 0x02, 0x0f, 0x00, 0x00, 0x00];
 /// Width of a space, in dots.
 const SPACE: u32 = 4;
 
@@ -28,7 +30,12 @@ struct Glyph {
 }
 
 fn glyph(c: char) -> Glyph {
-    let rows = BASIC_FONTS.get(c).or_else(|| LATIN_FONTS.get(c)).or_else(|| GREEK_FONTS.get(c)).unwrap_or(BOX);
+    let squared = (c == '²').then_some(SQUARED);
+    let rows = squared
+        .or_else(|| BASIC_FONTS.get(c))
+        .or_else(|| LATIN_FONTS.get(c))
+        .or_else(|| GREEK_FONTS.get(c))
+        .unwrap_or(BOX);
     let used = rows.iter().fold(0, |all, row| all | row);
     if used == 0 {
         return Glyph { rows: [0; 8], left: 0, width: SPACE };
@@ -115,6 +122,25 @@ pub(super) fn blend(image: &mut RgbImage, (x, y): (u32, u32), color: [u8; 3], al
     }
 }
 
+/// A number with at most `digits` decimals and no zeros at its end.
+pub(super) fn trimmed(value: f64, digits: usize) -> String {
+    let text = format!("{value:.digits$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+/// 1234567 → `1,234,567`.
+pub(super) fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(c);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,6 +154,11 @@ mod tests {
         assert!(cut.starts_with("TCGA") && cut.ends_with("svs") && cut.contains("..."), "{cut}");
         assert_eq!(TEXT.fit("short", 150.0), "short");
         assert_eq!(TEXT.fit("anything", 1.0), "");
+    }
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 
     #[test]
