@@ -10,6 +10,8 @@ use super::{
     stretches::{NONE, NOT_COMPUTED, Stretch, scan},
 };
 
+/// Components of fewer runs are never coarsened: there is nothing to win.
+const FEW_RUNS: usize = 8;
 /// Cells are never coarser than `1 << MAX_SHIFT` px.
 const MAX_SHIFT: u32 = 10;
 
@@ -320,7 +322,8 @@ impl Components {
             (std::cmp::Reverse(self.components[at as usize].runs.len()), self.components[at as usize].first)
         });
         for at in active {
-            if self.lists.held() <= self.max_runs / 2 {
+            let few = self.components[at as usize].runs.len() < FEW_RUNS;
+            if few || self.lists.held() <= self.max_runs / 2 {
                 break;
             }
             let half = self.components[at as usize].runs.len() / 2;

@@ -31,7 +31,7 @@ pub struct Features {
     pub solidity: f64,
     /// `extent`: area / area of the bounding box, 0–1.
     pub extent: f64,
-    /// 4π·area / perimeter², not clipped.
+    /// 4π·area / perimeter², not clipped; 0 where the perimeter is 0.
     pub circularity: f64,
     /// `orientation`, radians from the row axis, (-π/2, π/2].
     pub orientation: f64,
@@ -62,12 +62,14 @@ pub struct Instance {
     pub class: u8,
     /// Probability of each class (background left out), in the model's order.
     pub class_probs: Vec<f32>,
-    /// Its pixels, by row and then column; never empty, never overlapping another instance's.
+    /// Its pixels, by row and then column; never overlapping another instance's; empty only for a lesion that was
+    /// simplified.
     pub runs: Vec<Run>,
     /// Mean of its pixel centres, in target px counted at pixel edges (the centre of pixel 0 is 0.5).
     pub centroid: (f64, f64),
-    /// Rings in target px (pixel edges): the exterior first, counter-clockwise in a y-down picture as QuPath and
-    /// GeoJSON readers accept; then holes. Each ring is closed (first point repeated).
+    /// Rings in target px (pixel edges): the exterior first, counter-clockwise by its coordinates as GeoJSON and
+    /// GeoParquet have it (positive shoelace area; clockwise on a screen with y down); then holes, the other way
+    /// round. Each ring is closed (first point repeated).
     pub rings: Vec<Vec<[f64; 2]>>,
     /// Cut by the slide's edge or by pixels that were not computed.
     pub truncated: bool,
