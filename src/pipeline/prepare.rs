@@ -87,12 +87,13 @@ pub fn plan_slide(entry: &SlideEntry, setup: &Setup) -> Result<SlidePlan, SlideE
     let slide_mpp = slides::check_mpp(reader.info())?;
     let info = reader.info();
     let grid = TargetGrid::new(info.level0(), slide_mpp, setup.input_mpp);
-    let picture = thumbnail(&reader, slide_mpp, settings.tissue.mpp, TISSUE_PICTURE_MAX_PX).map_err(|e| {
+    let small = thumbnail(&reader, slide_mpp, settings.tissue.mpp, TISSUE_PICTURE_MAX_PX).map_err(|e| {
         SlideError::new(StageName::Tissue, format!("cannot read the whole slide small: {e}"))
             .hint("the file is damaged; copy it again from the scanner, or give `tissue: { mask_dir: … }`")
     })?;
     let stem = entry.path.file_stem().map_or_else(|| entry.id.clone(), |s| s.to_string_lossy().into_owned());
-    let tissue = tissue::find_tissue(&picture, info.level0(), slide_mpp, &stem, &settings.tissue)?;
+    let picture = small.image;
+    let mut tissue = tissue::find_tissue(&picture, info.level0(), slide_mpp, &stem, &settings.tissue)?;
     let color = tissue::check_color(&picture, &tissue.mask);
     let cells = CellMask::new(&grid, &tissue.mask, settings.tiling.min_tissue);
     let tiles = Arc::new(setup.tiler.plan(grid, cells));
@@ -112,6 +113,13 @@ pub fn plan_slide(entry: &SlideEntry, setup: &Setup) -> Result<SlidePlan, SlideE
     };
     let mpp_source = info.mpp.map_or("none", |(_, source)| source.name());
     let reader = TargetReader::new(reader, grid, settings.pixels.resample);
+    let mut distrusted: Vec<u8> = small.distrusted.iter().chain(reader.distrusted_levels()).map(|l| l.0).collect();
+    distrusted.sort_unstable();
+    distrusted.dedup();
+    if !distrusted.is_empty() {
+        let note = format!("levels {distrusted:?} do not show what level 0 shows and were not read");
+        tissue.notes.push(note);
+    }
     Ok(SlidePlan { header, reader, picture, tissue, color, tiles, mpp_source, reader_name, vendor, identity })
 }
 

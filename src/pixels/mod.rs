@@ -1,6 +1,7 @@
 //! What does the model see? Reading regions at the target resolution, stain, buffers.
 
 mod image;
+mod levels;
 mod pool;
 mod read;
 mod resample;
@@ -8,4 +9,4 @@ pub mod stain;
 
 pub use image::RgbImage;
 pub use pool::{BufferPool, PooledBuf};
-pub use read::{ReadScratch, TargetReader, thumbnail};
+pub use read::{ReadScratch, TargetReader, Thumbnail, thumbnail};

@@ -7,16 +7,15 @@ use crate::{
     geometry::{InLevel, Rect, Target, TargetGrid},
     pixels::{
         RgbImage,
+        levels::{Choice, choose},
         resample::{Axis, resample},
     },
-    slides::{Level, LevelInfo, ReadError, SlideReader},
+    slides::{Level, ReadError, SlideReader},
     units::{Mpp, MppXy},
 };
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// A level may be coarser than the target by this much and still count as not coarser: rounding of mpp in files.
-const LEVEL_TOLERANCE: f64 = 1e-3;
 /// A scale this near to a whole number, in px over the whole slide, is that number.
 const SNAP_PX: f64 = 0.05;
 
@@ -29,6 +28,8 @@ pub struct TargetReader {
     /// Level px per target px.
     factor: (f64, f64),
     filter: Resample,
+    /// Levels passed over because they do not show what level 0 shows.
+    distrusted: Arc<[Level]>,
 }
 
 /// Buffers a thread keeps between reads.
@@ -39,20 +40,18 @@ pub struct ReadScratch {
 }
 
 impl TargetReader {
-    /// Chooses the coarsest level that is not coarser than the grid; of a slide coarser than the grid, level 0.
+    /// Chooses the coarsest level that is not coarser than the grid and shows what level 0 shows; of a slide coarser
+    /// than the grid, level 0.
     pub fn new(reader: Arc<dyn SlideReader>, grid: TargetGrid, filter: Resample) -> Self {
         Self::at_step(reader, grid, grid.level0_px_per_target_px(), filter)
     }
 
     /// Reads squares of `step` level-0 px.
     fn at_step(reader: Arc<dyn SlideReader>, grid: TargetGrid, (sx, sy): (f64, f64), filter: Resample) -> Self {
-        let levels = &reader.info().levels;
-        let down: Vec<(f64, f64)> = levels.iter().map(|l| whole_downsample(&levels[0], l)).collect();
-        let fits = |d: &(f64, f64)| d.0 <= sx * (1.0 + LEVEL_TOLERANCE) && d.1 <= sy * (1.0 + LEVEL_TOLERANCE);
-        let level = (0..levels.len()).rev().find(|&i| fits(&down[i])).unwrap_or(0);
-        let size = levels[level].size;
-        let factor = (snap(sx / down[level].0, size.w), snap(sy / down[level].1, size.h));
-        Self { reader, grid, level: Level(level as u8), factor, filter }
+        let Choice { level, downsample, distrusted } = choose(&*reader, (sx, sy));
+        let size = reader.info().levels[usize::from(level.0)].size;
+        let factor = (snap(sx / downsample.0, size.w), snap(sy / downsample.1, size.h));
+        Self { reader, grid, level, factor, filter, distrusted: distrusted.into() }
     }
 
     /// The grid it reads.
@@ -63,6 +62,11 @@ impl TargetReader {
     /// The level it reads from.
     pub fn level(&self) -> Level {
         self.level
+    }
+
+    /// Coarser levels that do not show what level 0 shows, and so are not read.
+    pub fn distrusted_levels(&self) -> &[Level] {
+        &self.distrusted
     }
 
     /// Level px per target px along x and y.
@@ -91,20 +95,18 @@ impl TargetReader {
     }
 }
 
-/// Downsample of `level` as the whole number its size was made with, where it was; files round sizes, not scales.
-fn whole_downsample(level0: &LevelInfo, level: &LevelInfo) -> (f64, f64) {
-    let axis = |full: u32, px: u32, told: f64| {
-        let n = told.round().max(1.0);
-        let exact = f64::from(full) / n;
-        if (f64::from(px) - exact).abs() < 1.0 { n } else { told }
-    };
-    (axis(level0.size.w, level.size.w, level.downsample_x), axis(level0.size.h, level.size.h, level.downsample_y))
-}
-
 /// `factor`, or the whole number it cannot be told from over `px` pixels.
 fn snap(factor: f64, px: u32) -> f64 {
     let whole = factor.round();
     if whole >= 1.0 && ((factor - whole) / whole).abs() * f64::from(px) < SNAP_PX { whole } else { factor }
+}
+
+/// The whole slide, small.
+pub struct Thumbnail {
+    /// The picture, corner on corner with level 0.
+    pub image: RgbImage,
+    /// Levels that were not read because they do not show what level 0 shows.
+    pub distrusted: Arc<[Level]>,
 }
 
 /// The whole slide, corner on corner, at about `mpp` (coarser when `max_px` would be passed); bands are read in
@@ -117,7 +119,7 @@ pub fn thumbnail(
     slide_mpp: MppXy,
     mpp: Mpp,
     max_px: u32,
-) -> Result<RgbImage, ReadError> {
+) -> Result<Thumbnail, ReadError> {
     let level0 = reader.info().level0();
     let um = (f64::from(level0.w) * slide_mpp.x.um_per_px(), f64::from(level0.h) * slide_mpp.y.um_per_px());
     let step_um = mpp.um_per_px().max(um.0.max(um.1) / f64::from(max_px.max(1)));
@@ -137,5 +139,5 @@ pub fn thumbnail(
             target.read(Rect::new(0, (i * band) as i64, w, n as u32), rows, scratch)
         },
     )?;
-    Ok(image)
+    Ok(Thumbnail { image, distrusted: target.distrusted })
 }

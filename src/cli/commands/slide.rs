@@ -128,7 +128,7 @@ pub(super) fn picture(args: &ThumbnailArgs, style: Style) -> anyhow::Result<u8> 
     let one = Mpp::new(1.0).context("1 is positive")?;
     let mpp = reader.info().mpp.map_or(MppXy::square(one), |(mpp, _)| mpp);
     let finest = if mpp.x.um_per_px() < mpp.y.um_per_px() { mpp.x } else { mpp.y };
-    let image = thumbnail(&reader, mpp, finest, args.max_px)?;
+    let image = thumbnail(&reader, mpp, finest, args.max_px)?.image;
     let path = args.output.clone().unwrap_or_else(|| {
         let stem = args.slide.file_stem().map_or_else(|| "slide".into(), ToOwned::to_owned);
         Path::new(&stem).with_extension("png")
