@@ -123,6 +123,18 @@ pub fn plan_slide(entry: &SlideEntry, setup: &Setup) -> Result<SlidePlan, SlideE
     Ok(SlidePlan { header, reader, picture, tissue, color, tiles, mpp_source, reader_name, vendor, identity })
 }
 
+/// The picture the overview is drawn on: the whole slide, its longer side about what the settings ask for.
+///
+/// Takes the picture tissue was found on out of `plan`: nobody needs it any more, and it is large.
+pub fn overview_picture(plan: &mut SlidePlan, setup: &Setup) -> RgbImage {
+    let small = std::mem::replace(&mut plan.picture, RgbImage::white(0, 0));
+    let Some(overview) = &setup.settings.output.overview else { return small };
+    let mpp = plan.header.grid.slide_mpp;
+    let finest = if mpp.x.um_per_px() < mpp.y.um_per_px() { mpp.x } else { mpp.y };
+    // A place that cannot be read at this size is no reason to go without a picture: tissue was found on one.
+    thumbnail(plan.reader.slide(), mpp, finest, overview.max_px).map_or(small, |t| t.image)
+}
+
 /// Fits the run's stain normalisation on cells of tissue spread evenly over the slide; cells that cannot be read are
 /// left out.
 pub fn fit_stain(plan: &SlidePlan, setup: &Setup) -> StainFit {

@@ -18,7 +18,7 @@ use crate::{
     pipeline::{
         cancel::CancelToken,
         job::{Failure, SlideJob},
-        prepare::{SlidePlan, fit_stain, plan_slide},
+        prepare::{SlidePlan, fit_stain, overview_picture, plan_slide},
         progress::{Progress, SlideEnd},
         record,
         setup::Setup,
@@ -30,6 +30,7 @@ use crate::{
     },
     pixels::{BufferPool, ReadScratch},
     slides::SlideEntry,
+    stitch::RegionPool,
 };
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::{
@@ -135,6 +136,7 @@ fn spawn_all<'scope, 'env: 'scope>(
 ) -> Vec<Handle<'scope>> {
     let (threads, slots) = (setup.threads(), setup.slots());
     let pool = BufferPool::new(setup.pool_buffers(), setup.tile_bytes());
+    let regions = Arc::new(RegionPool::new(threads + 2));
     let (tile_tx, tile_rx) = bounded(4);
     let (read_tx, read_rx) = bounded(2 * threads);
     let (batch_tx, batch_rx) = bounded(2);
@@ -173,7 +175,7 @@ fn spawn_all<'scope, 'env: 'scope>(
         handles.push((StageName::Model, spawn(s, cancel, move || drive(stage, rx, tx, cancel))));
     }
     for rx in stitch_rxs {
-        let stage = StitchStage::new(setup.heads(), setup.keeps_rgb(), context.progress.clone());
+        let stage = StitchStage::new(setup.heads(), setup.keeps_rgb(), regions.clone(), context.progress.clone());
         let tx = region_tx.clone();
         handles.push((StageName::Stitch, spawn(s, cancel, move || drive(stage, rx, tx, cancel))));
     }
@@ -182,6 +184,7 @@ fn spawn_all<'scope, 'env: 'scope>(
             settings: setup.settings.instances.clone(),
             spec: setup.model.spec().clone(),
             writes_prob: setup.settings.output.ome_zarr.as_ref().is_some_and(|z| z.prob),
+            pool: regions.clone(),
             progress: context.progress.clone(),
         };
         let (rx, tx) = (region_rx.clone(), writers.clone());
@@ -242,11 +245,11 @@ impl Feeder<'_> {
         let failed = |record| Some(SlideResult { record, artifacts: vec![] });
         let planned = catch_unwind(AssertUnwindSafe(|| plan_slide(entry, self.setup)))
             .unwrap_or_else(|_| Err(SlideError::new(StageName::Slides, "opening the slide panicked")));
-        let plan = match planned {
+        let mut plan = match planned {
             Ok(plan) => plan,
             Err(error) => return failed(record::of_unopened(entry, &error)),
         };
-        match self.start(&plan) {
+        match self.start(&mut plan) {
             Ok((job, stain)) => {
                 for index in 0..job.plan.tiles.len() {
                     self.tiles.send(TileRef { job: job.clone(), index }).ok()?;
@@ -274,7 +277,7 @@ impl Feeder<'_> {
         }
     }
 
-    fn start(&self, plan: &SlidePlan) -> Result<(Arc<SlideJob>, String), SlideError> {
+    fn start(&self, plan: &mut SlidePlan) -> Result<(Arc<SlideJob>, String), SlideError> {
         let setup = self.setup;
         if let Some(limit) = setup.settings.run.memory_bytes {
             let needed = setup.flow_bytes() + plan.slide_bytes(setup) * setup.slots() as u64;
@@ -293,12 +296,13 @@ impl Feeder<'_> {
             (None, "none") => "off".to_owned(),
             (None, _) => "fitted".to_owned(),
         };
+        let picture = overview_picture(plan, setup);
         let writer = SlideWriter::create(
             plan.header.clone(),
             setup.kind,
             &setup.settings.output,
             &plan.tissue.mask,
-            plan.picture.clone(),
+            picture,
             &|rect| plan.tiles.cells.intersects(rect),
         )
         .map_err(|e| SlideError::new(StageName::Output, e))?;

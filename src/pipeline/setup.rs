@@ -9,7 +9,7 @@ use crate::{
     model::{self, Head, Model},
     output::ResultKind,
     pixels::stain::StainTarget,
-    tiling::Tiler,
+    tiling::{Borders, Tiler},
     units::Mpp,
 };
 use std::sync::Arc;
@@ -85,7 +85,8 @@ impl Setup {
             settings.stitch.window,
             (settings.instances.region_px, halo_px, settings.stitch.block_px),
         )
-        .map_err(|e| refused(format!("tiling does not fit `{}`: {e}", spec.name), "see `wsi-run models`"))?;
+        .map_err(|e| refused(format!("tiling does not fit `{}`: {e}", spec.name), "see `wsi-run models`"))?
+        .with_borders(if model.is_one_core() { Borders::Again } else { Borders::Kept });
         let stain = StainTarget::new(&settings.pixels.stain).map_err(|e| refused(e.to_string(), e.hint()))?;
         let usual = if model.is_one_core() { ONE_CORE_BATCH } else { WHOLE_MACHINE_BATCH };
         let batch_size = settings.batch.size.unwrap_or(usual) as usize;

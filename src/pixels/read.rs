@@ -54,6 +54,11 @@ impl TargetReader {
         Self { reader, grid, level, factor, filter, distrusted: distrusted.into() }
     }
 
+    /// The slide it reads.
+    pub fn slide(&self) -> &Arc<dyn SlideReader> {
+        &self.reader
+    }
+
     /// The grid it reads.
     pub fn grid(&self) -> &TargetGrid {
         &self.grid

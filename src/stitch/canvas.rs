@@ -9,8 +9,9 @@
 use crate::{
     config::settings::Window,
     geometry::{Rect, Target},
-    model::HeadMap,
+    model::{Head, HeadMap},
     stitch::{
+        pool::RegionPool,
         region::{Plane, Region},
         window::hann,
     },
@@ -58,13 +59,18 @@ enum Sums {
     Blend { sums: Vec<i32>, weights: Vec<u32> },
 }
 
+/// Column and row of a block, and the strip it is for.
+type At = (u32, u32, u32);
+
 /// The canvas of one slide.
 pub struct SlideCanvas {
     plan: Arc<TilePlan>,
-    heads: Vec<(crate::model::Head, u32)>,
+    heads: Vec<(Head, u32)>,
     keeps_rgb: bool,
     window: Vec<u8>,
-    blocks: HashMap<(u32, u32), Block>,
+    /// By column, row and strip.
+    blocks: HashMap<At, Block>,
+    pool: Arc<RegionPool>,
     /// Freed blocks, kept to be used again.
     spare: Vec<Block>,
     /// Tiles each region still waits for.
@@ -73,11 +79,12 @@ pub struct SlideCanvas {
 }
 
 impl SlideCanvas {
-    /// An empty canvas for `plan`; `heads` are `(head, channels)` of the stitched heads.
-    pub fn new(plan: Arc<TilePlan>, heads: Vec<(crate::model::Head, u32)>, keeps_rgb: bool) -> Self {
+    /// An empty canvas for `plan`; `heads` are `(head, channels)` of the stitched heads, `pool` is where regions go
+    /// when they were used.
+    pub fn new(plan: Arc<TilePlan>, heads: Vec<(Head, u32)>, keeps_rgb: bool, pool: Arc<RegionPool>) -> Self {
         let window = hann(plan.tiler.core_px());
         let tiles_left = plan.region_tiles.clone();
-        Self { plan, heads, keeps_rgb, window, blocks: HashMap::new(), spare: vec![], tiles_left, most_blocks: 0 }
+        Self { plan, heads, keeps_rgb, window, blocks: HashMap::new(), pool, spare: vec![], tiles_left, most_blocks: 0 }
     }
 
     /// Adds one tile's prediction and hands out the regions it completes.
@@ -101,7 +108,7 @@ impl SlideCanvas {
         let b = i64::from(self.plan.tiler.block_px);
         for by in tile.used.y.div_euclid(b)..=(tile.used.bottom() - 1).div_euclid(b) {
             for bx in tile.used.x.div_euclid(b)..=(tile.used.right() - 1).div_euclid(b) {
-                self.add_to_block((bx as u32, by as u32), tile, maps, rgb);
+                self.add_to_block((bx as u32, by as u32, tile.strip), tile, maps, rgb);
             }
         }
         Ok(self.tile_done(tile))
@@ -123,15 +130,15 @@ impl SlideCanvas {
         self.most_blocks as u64 * px * (per_px + if self.keeps_rgb { 3 } else { 0 })
     }
 
-    fn block_rect(&self, (bx, by): (u32, u32)) -> Rect<Target> {
+    fn block_rect(&self, (bx, by, _): At) -> Rect<Target> {
         let b = self.plan.tiler.block_px;
         Rect::new(i64::from(bx) * i64::from(b), i64::from(by) * i64::from(b), b, b)
     }
 
     /// A block for `at`, unless every region that touches it was handed out already.
-    fn new_block(&mut self, at: (u32, u32)) -> Option<Block> {
+    fn new_block(&mut self, at: At) -> Option<Block> {
         let waiting = |&region: &usize| self.tiles_left[region] > 0;
-        let regions_left = self.plan.regions_touching(self.block_rect(at)).filter(waiting).count() as u32;
+        let regions_left = self.plan.regions_touching(self.block_rect(at), at.2).filter(waiting).count() as u32;
         if regions_left == 0 {
             return None;
         }
@@ -155,7 +162,7 @@ impl SlideCanvas {
         Some(Block { sums, rgb: if self.keeps_rgb { vec![255; px * 3] } else { vec![] }, regions_left })
     }
 
-    fn add_to_block(&mut self, at: (u32, u32), tile: &TileSpec, maps: &[HeadMap], rgb: &[u8]) {
+    fn add_to_block(&mut self, at: At, tile: &TileSpec, maps: &[HeadMap], rgb: &[u8]) {
         if !self.blocks.contains_key(&at) {
             let Some(block) = self.new_block(at) else { return };
             self.blocks.insert(at, block);
@@ -211,33 +218,42 @@ impl SlideCanvas {
 
     fn tile_done(&mut self, tile: &TileSpec) -> Vec<Region> {
         let mut ready = vec![];
-        for region in self.plan.regions_touching(tile.used) {
+        for region in self.plan.regions_touching(tile.used, tile.strip) {
             self.tiles_left[region] -= 1;
             if self.tiles_left[region] == 0 {
-                ready.push(self.hand_out(region));
+                ready.push(self.hand_out(region, tile.strip));
             }
         }
         ready
     }
 
-    fn hand_out(&mut self, index: usize) -> Region {
-        let (core, rect) = (self.plan.region_core(index), self.plan.region_rect(index));
+    /// A region with nothing computed.
+    fn blank_region(&self, core: Rect<Target>, rect: Rect<Target>) -> Region {
         let px = rect.area() as usize;
-        let mut region = Region {
-            core,
-            rect,
-            computed: vec![0; px],
-            planes: self
-                .heads
-                .iter()
-                .map(|&(head, channels)| Plane { head, channels, data: vec![0; channels as usize * px] })
-                .collect(),
-            rgb: if self.keeps_rgb { vec![255; px * 3] } else { vec![] },
-        };
+        let rgb_bytes = if self.keeps_rgb { px * 3 } else { 0 };
+        let mut region =
+            self.pool.take().unwrap_or(Region { core, rect, computed: vec![], planes: vec![], rgb: vec![] });
+        (region.core, region.rect) = (core, rect);
+        region.computed.clear();
+        region.computed.resize(px, 0);
+        region.rgb.clear();
+        region.rgb.resize(rgb_bytes, 255);
+        region.planes.resize_with(self.heads.len(), || Plane { head: self.heads[0].0, channels: 0, data: vec![] });
+        for (plane, &(head, channels)) in region.planes.iter_mut().zip(&self.heads) {
+            (plane.head, plane.channels) = (head, channels);
+            plane.data.clear();
+            plane.data.resize(channels as usize * px, 0);
+        }
+        region
+    }
+
+    fn hand_out(&mut self, index: usize, strip: u32) -> Region {
+        let (core, rect) = (self.plan.region_core(index), self.plan.region_rect(index));
+        let mut region = self.blank_region(core, rect);
         let b = i64::from(self.plan.tiler.block_px);
         for by in rect.y.div_euclid(b)..=(rect.bottom() - 1).div_euclid(b) {
             for bx in rect.x.div_euclid(b)..=(rect.right() - 1).div_euclid(b) {
-                let at = (bx as u32, by as u32);
+                let at = (bx as u32, by as u32, strip);
                 let square = self.block_rect(at);
                 let Some(block) = self.blocks.get_mut(&at) else { continue };
                 block.regions_left -= 1;
@@ -321,7 +337,6 @@ mod tests {
     use super::*;
     use crate::{
         geometry::{Size, TargetGrid},
-        model::Head,
         tiling::{CellMask, Tiler},
         tissue::TissueMask,
         units::{Mpp, MppXy},
@@ -343,7 +358,8 @@ mod tests {
 
     /// Every pixel of every region core, after adding all tiles in an order given by `seed`.
     fn stitched(plan: &Arc<TilePlan>, seed: u64, broken: Option<usize>) -> HashMap<(i64, i64), (i16, u8)> {
-        let mut canvas = SlideCanvas::new(plan.clone(), vec![(Head::Semantic, 1)], true);
+        let pool = Arc::new(RegionPool::new(2));
+        let mut canvas = SlideCanvas::new(plan.clone(), vec![(Head::Semantic, 1)], true, pool.clone());
         let mut order: Vec<usize> = (0..plan.tiles.len()).collect();
         order.sort_by_key(|&i| (i as u64 ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let side = plan.tiler.core_px();
@@ -373,6 +389,7 @@ mod tests {
                         }
                     }
                 }
+                pool.give(r);
             }
         }
         assert_eq!(regions, plan.region_count());
@@ -413,7 +430,7 @@ mod tests {
     #[test]
     fn maps_of_another_size_are_refused() {
         let plan = plan(300, 300, (200, 180, 10), Window::Crop, (256, 0, 128));
-        let mut canvas = SlideCanvas::new(plan.clone(), vec![(Head::Semantic, 1)], false);
+        let mut canvas = SlideCanvas::new(plan.clone(), vec![(Head::Semantic, 1)], false, Arc::new(RegionPool::new(0)));
         let map = HeadMap { head: Head::Semantic, channels: 1, w: 10, h: 10, data: vec![0; 100] };
         assert_eq!(
             canvas.add(&plan.tiles[0], &[map], &[]).unwrap_err(),

@@ -4,4 +4,4 @@ mod cells;
 mod plan;
 
 pub use cells::{CELL_PX, CellMask};
-pub use plan::{STRIP_PX, TilePlan, TileSpec, Tiler};
+pub use plan::{Borders, STRIP_PX, TilePlan, TileSpec, Tiler};

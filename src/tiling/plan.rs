@@ -2,8 +2,10 @@
 //!
 //! Owns: [`TilePlan`], [`Tiler`]. Must not know: pixel values, models. Integer arithmetic only.
 //!
-//! Tiles run in column strips ([`STRIP_PX`] wide), each from top to bottom, so that the part of the canvas in use
-//! stays small however large the slide is.
+//! Tiles run in column strips (about [`STRIP_PX`] wide), each from top to bottom, so that the part of the canvas in use
+//! stays small however large the slide is. Where strips meet, regions of both need the same pixels: a tile there is
+//! either computed once and kept until the next strip comes by ([`Borders::Kept`], memory grows with the slide's
+//! height), or computed for each strip ([`Borders::Again`], memory does not grow, up to a tenth more tiles).
 
 use super::cells::CellMask;
 use crate::{
@@ -13,6 +15,15 @@ use crate::{
 
 /// Width of a column strip in target px.
 pub const STRIP_PX: u32 = 8192;
+
+/// What happens to tiles that two strips need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Borders {
+    /// Computed once, kept until the second strip has used them: for models whose tiles are dear.
+    Kept,
+    /// Computed once per strip: for models whose tiles are cheap.
+    Again,
+}
 
 /// How tiles are cut; checked by [`Tiler::new`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +42,8 @@ pub struct Tiler {
     pub halo_px: u32,
     /// Side of a canvas block.
     pub block_px: u32,
+    /// What happens to tiles that two strips need.
+    pub borders: Borders,
 }
 
 /// One tile.
@@ -42,6 +55,8 @@ pub struct TileSpec {
     pub core: Rect<Target>,
     /// The part of the core that is used, inside the slide.
     pub used: Rect<Target>,
+    /// The strip whose regions it is for; 0 for all tiles where borders are kept.
+    pub strip: u32,
 }
 
 /// Which tiles of a slide are read and which regions they make.
@@ -85,7 +100,25 @@ impl Tiler {
         if region_px == 0 || block_px == 0 || !STRIP_PX.is_multiple_of(block_px) {
             return Err(format!("`block_px` is {block_px}, expected a divisor of {STRIP_PX}"));
         }
-        Ok(Self { tile_px, stride_px, margin_px, window, region_px, halo_px, block_px })
+        Ok(Self { tile_px, stride_px, margin_px, window, region_px, halo_px, block_px, borders: Borders::Kept })
+    }
+
+    /// The same, with `borders` where strips meet.
+    #[must_use]
+    pub fn with_borders(self, borders: Borders) -> Self {
+        Self { borders, ..self }
+    }
+
+    /// Region columns of a strip.
+    fn strip_regions(&self) -> u32 {
+        (STRIP_PX / self.region_px).max(1)
+    }
+
+    /// Columns of the target grid that the regions of strip `index` need.
+    fn strip_columns(&self, index: u32) -> (i64, i64) {
+        let px = i64::from(self.strip_regions()) * i64::from(self.region_px);
+        let halo = i64::from(self.halo_px);
+        (i64::from(index) * px - halo, (i64::from(index) + 1) * px + halo)
     }
 
     /// Side of what a prediction covers.
@@ -102,25 +135,38 @@ impl Tiler {
             Window::Crop => Rect::new(i * stride, j * stride, self.stride_px, self.stride_px),
             Window::Hann => core,
         };
-        TileSpec { input: core.inflate(self.margin_px), core, used: used.intersect(&grid.size.rect()) }
+        TileSpec { input: core.inflate(self.margin_px), core, used: used.intersect(&grid.size.rect()), strip: 0 }
     }
 
     /// Plans a slide.
     pub fn plan(self, grid: TargetGrid, cells: CellMask) -> TilePlan {
         let mut tiles = vec![];
-        let strips = grid.size.w.div_ceil(STRIP_PX);
+        let strips = grid.size.w.div_ceil(self.strip_regions() * self.region_px);
         let stride = i64::from(self.stride_px);
         let reach = if self.window == Window::Hann { i64::from(self.core_px()).div_euclid(stride) + 1 } else { 0 };
         let rows = i64::from(grid.size.h).div_euclid(stride) + 1 + reach;
         let columns = i64::from(grid.size.w).div_euclid(stride) + 1 + reach;
-        for strip in 0..i64::from(strips) {
-            let of_strip = |i: &i64| (i * stride).div_euclid(STRIP_PX.into()).clamp(0, i64::from(strips) - 1) == strip;
+        for strip in 0..strips {
+            let (left, right) = self.strip_columns(strip);
             for j in -reach..rows {
-                for i in (-reach..columns).filter(of_strip) {
-                    let tile = self.tile(i, j, &grid);
-                    if cells.intersects(tile.used) {
-                        tiles.push(tile);
+                for i in -reach..columns {
+                    let mut tile = self.tile(i, j, &grid);
+                    let in_strip = Rect::from_edges(
+                        tile.used.x.max(left),
+                        tile.used.y,
+                        tile.used.right().min(right),
+                        tile.used.bottom(),
+                    );
+                    if !cells.intersects(in_strip) {
+                        continue;
                     }
+                    match self.borders {
+                        Borders::Again => tile.strip = strip,
+                        // Only the first strip that needs a tile has it.
+                        Borders::Kept if strip > 0 && tile.used.x < self.strip_columns(strip - 1).1 => continue,
+                        Borders::Kept => {}
+                    }
+                    tiles.push(tile);
                 }
             }
         }
@@ -128,8 +174,8 @@ impl Tiler {
         let region_tiles = vec![0; regions_x as usize * regions_y as usize];
         let mut plan = TilePlan { grid, tiler: self, cells, tiles, region_tiles, regions_x, regions_y };
         for at in 0..plan.tiles.len() {
-            let used = plan.tiles[at].used;
-            for region in plan.regions_touching(used) {
+            let tile = plan.tiles[at];
+            for region in plan.regions_touching(tile.used, tile.strip) {
                 plan.region_tiles[region] += 1;
             }
         }
@@ -150,14 +196,20 @@ impl TilePlan {
         self.region_core(index).inflate(self.tiler.halo_px).intersect(&self.grid.size.rect())
     }
 
-    /// Regions that have something to compute and whose core or halo touches `rect`, in order.
-    pub fn regions_touching(&self, rect: Rect<Target>) -> impl Iterator<Item = usize> + use<> {
+    /// Regions of `strip` (of all, where borders are kept) that have something to compute and whose core or halo
+    /// touches `rect`, in order.
+    pub fn regions_touching(&self, rect: Rect<Target>, strip: u32) -> impl Iterator<Item = usize> + use<> {
         let reach = rect.inflate(self.tiler.halo_px);
         let px = i64::from(self.tiler.region_px);
         let range = |lo: i64, hi: i64, n: u32| {
             lo.div_euclid(px).clamp(0, n.into())..((hi - 1).div_euclid(px) + 1).clamp(0, n.into())
         };
-        let columns = range(reach.x, reach.right(), self.regions_x);
+        let mut columns = range(reach.x, reach.right(), self.regions_x);
+        if self.tiler.borders == Borders::Again {
+            let of_strip = i64::from(self.tiler.strip_regions());
+            let first = i64::from(strip) * of_strip;
+            columns = columns.start.max(first)..columns.end.min(first + of_strip);
+        }
         let mut found = vec![];
         for j in range(reach.y, reach.bottom(), self.regions_y) {
             for i in columns.clone() {
@@ -187,8 +239,9 @@ impl TilePlan {
         let up = |px: u64| px.div_ceil(block) * block;
         let width = up(u64::from(self.grid.size.w.min(STRIP_PX)) + u64::from(t.halo_px) + block);
         let front = up(u64::from(t.region_px + 2 * t.halo_px + t.stride_px) + block);
-        let strips = u64::from(self.grid.size.w.div_ceil(STRIP_PX));
-        let border = if strips > 1 { up(2 * u64::from(t.halo_px) + block) * u64::from(self.grid.size.h) } else { 0 };
+        let is_wide = self.grid.size.w > STRIP_PX && t.borders == Borders::Kept;
+        let kept = up(2 * u64::from(t.halo_px + t.stride_px)) * u64::from(self.grid.size.h);
+        let border = if is_wide { kept } else { 0 };
         (width * front.min(up(self.grid.size.h.into())) + border) * per_px
     }
 }
@@ -246,18 +299,34 @@ mod tests {
 
         #[test]
         fn every_region_waits_for_exactly_the_tiles_that_touch_it(
-            w in 1u32..2500, h in 1u32..2500, region in 100u32..900, halo in 0u32..130, hann: bool, seed: u64,
+            w in 1u32..2500, h in 1u32..2500, region in 100u32..900, halo in 0u32..130, hann: bool, again: bool,
+            seed: u64,
         ) {
             let window = if hann { Window::Hann } else { Window::Crop };
-            let tiler = Tiler::new((200, 120, 20), window, (region, halo, 256)).unwrap();
+            let borders = if again { Borders::Again } else { Borders::Kept };
+            let tiler = Tiler::new((200, 120, 20), window, (region, halo, 256)).unwrap().with_borders(borders);
+            // Wide slides, so that strips meet.
+            let (w, h) = (w * 8, h / 4 + 1);
             let grid = grid(w, h);
             let plan = tiler.plan(grid, CellMask::new(&grid, &some_tissue(w, h, seed), 0.25));
             for index in 0..plan.region_tiles.len() {
                 let rect = plan.region_rect(index);
-                let touching = plan.tiles.iter().filter(|t| !t.used.intersect(&rect).is_empty()).count() as u32;
+                let strip = index as u32 % plan.regions_x / (STRIP_PX / region);
+                let touching = plan.tiles.iter().filter(|t| {
+                    !t.used.intersect(&rect).is_empty() && (!again || t.strip == strip)
+                });
+                let (mut count, mut area) = (0, 0);
+                touching.for_each(|t| {
+                    count += 1;
+                    area += t.used.intersect(&rect).area();
+                });
                 let computed = plan.cells.intersects(plan.region_core(index));
-                prop_assert_eq!(plan.region_tiles[index], if computed { touching } else { 0 });
-                prop_assert!(!computed || touching > 0);
+                prop_assert_eq!(plan.region_tiles[index], if computed { count } else { 0 });
+                prop_assert!(!computed || count > 0);
+                let cells: u64 = (rect.y..rect.bottom())
+                    .map(|y| (rect.x..rect.right()).filter(|&x| plan.cells.contains(x, y)).count() as u64)
+                    .sum();
+                prop_assert!(!computed || hann || area >= cells, "{area} px of tiles for {cells} px to compute");
             }
         }
     }
@@ -273,7 +342,8 @@ mod tests {
         let grid = grid(20_000, 3000);
         let cells = CellMask::new(&grid, &TissueMask::everything(grid.level0), 0.0);
         let plan = Tiler::new((1000, 1000, 0), Window::Crop, (1024, 96, 256)).unwrap().plan(grid, cells);
-        let order: Vec<_> = plan.tiles.iter().map(|t| (t.used.x / i64::from(STRIP_PX), t.used.y, t.used.x)).collect();
+        let strip = |x: i64| (x - 96).max(0) / i64::from(STRIP_PX);
+        let order: Vec<_> = plan.tiles.iter().map(|t| (strip(t.used.x), t.used.y, t.used.x)).collect();
         assert!(order.is_sorted() && order.len() == 60);
     }
 }

@@ -12,7 +12,7 @@ use crate::{
         progress::Progress,
         stage::{Emit, Stage, StageStop},
     },
-    stitch::Region,
+    stitch::{Region, RegionPool},
 };
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -30,6 +30,8 @@ pub struct ExtractStage {
     pub spec: ModelSpec,
     /// Whether probabilities are written too.
     pub writes_prob: bool,
+    /// Where regions go when they were used.
+    pub pool: Arc<RegionPool>,
     /// Is told of instances found.
     pub progress: Arc<dyn Progress>,
 }
@@ -71,7 +73,7 @@ impl Stage for ExtractStage {
         }
         let parts =
             job.clocks.time(StageName::Instances, || catch_unwind(AssertUnwindSafe(|| self.parts(&job, &region))));
-        drop(region);
+        self.pool.give(region);
         match parts {
             Ok(parts) => {
                 for part in parts {

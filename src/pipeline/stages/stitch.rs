@@ -8,7 +8,7 @@ use crate::{
         progress::Progress,
         stage::{Emit, Stage, StageStop},
     },
-    stitch::SlideCanvas,
+    stitch::{RegionPool, SlideCanvas},
 };
 use std::{collections::HashMap, sync::Arc};
 
@@ -16,6 +16,7 @@ use std::{collections::HashMap, sync::Arc};
 pub struct StitchStage {
     heads: Vec<(Head, u32)>,
     keeps_rgb: bool,
+    pool: Arc<RegionPool>,
     progress: Arc<dyn Progress>,
     /// Per slot: the canvas and the number of tiles that arrived.
     slides: HashMap<usize, (SlideCanvas, usize)>,
@@ -23,8 +24,8 @@ pub struct StitchStage {
 
 impl StitchStage {
     /// A stitcher for a model's heads.
-    pub fn new(heads: Vec<(Head, u32)>, keeps_rgb: bool, progress: Arc<dyn Progress>) -> Self {
-        Self { heads, keeps_rgb, progress, slides: HashMap::new() }
+    pub fn new(heads: Vec<(Head, u32)>, keeps_rgb: bool, pool: Arc<RegionPool>, progress: Arc<dyn Progress>) -> Self {
+        Self { heads, keeps_rgb, pool, progress, slides: HashMap::new() }
     }
 }
 
@@ -36,10 +37,9 @@ impl Stage for StitchStage {
         let (TileOutcome::Predicted(super::Tile { at: TileRef { job, index }, .. }, _)
         | TileOutcome::Skipped(TileRef { job, index })) = &item;
         let (job, tile) = (job.clone(), job.plan.tiles[*index]);
-        let (canvas, arrived) = self
-            .slides
-            .entry(job.slot)
-            .or_insert_with(|| (SlideCanvas::new(job.plan.clone(), self.heads.clone(), self.keeps_rgb), 0));
+        let (canvas, arrived) = self.slides.entry(job.slot).or_insert_with(|| {
+            (SlideCanvas::new(job.plan.clone(), self.heads.clone(), self.keeps_rgb, self.pool.clone()), 0)
+        });
         *arrived += 1;
         let is_last = *arrived == job.plan.tiles.len();
         if job.failure().is_none() {
@@ -58,7 +58,9 @@ impl Stage for StitchStage {
             }
         }
         if is_last {
-            self.slides.remove(&job.slot);
+            if let Some((canvas, _)) = self.slides.remove(&job.slot) {
+                tracing::debug!(slide = job.header.id, bytes = canvas.peak_bytes(), "canvas at its largest");
+            }
             out.emit(Stitched::Ended(job))?;
         }
         Ok(())
