@@ -6,7 +6,25 @@ mod registry;
 mod spec;
 mod stain_threshold;
 
+mod backbone;
+mod crescent_dense_net;
+mod crescent_seg_net;
+mod histonext;
+mod hover_net;
+mod stardist;
+
+pub mod autograd;
+pub mod graph;
+pub mod weights;
+pub mod zoo;
+
+pub use backbone::convnext::{ConvNextSize, ConvNextVersion};
+pub use crescent_dense_net::crescent_dense_net;
+pub use crescent_seg_net::crescent_seg_net;
 pub use hematoxylin::{HEMATOXYLIN_DEFAULTS, HematoxylinModel};
+pub use histonext::histonext;
+pub use hover_net::{HoverNetMode, hover_net};
 pub use registry::{ModelEntry, build, catalogue};
 pub use spec::{ClassInfo, Head, HeadMap, HeadSpec, Model, ModelError, ModelSpec};
 pub use stain_threshold::StainThresholdModel;
+pub use stardist::stardist_unet;
