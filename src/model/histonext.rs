@@ -101,7 +101,7 @@ fn type_decoder(g: &mut Graph, name: &str, features: [NodeId; 4], types: usize) 
 /// 5×5 in groups, norm, ReLU, then each channel times `σ(W2 · ReLU(W1 · (mean + maximum)))`.
 fn conv_cam(g: &mut Graph, name: &str, x: NodeId) -> NodeId {
     let width = g.channels(x);
-    let groups = if width % 12 == 0 { 12 } else { 16 };
+    let groups = if width.is_multiple_of(12) { 12 } else { 16 };
     let x = g.conv(&format!("{name}.conv"), x, Conv::new(width, 5).pad(2).groups(groups));
     let x = g.batch_norm(&format!("{name}.norm"), x);
     let x = g.relu(x);

@@ -18,6 +18,9 @@ pub mod graph;
 pub mod weights;
 pub mod zoo;
 
+#[cfg(test)]
+mod parity;
+
 pub use backbone::convnext::{ConvNextSize, ConvNextVersion};
 pub use crescent_dense_net::crescent_dense_net;
 pub use crescent_seg_net::crescent_seg_net;

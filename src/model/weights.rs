@@ -6,7 +6,7 @@
 //! another shape is named, and so is one that holds a NaN. Nothing is loaded from a file that cannot prove itself.
 
 mod metadata;
-mod random;
+pub(in crate::model) mod random;
 
 pub use metadata::{Normalisation, WeightsMetadata};
 
@@ -231,3 +231,6 @@ fn digest<'a>(tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
     }
     hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 //! Owns: [`units`]. Source: FNV-1a (Fowler, Noll, Vo) of the name, splitmix64 (Steele 2014) of seed and position.
 
 /// `count` numbers, uniform in `[0, 1)`, 24 bits each.
-pub(super) fn units(seed: u64, name: &str, count: usize) -> impl Iterator<Item = f32> {
+pub(in crate::model) fn units(seed: u64, name: &str, count: usize) -> impl Iterator<Item = f32> {
     let key =
         name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3));
     (0..count as u64).map(move |i| {

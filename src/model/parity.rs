@@ -1,0 +1,129 @@
+//! Every network with a public PyTorch twin against it: names, shapes, and every head within 1e-4.
+//!
+//! Weights and images are computed from names on both sides (`fixtures/models/make.py`), so a tensor that is missing,
+//! misnamed, misshapen or used in the wrong place cannot go unseen.
+
+use super::{
+    Head,
+    autograd::{Mode, Network},
+    backbone::convnext::{ConvNextSize, ConvNextVersion, convnext},
+    crescent_dense_net, crescent_seg_net,
+    graph::{Graph, Parameter},
+    hover_net::{HoverNetMode, hover_net},
+    weights::{Normalisation, Weights, WeightsMetadata, random},
+};
+use crate::units::Mpp;
+use candle_core::{DType, Device, Tensor};
+use sha2::{Digest, Sha256};
+
+#[derive(serde::Deserialize)]
+struct Case {
+    network: String,
+    px: usize,
+    keys_sha256: String,
+    heads: Vec<HeadCase>,
+}
+
+#[derive(serde::Deserialize)]
+struct HeadCase {
+    head: String,
+    shape: Vec<usize>,
+    mean: f64,
+    mean_abs: f64,
+    step: usize,
+    values: Vec<f64>,
+}
+
+/// The rule of `make.py`.
+fn values(p: &Parameter) -> Vec<f32> {
+    let units = random::units(0, &p.name, p.len()).map(f64::from);
+    let fan_in: usize = p.shape.iter().skip(1).product();
+    if p.shape.len() >= 2 {
+        let bound = (3.0 / fan_in as f64).sqrt();
+        units.map(|u| ((2.0 * u - 1.0) * bound) as f32).collect()
+    } else if p.name.ends_with("bias") || p.name.ends_with("running_mean") {
+        units.map(|u| (0.2 * (2.0 * u - 1.0)) as f32).collect()
+    } else {
+        units.map(|u| (0.5 + u) as f32).collect()
+    }
+}
+
+/// sha256 of all names and shapes.
+fn keys_sha256(graph: &Graph) -> String {
+    let shape = |p: &Parameter| p.shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
+    let mut lines: Vec<String> = graph.parameters().iter().map(|p| format!("{}\t{}\n", p.name, shape(p))).collect();
+    lines.sort_unstable();
+    Sha256::digest(lines.concat()).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn check(network: &str, graph: Graph) {
+    let cases: Vec<Case> = serde_json::from_str(include_str!("../../fixtures/models/parity.json")).unwrap();
+    let case = cases.into_iter().find(|c| c.network == network).unwrap();
+    assert_eq!(keys_sha256(&graph), case.keys_sha256, "names and shapes of {network}");
+    let metadata = WeightsMetadata {
+        model: graph.name().to_owned(),
+        classes: vec![],
+        input_mpp: Mpp::new(0.5).unwrap(),
+        normalisation: Normalisation::UNIT,
+        licence: String::new(),
+        training_data: String::new(),
+    };
+    let weights = Weights::from_fn(&graph, metadata, values);
+    let heads: Vec<&str> = graph.outputs().iter().map(|o| o.name).collect();
+    assert_eq!(heads, case.heads.iter().map(|h| h.head.as_str()).collect::<Vec<_>>());
+    let image: Vec<f32> = random::units(0, "image", 3 * case.px * case.px).map(|u| 2.0 * u - 1.0).collect();
+    let image = Tensor::from_vec(image, (1, 3, case.px, case.px), &Device::Cpu).unwrap();
+    let network = Network::new(graph, &weights, DType::F32, &Device::Cpu).unwrap();
+    for (head, y) in case.heads.iter().zip(network.forward(&image, Mode::INFER).unwrap()) {
+        assert_eq!(y.dims()[1..], head.shape, "shape of `{}`", head.head);
+        let y: Vec<f64> = y.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap();
+        let sampled = y.iter().step_by(head.step).zip(&head.values);
+        let worst = sampled.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        let mean = y.iter().sum::<f64>() / y.len() as f64;
+        let mean_abs = y.iter().map(|v| v.abs()).sum::<f64>() / y.len() as f64;
+        assert!(worst < 1e-4, "`{}`: worst difference {worst}", head.head);
+        assert!((mean - head.mean).abs() < 1e-4, "`{}`: mean {mean}, expected {}", head.head, head.mean);
+        assert!((mean_abs - head.mean_abs).abs() < 1e-4, "`{}`: {mean_abs}, expected {}", head.head, head.mean_abs);
+    }
+}
+
+/// ConvNeXt alone, its four feature maps as heads.
+fn convnext_features(version: ConvNextVersion) -> Graph {
+    let mut g = Graph::new("convnext", 3);
+    let image = g.input();
+    let features = convnext(&mut g, "encoder.", image, ConvNextSize::Tiny, version);
+    for (name, node) in ["c0", "c1", "c2", "c3"].into_iter().zip(features) {
+        g.output(name, Head::Semantic, node);
+    }
+    g
+}
+
+#[test]
+fn crescent_seg_net_is_the_fpn_of_segmentation_models_pytorch() {
+    check("crescent_seg_net", crescent_seg_net(1));
+}
+
+#[test]
+fn crescent_dense_net_is_torchvisions_densenet121() {
+    check("crescent_dense_net", crescent_dense_net(3));
+}
+
+#[test]
+fn hover_net_is_that_of_tiatoolbox() {
+    check("hover_net", hover_net(HoverNetMode::Original, Some(5)));
+}
+
+#[test]
+fn hover_net_fast_is_that_of_tiatoolbox() {
+    check("hover_net_fast", hover_net(HoverNetMode::Fast, Some(6)));
+}
+
+#[test]
+fn convnext_is_that_of_timm() {
+    check("convnext_tiny", convnext_features(ConvNextVersion::V1));
+}
+
+#[test]
+fn convnext_v2_is_that_of_timm() {
+    check("convnextv2_tiny", convnext_features(ConvNextVersion::V2));
+}
