@@ -12,7 +12,7 @@
 //! The paper prints 23.156 M parameters: one class has 23,155,393 and each further one 129 more.
 
 use super::{
-    backbone::resnet::resnet34,
+    backbone::resnet::{ResNetSize, resnet},
     graph::{Conv, Graph, NodeId, ResizeMode},
     spec::Head,
 };
@@ -26,7 +26,7 @@ const SEGMENTATION: usize = 128;
 pub fn crescent_seg_net(classes: usize) -> Graph {
     let mut g = Graph::new("crescent_seg_net", 3);
     let image = g.input();
-    let [_, c2, c3, c4, c5] = resnet34(&mut g, "encoder.", image);
+    let [_, c2, c3, c4, c5] = resnet(&mut g, "encoder.", image, ResNetSize::R34, 32);
     let p5 = g.conv("decoder.p5", c5, Conv::new(PYRAMID, 1));
     let p4 = top_down(&mut g, "decoder.p4", p5, c4);
     let p3 = top_down(&mut g, "decoder.p3", p4, c3);

@@ -233,6 +233,11 @@ impl Graph {
         self.push_same("", Op::GlobalMaxPool, x)
     }
 
+    /// [`Op::SpreadLike`]: over the size of `like`.
+    pub fn spread_like(&mut self, x: NodeId, like: NodeId) -> NodeId {
+        self.push("", Op::SpreadLike, &[x, like], self.channels(x))
+    }
+
     /// [`Op::ChannelMean`].
     pub fn channel_mean(&mut self, x: NodeId) -> NodeId {
         self.push("", Op::ChannelMean, &[x], 1)

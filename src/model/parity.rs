@@ -6,10 +6,15 @@
 use super::{
     Head,
     autograd::{Mode, Network},
-    backbone::convnext::{ConvNextSize, ConvNextVersion, convnext},
-    crescent_dense_net, crescent_seg_net,
-    graph::{Graph, Parameter},
+    backbone::{
+        convnext::{ConvNextSize, ConvNextVersion, convnext},
+        mobilenet_v2::mobilenet_v2,
+    },
+    crescent_dense_net, crescent_seg_net, deeplab_v3_resnet101,
+    graph::{Graph, NodeId, Parameter},
     hover_net::{HoverNetMode, hover_net},
+    light_mu_seg, resnet_50,
+    u_net::{UNetEncoder, u_net_on},
     weights::{Normalisation, Weights, WeightsMetadata, random},
 };
 use crate::units::Mpp;
@@ -87,12 +92,12 @@ fn check(network: &str, graph: Graph) {
     }
 }
 
-/// ConvNeXt alone, its four feature maps as heads.
-fn convnext_features(version: ConvNextVersion) -> Graph {
-    let mut g = Graph::new("convnext", 3);
+/// An encoder alone, its feature maps as heads.
+fn features<const N: usize>(encoder: impl Fn(&mut Graph, &str, NodeId) -> [NodeId; N]) -> Graph {
+    let mut g = Graph::new("encoder", 3);
     let image = g.input();
-    let features = convnext(&mut g, "encoder.", image, ConvNextSize::Tiny, version);
-    for (name, node) in ["c0", "c1", "c2", "c3"].into_iter().zip(features) {
+    let features = encoder(&mut g, "encoder.", image);
+    for (name, node) in ["c0", "c1", "c2", "c3", "c4", "c5"].into_iter().zip(features) {
         g.output(name, Head::Semantic, node);
     }
     g
@@ -120,10 +125,42 @@ fn hover_net_fast_is_that_of_tiatoolbox() {
 
 #[test]
 fn convnext_is_that_of_timm() {
-    check("convnext_tiny", convnext_features(ConvNextVersion::V1));
+    check("convnext_tiny", features(|g, p, x| convnext(g, p, x, ConvNextSize::Tiny, ConvNextVersion::V1)));
 }
 
 #[test]
 fn convnext_v2_is_that_of_timm() {
-    check("convnextv2_tiny", convnext_features(ConvNextVersion::V2));
+    check("convnextv2_tiny", features(|g, p, x| convnext(g, p, x, ConvNextSize::Tiny, ConvNextVersion::V2)));
+}
+
+#[test]
+fn resnet_50_is_that_of_torchvision() {
+    check("resnet_50", resnet_50(3));
+}
+
+#[test]
+fn deeplab_v3_is_that_of_torchvision() {
+    check("deeplab_v3_resnet101", deeplab_v3_resnet101(21));
+}
+
+#[test]
+fn u_net_on_resnet34_is_that_of_segmentation_models_pytorch() {
+    check("u_net_resnet34", u_net_on(UNetEncoder::ResNet34, 1));
+}
+
+#[test]
+fn u_net_on_mobilenet_v2_is_that_of_segmentation_models_pytorch() {
+    check("u_net_mobilenet_v2", u_net_on(UNetEncoder::MobileNetV2, 1));
+}
+
+#[test]
+fn mobilenet_v2_is_that_of_torchvision() {
+    check("mobilenet_v2", features(mobilenet_v2));
+}
+
+#[test]
+fn light_mu_seg_has_its_authors_names() {
+    // The authors' state dict with CBAM's attention in place of the undefined one, names and shapes.
+    let authors = "2c260a0d7fa6af1f1bb32b3384a55287a564ffa1f85ef33a93d6d69d7ef56e2c";
+    assert_eq!(keys_sha256(&light_mu_seg(3, true)), authors);
 }

@@ -46,6 +46,11 @@ impl Network {
             Op::AvgPool(pool) => kernels::avg_pool(x, pool.kernel, pool.stride),
             Op::GlobalAvgPool => x.mean_keepdim((2, 3)),
             Op::GlobalMaxPool => x.max_keepdim(3)?.max_keepdim(2),
+            Op::SpreadLike => {
+                let (n, c, _, _) = x.dims4()?;
+                let (_, _, h, w) = inputs[1].dims4()?;
+                x.broadcast_as((n, c, h, w))?.contiguous()
+            }
             Op::ChannelMean => x.mean_keepdim(1),
             Op::ChannelMax => x.max_keepdim(1),
             Op::Resize { factor, mode } => resize(x, *factor, *mode),

@@ -74,6 +74,13 @@ fn one_of_everything() -> Graph {
     let x = g.layer_scale("gamma", x, 1e-6);
     let x = g.add(&[x, pooled]);
     let up = |g: &mut Graph, x: NodeId, mode| g.resize(x, 2, mode);
+    let whole = g.global_avg_pool(x);
+    let whole = g.spread_like(whole, x);
+    let x = g.add(&[x, whole]);
+    let (mean, maximum) = (g.channel_mean(x), g.channel_max(x));
+    let pixels = g.concat(&[mean, maximum]);
+    let pixels = g.conv("pixels", pixels, Conv::new(1, 3).pad(2).dilation(2));
+    let x = g.multiply(x, pixels);
     let near = up(&mut g, x, ResizeMode::Nearest);
     let smooth = up(&mut g, x, ResizeMode::BilinearCorners);
     let edges = up(&mut g, x, ResizeMode::Bilinear);
@@ -81,8 +88,10 @@ fn one_of_everything() -> Graph {
     let deep = g.crop_like(deep, near);
     let x = g.concat(&[near, smooth, edges, deep]);
     let x = g.group_norm("gn", x, 4);
-    let gate = g.global_avg_pool(x);
+    let (mean, maximum) = (g.global_avg_pool(x), g.global_max_pool(x));
+    let gate = g.add(&[mean, maximum]);
     let gate = g.conv("squeeze", gate, Conv::new(32, 1));
+    let gate = g.activation(gate, Activation::Relu6);
     let gate = g.sigmoid(gate);
     let x = g.multiply(x, gate);
     let x = g.avg_pool(x, Pool { kernel: 2, stride: 2, pad: 0 });

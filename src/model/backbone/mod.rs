@@ -3,4 +3,5 @@
 
 pub(super) mod convnext;
 pub(super) mod densenet;
+pub(super) mod mobilenet_v2;
 pub(super) mod resnet;

@@ -63,6 +63,8 @@ pub enum Op {
     GlobalAvgPool,
     /// Largest value over the image: `[C, 1, 1]`.
     GlobalMaxPool,
+    /// A `[C, 1, 1]` repeated over the size of the second input.
+    SpreadLike,
     /// Mean over the channels: `[1, h, w]`.
     ChannelMean,
     /// Largest value over the channels: `[1, h, w]`.
@@ -106,6 +108,7 @@ impl Op {
             Self::AvgPool(_) => "avg_pool",
             Self::GlobalAvgPool => "global_avg_pool",
             Self::GlobalMaxPool => "global_max_pool",
+            Self::SpreadLike => "spread_like",
             Self::ChannelMean => "channel_mean",
             Self::ChannelMax => "channel_max",
             Self::Resize { .. } => "resize",
@@ -200,6 +203,11 @@ impl Conv {
     /// With `pad` zeros on every side.
     pub fn pad(self, pad: usize) -> Self {
         Self { padding: Padding::Each(pad), ..self }
+    }
+
+    /// With taps this far apart.
+    pub fn dilation(self, dilation: usize) -> Self {
+        Self { dilation, ..self }
     }
 
     /// With TensorFlow's `same` padding.

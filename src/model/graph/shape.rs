@@ -88,6 +88,8 @@ fn node_shape(node: &Node, inputs: &[Shape], h: usize, w: usize) -> Result<Shape
             if fits { Ok(x) } else { Err(format!("gate `{gate}`, expected it to spread over `{x}`")) }
         }
         Op::GlobalAvgPool | Op::GlobalMaxPool => Ok(Shape { h: 1, w: 1, ..x }),
+        Op::SpreadLike if (x.h, x.w) != (1, 1) => Err(format!("`{x}`, expected `[any, 1, 1]`")),
+        Op::SpreadLike => Ok(Shape { c: x.c, ..inputs[1] }),
         Op::Resize { factor, .. } => per_axis(&|side| Ok(side * factor)),
         Op::Crop(crop) => crop_shape(*crop, x, inputs.get(1).copied()),
         Op::Input { .. }

@@ -1,0 +1,96 @@
+//! U-Net, as drawn and on pretrained encoders.
+//!
+//! Paper: Ronneberger 2015, "U-Net: convolutional networks for biomedical image segmentation"; a baseline of most
+//! papers here.
+//! Code: `milesial/Pytorch-UNet` (padded convolutions, batch norm, transposed convolutions) for [`u_net`];
+//! `segmentation_models_pytorch.Unet` for [`u_net_on`]. Names are theirs.
+//! Input: RGB, ImageNet mean and standard deviation; any multiple of 16 (of 32 on an encoder).
+//! Head: `mask`, logits `[classes, h, w]`.
+//!
+//! Two classes have 31,037,698 parameters and 48.2 thousand million MACs at 256×256; papers print 54.7 because their
+//! tool counts a transposed convolution once per pixel of its output.
+//!
+//! Weights: `inc`, `down{1..4}`, `up{1..4}`, `outc`; `encoder.*`, `decoder.blocks.{0..4}`, `segmentation_head.0`.
+
+use super::{
+    backbone::{
+        mobilenet_v2::mobilenet_v2,
+        resnet::{ResNetSize, resnet},
+    },
+    graph::{Conv, Graph, NodeId, Pool, ResizeMode, TransposedConv},
+    spec::Head,
+};
+
+/// An encoder under a U-Net's decoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UNetEncoder {
+    /// ResNet-34.
+    ResNet34,
+    /// MobileNetV2.
+    MobileNetV2,
+}
+
+/// U-Net as drawn, 64 to 1024 channels.
+pub fn u_net(classes: usize) -> Graph {
+    let mut g = Graph::new("u_net", 3);
+    let image = g.input();
+    let mut x = double_conv(&mut g, "inc.double_conv", image, 64);
+    let mut skips = vec![];
+    for (i, width) in [128, 256, 512, 1024].into_iter().enumerate() {
+        skips.push(x);
+        x = g.max_pool(x, Pool { kernel: 2, stride: 2, pad: 0 });
+        x = double_conv(&mut g, &format!("down{}.maxpool_conv.1.double_conv", i + 1), x, width);
+    }
+    for (i, skip) in skips.into_iter().rev().enumerate() {
+        let width = g.channels(skip);
+        let half = TransposedConv { out: width, kernel: 2, stride: 2 };
+        x = g.transposed_conv(&format!("up{}.up", i + 1), x, half);
+        x = g.concat(&[skip, x]);
+        x = double_conv(&mut g, &format!("up{}.conv.double_conv", i + 1), x, width);
+    }
+    let x = g.conv("outc.conv", x, Conv::new(classes, 1));
+    g.output("mask", Head::Semantic, x);
+    g
+}
+
+/// U-Net's decoder on a pretrained encoder.
+pub fn u_net_on(encoder: UNetEncoder, classes: usize) -> Graph {
+    let (name, prefix) = match encoder {
+        UNetEncoder::ResNet34 => ("u_net_resnet34", "encoder."),
+        UNetEncoder::MobileNetV2 => ("u_net_mobilenet_v2", "encoder.features."),
+    };
+    let mut g = Graph::new(name, 3);
+    let image = g.input();
+    let [f1, f2, f3, f4, mut x] = match encoder {
+        UNetEncoder::ResNet34 => resnet(&mut g, prefix, image, ResNetSize::R34, 32),
+        UNetEncoder::MobileNetV2 => {
+            let [f1, f2, f3, f4, _, last] = mobilenet_v2(&mut g, prefix, image);
+            [f1, f2, f3, f4, last]
+        }
+    };
+    let stages = [(Some(f4), 256), (Some(f3), 128), (Some(f2), 64), (Some(f1), 32), (None, 16)];
+    for (i, (skip, width)) in stages.into_iter().enumerate() {
+        x = g.resize(x, 2, ResizeMode::Nearest);
+        if let Some(skip) = skip {
+            x = g.concat(&[x, skip]);
+        }
+        for part in ["conv1", "conv2"] {
+            x = conv_norm_relu(&mut g, [0, 1].map(|n| format!("decoder.blocks.{i}.{part}.{n}")), x, width);
+        }
+    }
+    let x = g.conv("segmentation_head.0", x, Conv::new(classes, 3).pad(1));
+    g.output("mask", Head::Semantic, x);
+    g
+}
+
+fn double_conv(g: &mut Graph, name: &str, x: NodeId, width: usize) -> NodeId {
+    let x = conv_norm_relu(g, [0, 1].map(|n| format!("{name}.{n}")), x, width);
+    conv_norm_relu(g, [3, 4].map(|n| format!("{name}.{n}")), x, width)
+}
+
+/// 3×3, batch norm, ReLU; `names` are those of the first two.
+fn conv_norm_relu(g: &mut Graph, names: [String; 2], x: NodeId, width: usize) -> NodeId {
+    let x = g.conv(&names[0], x, Conv::new(width, 3).pad(1).no_bias());
+    let x = g.batch_norm(&names[1], x);
+    g.relu(x)
+}
