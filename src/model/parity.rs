@@ -12,9 +12,10 @@ use super::{
     },
     crescent_dense_net, crescent_seg_net, deeplab_v3_resnet101,
     graph::{Graph, NodeId, Parameter},
+    histonext,
     hover_net::{HoverNetMode, hover_net},
-    light_mu_seg, resnet_50,
-    u_net::{UNetEncoder, u_net_on},
+    light_mu_seg, resnet_50, stardist_unet,
+    u_net::{UNetEncoder, u_net, u_net_on},
     weights::{Normalisation, Weights, WeightsMetadata, random},
 };
 use crate::units::Mpp;
@@ -163,4 +164,24 @@ fn light_mu_seg_has_its_authors_names() {
     // The authors' state dict with CBAM's attention in place of the undefined one, names and shapes.
     let authors = "2c260a0d7fa6af1f1bb32b3384a55287a564ffa1f85ef33a93d6d69d7ef56e2c";
     assert_eq!(keys_sha256(&light_mu_seg(3, true)), authors);
+}
+
+#[test]
+fn stardist_is_its_keras_code() {
+    check("stardist_unet", stardist_unet(32, Some(6)));
+}
+
+#[test]
+fn u_net_is_milesials() {
+    check("u_net", u_net(2));
+}
+
+#[test]
+fn light_mu_seg_is_its_authors() {
+    check("light_mu_seg", light_mu_seg(3, false));
+}
+
+#[test]
+fn histonext_is_what_its_file_says() {
+    check("histonext_tiny", histonext(ConvNextSize::Tiny, ConvNextVersion::V1, 6));
 }
