@@ -182,6 +182,11 @@ impl Graph {
         self.push_same(name, Op::LayerScale { init }, x)
     }
 
+    /// [`Op::Attention`] of `queries` to `keys_values`.
+    pub fn attention(&mut self, queries: NodeId, keys_values: NodeId, heads: usize) -> NodeId {
+        self.push("", Op::Attention { heads }, &[queries, keys_values], self.channels(queries))
+    }
+
     /// [`Activation::Relu`].
     pub fn relu(&mut self, x: NodeId) -> NodeId {
         self.activation(x, Activation::Relu)

@@ -155,6 +155,11 @@ fn u_net_on_mobilenet_v2_is_that_of_segmentation_models_pytorch() {
 }
 
 #[test]
+fn u_net_on_mit_b0_is_that_of_segmentation_models_pytorch() {
+    check("u_net_mit_b0", u_net_on(UNetEncoder::MitB0, 1));
+}
+
+#[test]
 fn mobilenet_v2_is_that_of_torchvision() {
     check("mobilenet_v2", features(mobilenet_v2));
 }

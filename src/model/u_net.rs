@@ -14,6 +14,7 @@
 
 use super::{
     backbone::{
+        mix_transformer::mix_transformer_b0,
         mobilenet_v2::mobilenet_v2,
         resnet::{ResNetSize, resnet},
     },
@@ -28,6 +29,8 @@ pub enum UNetEncoder {
     ResNet34,
     /// MobileNetV2.
     MobileNetV2,
+    /// SegFormer's MiT-B0, which has no map at stride 2.
+    MitB0,
 }
 
 /// U-Net as drawn, 64 to 1024 channels.
@@ -58,17 +61,22 @@ pub fn u_net_on(encoder: UNetEncoder, classes: usize) -> Graph {
     let (name, prefix) = match encoder {
         UNetEncoder::ResNet34 => ("u_net_resnet34", "encoder."),
         UNetEncoder::MobileNetV2 => ("u_net_mobilenet_v2", "encoder.features."),
+        UNetEncoder::MitB0 => ("u_net_mit_b0", "encoder."),
     };
     let mut g = Graph::new(name, 3);
     let image = g.input();
-    let [f1, f2, f3, f4, mut x] = match encoder {
-        UNetEncoder::ResNet34 => resnet(&mut g, prefix, image, ResNetSize::R34, 32),
+    let (f1, [f2, f3, f4, mut x]) = match encoder {
+        UNetEncoder::ResNet34 => {
+            let [f1, rest @ ..] = resnet(&mut g, prefix, image, ResNetSize::R34, 32);
+            (Some(f1), rest)
+        }
         UNetEncoder::MobileNetV2 => {
             let [f1, f2, f3, f4, _, last] = mobilenet_v2(&mut g, prefix, image);
-            [f1, f2, f3, f4, last]
+            (Some(f1), [f2, f3, f4, last])
         }
+        UNetEncoder::MitB0 => (None, mix_transformer_b0(&mut g, prefix, image)),
     };
-    let stages = [(Some(f4), 256), (Some(f3), 128), (Some(f2), 64), (Some(f1), 32), (None, 16)];
+    let stages = [(Some(f4), 256), (Some(f3), 128), (Some(f2), 64), (f1, 32), (None, 16)];
     for (i, (skip, width)) in stages.into_iter().enumerate() {
         x = g.resize(x, 2, ResizeMode::Nearest);
         if let Some(skip) = skip {

@@ -38,6 +38,7 @@ impl Network {
             Op::LayerNorm { eps } => kernels::layer_norm(x, &value("weight"), &value("bias"), *eps),
             Op::GlobalResponseNorm => global_response_norm(x, &value("weight"), &value("bias")),
             Op::LayerScale { .. } => x.broadcast_mul(&per_channel(&self.value(&node.name, mode))?),
+            Op::Attention { heads } => attend(x, &inputs[1], *heads),
             Op::Activation(activation) => activate(x, *activation),
             Op::Add => inputs[1..].iter().try_fold(x.clone(), |sum, y| sum + y),
             Op::Multiply => x.broadcast_mul(&inputs[1]),
@@ -84,6 +85,17 @@ fn convolve(x: &Tensor, weight: &Tensor, conv: &Conv) -> Result<Tensor> {
     }
     let padded = x.pad_with_zeros(2, top, bottom)?.pad_with_zeros(3, left, right)?;
     padded.conv2d(weight, 0, conv.stride, conv.dilation, conv.groups)
+}
+
+fn attend(queries: &Tensor, keys_values: &Tensor, heads: usize) -> Result<Tensor> {
+    let (n, c, h, w) = queries.dims4()?;
+    // `[N, heads, channels of a head, pixels]`
+    let in_heads = |x: &Tensor| x.contiguous()?.reshape((n, heads, c / heads, ()));
+    let (queries, keys) = (in_heads(queries)?, in_heads(&keys_values.narrow(1, 0, c)?)?);
+    let values = in_heads(&keys_values.narrow(1, c, c)?)?;
+    let scores = (queries.transpose(2, 3)?.contiguous()?.matmul(&keys)? * (c as f64 / heads as f64).powf(-0.5))?;
+    let seen = values.matmul(&ops::softmax(&scores, 3)?.transpose(2, 3)?.contiguous()?)?;
+    seen.reshape((n, c, h, w))
 }
 
 fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {

@@ -70,6 +70,9 @@ fn one_of_everything() -> Graph {
     let x = g.linear("fc1", x, 12);
     let x = g.activation(x, Activation::Gelu);
     let x = g.global_response_norm("grn", x);
+    let keys_values = g.conv("kv", x, Conv::new(24, 2).stride(2));
+    let seen = g.attention(x, keys_values, 3);
+    let x = g.add(&[x, seen]);
     let x = g.linear_no_bias("fc2", x, 8);
     let x = g.layer_scale("gamma", x, 1e-6);
     let x = g.add(&[x, pooled]);

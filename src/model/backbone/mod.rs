@@ -3,5 +3,6 @@
 
 pub(super) mod convnext;
 pub(super) mod densenet;
+pub(super) mod mix_transformer;
 pub(super) mod mobilenet_v2;
 pub(super) mod resnet;

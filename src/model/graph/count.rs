@@ -10,8 +10,8 @@ impl Graph {
         self.parameters().iter().filter(|p| p.kind == ParameterKind::Weight).map(|p| p.len()).sum()
     }
 
-    /// Multiply-accumulates of one `h × w` image through convolutions, transposed convolutions and linear layers that
-    /// a head needs. Papers print this number as FLOPs; norms, activations and resizes are not in it.
+    /// Multiply-accumulates of one `h × w` image through convolutions, transposed convolutions, linear layers and
+    /// attention that a head needs. Papers print this number as FLOPs; norms, activations and resizes are not in it.
     ///
     /// # Errors
     /// [`ShapeError`] when the network cannot take that size.
@@ -24,6 +24,10 @@ impl Graph {
             all += match &node.op {
                 Op::Conv(conv) => out.h * out.w * out.c * (x.c / conv.groups) * conv.kernel * conv.kernel,
                 Op::TransposedConv(conv) => x.h * x.w * x.c * out.c * conv.kernel * conv.kernel,
+                Op::Attention { .. } => {
+                    let seen = shapes[node.inputs[1].0];
+                    2 * x.h * x.w * seen.h * seen.w * x.c
+                }
                 Op::Linear { .. } => out.h * out.w * x.c * out.c,
                 _ => 0,
             } as u64;

@@ -47,6 +47,13 @@ pub enum Op {
         /// Value before training.
         init: f64,
     },
+    /// Scaled dot-product attention. The first input holds queries `[C, h, w]`, the second keys and then values,
+    /// `[2·C, h', w']`; every pixel of the first attends to every pixel of the second, in `heads` equal parts of the
+    /// channels. `[C, h, w]`.
+    Attention {
+        /// Number of heads; divides the channels.
+        heads: usize,
+    },
     /// A function of each value (softmax: of each pixel's channels).
     Activation(Activation),
     /// Sum of two or more equal shapes.
@@ -100,6 +107,7 @@ impl Op {
             Self::LayerNorm { .. } => "layer_norm",
             Self::GlobalResponseNorm => "global_response_norm",
             Self::LayerScale { .. } => "layer_scale",
+            Self::Attention { .. } => "attention",
             Self::Activation(a) => a.kind(),
             Self::Add => "add",
             Self::Multiply => "multiply",

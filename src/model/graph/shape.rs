@@ -74,6 +74,10 @@ fn node_shape(node: &Node, inputs: &[Shape], h: usize, w: usize) -> Result<Shape
             Err(format!("`{groups}` groups do not divide `{}` channels", x.c))
         }
         Op::MaxPool(pool) | Op::AvgPool(pool) => per_axis(&|side| pool_side(*pool, side)),
+        Op::Attention { heads } if x.c % heads != 0 || inputs[1].c != 2 * x.c => Err(format!(
+            "queries `{x}` and keys with values `{}`, expected twice the channels, in `{heads}` heads",
+            inputs[1]
+        )),
         Op::Add => match inputs.iter().find(|s| **s != x) {
             Some(other) => Err(format!("`{other}`, expected `{x}`")),
             None => Ok(x),
@@ -99,6 +103,7 @@ fn node_shape(node: &Node, inputs: &[Shape], h: usize, w: usize) -> Result<Shape
         | Op::LayerNorm { .. }
         | Op::GlobalResponseNorm
         | Op::LayerScale { .. }
+        | Op::Attention { .. }
         | Op::Activation(_)
         | Op::ChannelMean
         | Op::ChannelMax
