@@ -27,7 +27,7 @@ const REDUCTION: usize = 4;
 pub fn light_mu_seg(classes: usize, deep_supervision: bool) -> Graph {
     let mut g = Graph::new(if deep_supervision { "light_mu_seg_v3" } else { "light_mu_seg" }, 3);
     let image = g.input();
-    let [e1, e2, e3, e4, e5, _] = mobilenet_v2(&mut g, "encoder.", image);
+    let [e1, e2, e3, e4, e5, _] = mobilenet_v2(&mut g, "encoder.", image, 32);
     let [m1, m2, m3, m4, m5] =
         [(1, e1), (2, e2), (3, e3), (4, e4), (5, e5)].map(|(i, e)| multi_scale(&mut g, &format!("mltslayer{i}"), e));
     let x = up(&mut g, "s5_up_conv", m5, m4);

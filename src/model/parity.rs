@@ -10,12 +10,12 @@ use super::{
         convnext::{ConvNextSize, ConvNextVersion, convnext},
         mobilenet_v2::mobilenet_v2,
     },
-    crescent_dense_net, crescent_seg_net, deeplab_v3_resnet101,
+    crescent_dense_net, crescent_seg_net, deeplab_v3_plus_mobilenet_v2, deeplab_v3_resnet101,
     graph::{Graph, NodeId, Parameter},
     histonext,
     hover_net::{HoverNetMode, hover_net},
     light_mu_seg, resnet_50, stardist_unet,
-    u_net::{UNetEncoder, u_net, u_net_on},
+    u_net::{UNetEncoder, attention_u_net, u_net, u_net_on},
     weights::{Normalisation, Weights, WeightsMetadata, random},
 };
 use crate::units::Mpp;
@@ -140,6 +140,16 @@ fn resnet_50_is_that_of_torchvision() {
 }
 
 #[test]
+fn deeplab_v3_plus_is_that_of_segmentation_models_pytorch() {
+    check("deeplab_v3_plus_mobilenet_v2", deeplab_v3_plus_mobilenet_v2(1));
+}
+
+#[test]
+fn attention_u_net_is_what_its_file_says() {
+    check("attention_u_net", attention_u_net(2));
+}
+
+#[test]
 fn deeplab_v3_is_that_of_torchvision() {
     check("deeplab_v3_resnet101", deeplab_v3_resnet101(21));
 }
@@ -161,7 +171,7 @@ fn u_net_on_mit_b0_is_that_of_segmentation_models_pytorch() {
 
 #[test]
 fn mobilenet_v2_is_that_of_torchvision() {
-    check("mobilenet_v2", features(mobilenet_v2));
+    check("mobilenet_v2", features(|g, p, x| mobilenet_v2(g, p, x, 32)));
 }
 
 #[test]

@@ -1,8 +1,9 @@
-//! U-Net, as drawn and on pretrained encoders.
+//! U-Net, as drawn, with attention gates, and on pretrained encoders.
 //!
-//! Paper: Ronneberger 2015, "U-Net: convolutional networks for biomedical image segmentation"; a baseline of most
-//! papers here.
-//! Code: `milesial/Pytorch-UNet` (padded convolutions, batch norm, transposed convolutions) for [`u_net`];
+//! Paper: Ronneberger 2015, "U-Net: convolutional networks for biomedical image segmentation"; Oktay 2018, "Attention
+//! U-Net"; baselines of most papers here.
+//! Code: `milesial/Pytorch-UNet` (padded convolutions, batch norm, transposed convolutions) for [`u_net`], with the gates
+//! of `LeeJunHyun/Image_Segmentation` for [`attention_u_net`];
 //! `segmentation_models_pytorch.Unet` for [`u_net_on`]. Names are theirs.
 //! Input: RGB, ImageNet mean and standard deviation; any multiple of 16 (of 32 on an encoder).
 //! Head: `mask`, logits `[classes, h, w]`.
@@ -10,7 +11,7 @@
 //! Two classes have 31,037,698 parameters and 48.2 thousand million MACs at 256×256; papers print 54.7 because their
 //! tool counts a transposed convolution once per pixel of its output.
 //!
-//! Weights: `inc`, `down{1..4}`, `up{1..4}`, `outc`; `encoder.*`, `decoder.blocks.{0..4}`, `segmentation_head.0`.
+//! Weights: `inc`, `down{1..4}`, `up{1..4}`, `outc`, gates `att{1..4}`; `encoder.*`, `decoder.blocks.{0..4}`, `segmentation_head.0`.
 
 use super::{
     backbone::{
@@ -35,7 +36,16 @@ pub enum UNetEncoder {
 
 /// U-Net as drawn, 64 to 1024 channels.
 pub fn u_net(classes: usize) -> Graph {
-    let mut g = Graph::new("u_net", 3);
+    plain("u_net", classes, false)
+}
+
+/// [`u_net`] whose skips pass a gate that what comes from below opens. Two classes have 31.39 M parameters.
+pub fn attention_u_net(classes: usize) -> Graph {
+    plain("attention_u_net", classes, true)
+}
+
+fn plain(name: &'static str, classes: usize, gated: bool) -> Graph {
+    let mut g = Graph::new(name, 3);
     let image = g.input();
     let mut x = double_conv(&mut g, "inc.double_conv", image, 64);
     let mut skips = vec![];
@@ -48,6 +58,7 @@ pub fn u_net(classes: usize) -> Graph {
         let width = g.channels(skip);
         let half = TransposedConv { out: width, kernel: 2, stride: 2 };
         x = g.transposed_conv(&format!("up{}.up", i + 1), x, half);
+        let skip = if gated { gate(&mut g, &format!("att{}", i + 1), skip, x) } else { skip };
         x = g.concat(&[skip, x]);
         x = double_conv(&mut g, &format!("up{}.conv.double_conv", i + 1), x, width);
     }
@@ -71,7 +82,7 @@ pub fn u_net_on(encoder: UNetEncoder, classes: usize) -> Graph {
             (Some(f1), rest)
         }
         UNetEncoder::MobileNetV2 => {
-            let [f1, f2, f3, f4, _, last] = mobilenet_v2(&mut g, prefix, image);
+            let [f1, f2, f3, f4, _, last] = mobilenet_v2(&mut g, prefix, image, 32);
             (Some(f1), [f2, f3, f4, last])
         }
         UNetEncoder::MitB0 => (None, mix_transformer_b0(&mut g, prefix, image)),
@@ -89,6 +100,22 @@ pub fn u_net_on(encoder: UNetEncoder, classes: usize) -> Graph {
     let x = g.conv("segmentation_head.0", x, Conv::new(classes, 3).pad(1));
     g.output("mask", Head::Semantic, x);
     g
+}
+
+/// `skip · σ(psi(ReLU(W_g · below + W_x · skip)))`, one factor per pixel.
+fn gate(g: &mut Graph, name: &str, skip: NodeId, below: NodeId) -> NodeId {
+    let half = g.channels(skip) / 2;
+    let mut project = |layer: &str, x: NodeId, out: usize| {
+        let x = g.conv(&format!("{name}.{layer}.0"), x, Conv::new(out, 1));
+        g.batch_norm(&format!("{name}.{layer}.1"), x)
+    };
+    let parts = [project("W_g", below, half), project("W_x", skip, half)];
+    let sum = g.add(&parts);
+    let sum = g.relu(sum);
+    let psi = g.conv(&format!("{name}.psi.0"), sum, Conv::new(1, 1));
+    let psi = g.batch_norm(&format!("{name}.psi.1"), psi);
+    let psi = g.sigmoid(psi);
+    g.multiply(skip, psi)
 }
 
 fn double_conv(g: &mut Graph, name: &str, x: NodeId, width: usize) -> NodeId {

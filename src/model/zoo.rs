@@ -7,13 +7,14 @@ use super::{
     crescent_dense_net::crescent_dense_net,
     crescent_seg_net::crescent_seg_net,
     deeplab_v3::deeplab_v3_resnet101,
+    deeplab_v3_plus::deeplab_v3_plus_mobilenet_v2,
     graph::{Graph, Shape, ShapeError},
     histonext::histonext,
     hover_net::{HoverNetMode, hover_net},
     light_mu_seg::light_mu_seg,
     resnet_50::resnet_50,
     stardist::stardist_unet,
-    u_net::{UNetEncoder, u_net, u_net_on},
+    u_net::{UNetEncoder, attention_u_net, u_net, u_net_on},
 };
 
 /// A network with the settings its paper prints numbers for.
@@ -83,9 +84,11 @@ pub fn zoo() -> Vec<ZooEntry> {
         entry("hover_net", "nuclei", 270, || hover_net(HoverNetMode::Original, Some(5)), None, None),
         entry("hover_net_fast", "nuclei", 256, || hover_net(HoverNetMode::Fast, Some(6)), None, None),
         entry("u_net", "semantic", 256, || u_net(2), Some(31.04), Some(54.738)),
+        entry("attention_u_net", "semantic", 256, || attention_u_net(2), Some(31.39), None),
         entry("u_net_resnet34", "semantic", 256, || u_net_on(UNetEncoder::ResNet34, 1), None, None),
         entry("u_net_mobilenet_v2", "semantic", 256, || u_net_on(UNetEncoder::MobileNetV2, 1), None, None),
         entry("u_net_mit_b0", "semantic", 256, || u_net_on(UNetEncoder::MitB0, 1), Some(5.549), Some(2.926)),
+        entry("deeplab_v3_plus_mobilenet_v2", "semantic", 256, || deeplab_v3_plus_mobilenet_v2(1), None, None),
         entry("deeplab_v3_resnet101", "semantic", 256, || deeplab_v3_resnet101(21), Some(61.0), None),
         entry("resnet_50", "classification", 256, || resnet_50(3), Some(23.514), Some(5.397)),
     ]
@@ -145,6 +148,7 @@ mod tests {
         assert_eq!(count(hover_net(HoverNetMode::Fast, None)), 33_625_412);
         assert_eq!(count(u_net(2)), 31_037_698);
         assert_eq!(count(u_net_on(UNetEncoder::MitB0, 1)), 5_549_489);
+        assert_eq!(count(deeplab_v3_plus_mobilenet_v2(1)), 4_378_513);
         assert_eq!(count(deeplab_v3_resnet101(21)), 60_996_202);
         assert_eq!(count(resnet_50(1000)), 25_557_032);
         assert_eq!(count(light_mu_seg(3, false)), 7_052_676);
