@@ -159,7 +159,12 @@ impl Graph {
 
     /// [`Op::BatchNorm`] with PyTorch's eps of 1e-5.
     pub fn batch_norm(&mut self, name: &str, x: NodeId) -> NodeId {
-        self.push_same(name, Op::BatchNorm { eps: 1e-5 }, x)
+        self.batch_norm_eps(name, x, 1e-5)
+    }
+
+    /// [`Op::BatchNorm`] with another eps.
+    pub fn batch_norm_eps(&mut self, name: &str, x: NodeId, eps: f64) -> NodeId {
+        self.push_same(name, Op::BatchNorm { eps }, x)
     }
 
     /// [`Op::GroupNorm`] with PyTorch's eps of 1e-5.

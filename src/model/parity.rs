@@ -170,6 +170,11 @@ fn u_net_on_mit_b0_is_that_of_segmentation_models_pytorch() {
 }
 
 #[test]
+fn u_net_on_efficientnet_b5_is_that_of_segmentation_models_pytorch() {
+    check("u_net_efficientnet_b5", u_net_on(UNetEncoder::EfficientNetB5, 1));
+}
+
+#[test]
 fn mobilenet_v2_is_that_of_torchvision() {
     check("mobilenet_v2", features(|g, p, x| mobilenet_v2(g, p, x, 32)));
 }

@@ -15,6 +15,7 @@
 
 use super::{
     backbone::{
+        efficientnet::efficientnet_b5,
         mix_transformer::mix_transformer_b0,
         mobilenet_v2::mobilenet_v2,
         resnet::{ResNetSize, resnet},
@@ -28,6 +29,8 @@ use super::{
 pub enum UNetEncoder {
     /// ResNet-34.
     ResNet34,
+    /// EfficientNet-B5.
+    EfficientNetB5,
     /// MobileNetV2.
     MobileNetV2,
     /// SegFormer's MiT-B0, which has no map at stride 2.
@@ -71,6 +74,7 @@ fn plain(name: &'static str, classes: usize, gated: bool) -> Graph {
 pub fn u_net_on(encoder: UNetEncoder, classes: usize) -> Graph {
     let (name, prefix) = match encoder {
         UNetEncoder::ResNet34 => ("u_net_resnet34", "encoder."),
+        UNetEncoder::EfficientNetB5 => ("u_net_efficientnet_b5", "encoder."),
         UNetEncoder::MobileNetV2 => ("u_net_mobilenet_v2", "encoder.features."),
         UNetEncoder::MitB0 => ("u_net_mit_b0", "encoder."),
     };
@@ -79,6 +83,10 @@ pub fn u_net_on(encoder: UNetEncoder, classes: usize) -> Graph {
     let (f1, [f2, f3, f4, mut x]) = match encoder {
         UNetEncoder::ResNet34 => {
             let [f1, rest @ ..] = resnet(&mut g, prefix, image, ResNetSize::R34, 32);
+            (Some(f1), rest)
+        }
+        UNetEncoder::EfficientNetB5 => {
+            let [f1, rest @ ..] = efficientnet_b5(&mut g, prefix, image);
             (Some(f1), rest)
         }
         UNetEncoder::MobileNetV2 => {

@@ -86,6 +86,7 @@ pub fn zoo() -> Vec<ZooEntry> {
         entry("u_net", "semantic", 256, || u_net(2), Some(31.04), Some(54.738)),
         entry("attention_u_net", "semantic", 256, || attention_u_net(2), Some(31.39), None),
         entry("u_net_resnet34", "semantic", 256, || u_net_on(UNetEncoder::ResNet34, 1), None, None),
+        entry("u_net_efficientnet_b5", "semantic", 256, || u_net_on(UNetEncoder::EfficientNetB5, 1), None, None),
         entry("u_net_mobilenet_v2", "semantic", 256, || u_net_on(UNetEncoder::MobileNetV2, 1), None, None),
         entry("u_net_mit_b0", "semantic", 256, || u_net_on(UNetEncoder::MitB0, 1), Some(5.549), Some(2.926)),
         entry("deeplab_v3_plus_mobilenet_v2", "semantic", 256, || deeplab_v3_plus_mobilenet_v2(1), None, None),
@@ -147,6 +148,7 @@ mod tests {
         assert_eq!(count(hover_net(HoverNetMode::Fast, Some(6))), 37_639_626);
         assert_eq!(count(hover_net(HoverNetMode::Fast, None)), 33_625_412);
         assert_eq!(count(u_net(2)), 31_037_698);
+        assert_eq!(count(u_net_on(UNetEncoder::EfficientNetB5, 1)), 31_216_001);
         assert_eq!(count(u_net_on(UNetEncoder::MitB0, 1)), 5_549_489);
         assert_eq!(count(deeplab_v3_plus_mobilenet_v2(1)), 4_378_513);
         assert_eq!(count(deeplab_v3_resnet101(21)), 60_996_202);

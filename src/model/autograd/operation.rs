@@ -103,6 +103,7 @@ fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
         Activation::Relu => kernels::relu(x),
         Activation::Relu6 => x.clamp(0.0, 6.0),
         Activation::Gelu => x.gelu_erf(),
+        Activation::Silu => x.silu(),
         Activation::Sigmoid => ops::sigmoid(x),
         Activation::Softmax => ops::softmax(x, 1),
     }

@@ -95,6 +95,7 @@ fn one_of_everything() -> Graph {
     let gate = g.add(&[mean, maximum]);
     let gate = g.conv("squeeze", gate, Conv::new(32, 1));
     let gate = g.activation(gate, Activation::Relu6);
+    let gate = g.activation(gate, Activation::Silu);
     let gate = g.sigmoid(gate);
     let x = g.multiply(x, gate);
     let x = g.avg_pool(x, Pool { kernel: 2, stride: 2, pad: 0 });

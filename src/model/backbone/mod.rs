@@ -3,6 +3,7 @@
 
 pub(super) mod convnext;
 pub(super) mod densenet;
+pub(super) mod efficientnet;
 pub(super) mod mix_transformer;
 pub(super) mod mobilenet_v2;
 pub(super) mod resnet;

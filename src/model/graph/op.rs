@@ -135,6 +135,8 @@ pub enum Activation {
     Relu6,
     /// `x · Φ(x)`, exact (by the error function).
     Gelu,
+    /// `x / (1 + exp(−x))`.
+    Silu,
     /// `1 / (1 + exp(−x))`.
     Sigmoid,
     /// `exp(x_c) / Σ exp(x)` over the channels of a pixel.
@@ -148,6 +150,7 @@ impl Activation {
             Self::Relu => "relu",
             Self::Relu6 => "relu6",
             Self::Gelu => "gelu",
+            Self::Silu => "silu",
             Self::Sigmoid => "sigmoid",
             Self::Softmax => "softmax",
         }
