@@ -8,8 +8,8 @@
 //! Input: RGB, ImageNet mean and standard deviation; any multiple of 16 (of 32 on an encoder).
 //! Head: `mask`, logits `[classes, h, w]`.
 //!
-//! Two classes have 31,037,698 parameters and 48.2 thousand million MACs at 256×256; papers print 54.7 because their
-//! tool counts a transposed convolution once per pixel of its output.
+//! Two classes have 31,037,698 parameters and 48.2 thousand million MACs at 256×256; papers print 54.7, which is what
+//! a tool gives that counts a transposed convolution once per pixel of its output (54.6).
 //!
 //! Weights: `inc`, `down{1..4}`, `up{1..4}`, `outc`, gates `att{1..4}`; `encoder.*`, `decoder.blocks.{0..4}`, `segmentation_head.0`.
 
