@@ -15,6 +15,7 @@ pub mod slides; // Where are the pixels?
 pub mod tissue; // Which of them matter?
 pub mod tiling; // Which tiles are read?
 pub mod pixels; // What does the model see?
+pub mod kernels; // What can be done to a tensor?
 pub mod model; // What does the model say?
 pub mod stitch; // How do tiles become a slide?
 pub mod instances; // What is an object?

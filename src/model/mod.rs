@@ -6,7 +6,38 @@ mod registry;
 mod spec;
 mod stain_threshold;
 
+mod backbone;
+mod crescent_dense_net;
+mod crescent_seg_net;
+mod deeplab_v3;
+mod deeplab_v3_plus;
+mod histonext;
+mod hover_net;
+mod light_mu_seg;
+mod resnet_50;
+mod stardist;
+mod u_net;
+
+pub mod autograd;
+pub mod graph;
+pub mod weights;
+pub mod zoo;
+
+#[cfg(test)]
+mod parity;
+
+pub use backbone::convnext::{ConvNextSize, ConvNextVersion};
+pub use crescent_dense_net::crescent_dense_net;
+pub use crescent_seg_net::crescent_seg_net;
+pub use deeplab_v3::deeplab_v3_resnet101;
+pub use deeplab_v3_plus::deeplab_v3_plus_mobilenet_v2;
 pub use hematoxylin::{HEMATOXYLIN_DEFAULTS, HematoxylinModel};
+pub use histonext::histonext;
+pub use hover_net::{HoverNetMode, hover_net};
+pub use light_mu_seg::light_mu_seg;
 pub use registry::{ModelEntry, build, catalogue};
+pub use resnet_50::resnet_50;
 pub use spec::{ClassInfo, Head, HeadMap, HeadSpec, Model, ModelError, ModelSpec};
 pub use stain_threshold::StainThresholdModel;
+pub use stardist::stardist_unet;
+pub use u_net::{UNetEncoder, attention_u_net, u_net, u_net_on};

@@ -1,0 +1,123 @@
+//! Runs a graph on candle tensors: training, explanation, and the reference that faster executions are held to.
+//!
+//! Owns: [`Network`], [`Mode`]. Must not know: which network it runs, slides, fused kernels.
+
+mod batch_norm;
+mod dropout;
+mod operation;
+
+use super::{
+    graph::{Graph, ParameterKind},
+    weights::Weights,
+};
+use candle_core::{DType, Device, Result, Tensor, Var, bail};
+use std::collections::HashMap;
+
+/// How a forward pass treats what differs between training and use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mode {
+    /// Whether gradients can be asked for; without, memory is freed as the pass goes on.
+    pub gradients: bool,
+    /// Whether batch normalisation uses the batch's statistics and updates its own.
+    pub batch_statistics: bool,
+    /// Whether dropout drops, and the seed of what it drops; change it with every pass.
+    pub dropout_seed: Option<u64>,
+}
+
+impl Mode {
+    /// Inference.
+    pub const INFER: Self = Self { gradients: false, batch_statistics: false, dropout_seed: None };
+
+    /// A training step.
+    pub fn train(seed: u64) -> Self {
+        Self { gradients: true, batch_statistics: true, dropout_seed: Some(seed) }
+    }
+}
+
+/// A graph with values.
+#[derive(Debug)]
+pub struct Network {
+    graph: Graph,
+    values: HashMap<String, Var>,
+}
+
+impl Network {
+    /// A graph with these values on a device.
+    ///
+    /// # Errors
+    /// Candle's, when the device has no room; or a tensor of `graph` that `weights` lacks.
+    pub fn new(graph: Graph, weights: &Weights, dtype: DType, device: &Device) -> Result<Self> {
+        let mut values = HashMap::new();
+        for p in graph.parameters().into_iter().filter(|p| p.kind != ParameterKind::Counter) {
+            let Some(tensor) = weights.get(&p.name) else { bail!("weights lack `{}` of `{}`", p.name, graph.name()) };
+            let value = Tensor::from_slice(&tensor.values, p.shape, device)?.to_dtype(dtype)?;
+            values.insert(p.name, Var::from_tensor(&value)?);
+        }
+        Ok(Self { graph, values })
+    }
+
+    /// What is run.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The learned values by name: what an optimiser changes. Batch normalisation's statistics are not among them.
+    pub fn weights(&self) -> Vec<(String, Var)> {
+        let learned = self.graph.parameters().into_iter().filter(|p| p.kind == ParameterKind::Weight);
+        learned
+            .map(|p| {
+                let var = self.values[&p.name].clone();
+                (p.name, var)
+            })
+            .collect()
+    }
+
+    /// Runs the network.
+    ///
+    /// # Shapes
+    /// - `images`: `[N, C, h, w]`, normalised as the weights want it
+    /// - returns one `[N, C, h, w]` per head, in the order of [`Graph::outputs`]
+    ///
+    /// # Errors
+    /// The node that does not fit the images' size; candle's own errors.
+    pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Vec<Tensor>> {
+        let (_, channels, h, w) = images.dims4()?;
+        if channels != self.graph.channels(self.graph.input()) {
+            bail!("`{}`: images have `{channels}` channels", self.graph.name());
+        }
+        self.graph.shapes(h, w).map_err(candle_core::Error::wrap)?;
+        let (nodes, live) = (self.graph.nodes(), self.graph.live());
+        let mut uses_left = vec![0_usize; nodes.len()];
+        for node in nodes.iter().zip(&live).filter(|(_, live)| **live).map(|(n, _)| n) {
+            node.inputs.iter().for_each(|n| uses_left[n.index()] += 1);
+        }
+        self.graph.outputs().iter().for_each(|o| uses_left[o.node.index()] += 1);
+        let mut done: Vec<Option<Tensor>> = vec![None; nodes.len()];
+        done[0] = Some(images.clone());
+        for (i, node) in nodes.iter().enumerate().skip(1).filter(|(i, _)| live[*i]) {
+            let inputs: Vec<Tensor> = node
+                .inputs
+                .iter()
+                .map(|n| done[n.index()].clone().expect("inputs come first and live until their last use"))
+                .collect();
+            done[i] = Some(self.run(i, node, &inputs, mode)?);
+            for n in &node.inputs {
+                uses_left[n.index()] -= 1;
+                if uses_left[n.index()] == 0 {
+                    done[n.index()] = None;
+                }
+            }
+        }
+        let heads = self.graph.outputs().iter();
+        Ok(heads.map(|o| done[o.node.index()].clone().expect("a head is never freed")).collect())
+    }
+
+    /// A parameter, cut from the gradients' graph when nobody will ask for them.
+    fn value(&self, name: &str, mode: Mode) -> Tensor {
+        let var = &self.values[name];
+        if mode.gradients { var.as_tensor().clone() } else { var.as_detached_tensor() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

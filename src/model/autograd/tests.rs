@@ -1,0 +1,171 @@
+use super::*;
+use crate::model::{
+    Head,
+    graph::{Activation, Conv, NodeId, Pool, ResizeMode, TransposedConv},
+    weights::{Normalisation, WeightsMetadata},
+};
+use crate::units::Mpp;
+
+fn metadata(graph: &Graph) -> WeightsMetadata {
+    WeightsMetadata {
+        model: graph.name().to_owned(),
+        classes: vec![],
+        input_mpp: Mpp::new(0.5).unwrap(),
+        normalisation: Normalisation::UNIT,
+        licence: "CC0-1.0".to_owned(),
+        training_data: "none".to_owned(),
+    }
+}
+
+/// Values without symmetry: a norm's weight of 1 or a bias of 0 would hide mistakes.
+fn uneven(graph: &Graph) -> Weights {
+    Weights::from_fn(graph, metadata(graph), |p| {
+        (0..p.len()).map(|i| 0.2 + ((i * 37 + p.name.len() * 11) % 97) as f32 / 120.0).collect()
+    })
+}
+
+fn image(n: usize, c: usize, h: usize, w: usize) -> Tensor {
+    let values: Vec<f64> = (0..n * c * h * w).map(|j| ((j * 7919 + 13) % 1009) as f64 / 504.5 - 1.0).collect();
+    Tensor::from_vec(values, (n, c, h, w), &Device::Cpu).unwrap()
+}
+
+/// The gradient of every weight against central finite differences, in f64.
+fn check_gradients(graph: Graph, x: &Tensor, mode: Mode) {
+    let network = Network::new(graph.clone(), &uneven(&graph), DType::F64, &Device::Cpu).unwrap();
+    let loss = || {
+        let y = network.forward(x, mode).unwrap().remove(0);
+        let count = y.elem_count();
+        let weights: Vec<f64> = (0..count).map(|j| ((j * 31 + 7) % 101) as f64 / 50.0 - 1.0).collect();
+        (&y * Tensor::from_vec(weights, y.shape(), &Device::Cpu).unwrap()).unwrap().sum_all().unwrap()
+    };
+    let grads = loss().backward().unwrap();
+    for (name, var) in network.weights() {
+        let grad = grads.get(&var).unwrap_or_else(|| panic!("`{name}` has no gradient"));
+        let grad = grad.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        let (base, shape) = (var.flatten_all().unwrap().to_vec1::<f64>().unwrap(), var.shape().clone());
+        for j in (0..base.len()).step_by(base.len().div_ceil(12)) {
+            let at = |e: f64| {
+                let mut moved = base.clone();
+                moved[j] += e;
+                var.set(&Tensor::from_vec(moved, &shape, &Device::Cpu).unwrap()).unwrap();
+                loss().to_scalar::<f64>().unwrap()
+            };
+            let expected = (at(1e-5) - at(-1e-5)) / 2e-5;
+            at(0.0);
+            let error = (grad[j] - expected).abs() / (1.0 + expected.abs());
+            assert!(error < 1e-5, "`{name}` {j}: gradient {}, expected {expected}", grad[j]);
+        }
+    }
+}
+
+/// One of everything, each before a convolution that needs its gradient.
+fn one_of_everything() -> Graph {
+    let mut g = Graph::new("toy", 3);
+    let stem = g.conv("stem", g.input(), Conv::new(8, 3).stride(2).tf_same().no_bias());
+    let x = g.batch_norm("bn", stem);
+    let x = g.relu(x);
+    let pooled = g.max_pool(x, Pool { kernel: 3, stride: 2, pad: 1 });
+    let x = g.conv("grouped", pooled, Conv::new(8, 3).pad(1).groups(4));
+    let x = g.layer_norm("ln", x, 1e-6);
+    let x = g.linear("fc1", x, 12);
+    let x = g.activation(x, Activation::Gelu);
+    let x = g.global_response_norm("grn", x);
+    let keys_values = g.conv("kv", x, Conv::new(24, 2).stride(2));
+    let seen = g.attention(x, keys_values, 3);
+    let x = g.add(&[x, seen]);
+    let x = g.linear_no_bias("fc2", x, 8);
+    let x = g.layer_scale("gamma", x, 1e-6);
+    let x = g.add(&[x, pooled]);
+    let up = |g: &mut Graph, x: NodeId, mode| g.resize(x, 2, mode);
+    let whole = g.global_avg_pool(x);
+    let whole = g.spread_like(whole, x);
+    let x = g.add(&[x, whole]);
+    let (mean, maximum) = (g.channel_mean(x), g.channel_max(x));
+    let pixels = g.concat(&[mean, maximum]);
+    let pixels = g.conv("pixels", pixels, Conv::new(1, 3).pad(2).dilation(2));
+    let x = g.multiply(x, pixels);
+    let near = up(&mut g, x, ResizeMode::Nearest);
+    let smooth = up(&mut g, x, ResizeMode::BilinearCorners);
+    let edges = up(&mut g, x, ResizeMode::Bilinear);
+    let deep = g.transposed_conv("up", x, TransposedConv { out: 8, kernel: 3, stride: 2 });
+    let deep = g.crop_like(deep, near);
+    let x = g.concat(&[near, smooth, edges, deep]);
+    let x = g.group_norm("gn", x, 4);
+    let (mean, maximum) = (g.global_avg_pool(x), g.global_max_pool(x));
+    let gate = g.add(&[mean, maximum]);
+    let gate = g.conv("squeeze", gate, Conv::new(32, 1));
+    let gate = g.activation(gate, Activation::Relu6);
+    let gate = g.activation(gate, Activation::Silu);
+    let gate = g.sigmoid(gate);
+    let x = g.multiply(x, gate);
+    let x = g.avg_pool(x, Pool { kernel: 2, stride: 2, pad: 0 });
+    let x = g.dropout(x, 0.3);
+    let x = g.dropout_channels(x, 0.3);
+    let x = g.conv("head", x, Conv::new(3, 1));
+    let x = g.activation(x, Activation::Softmax);
+    g.output("mask", Head::Semantic, x);
+    g
+}
+
+#[test]
+fn every_weight_has_the_gradient_of_finite_differences() {
+    let frozen_statistics = Mode { gradients: true, ..Mode::INFER };
+    for (mode, batch) in [(frozen_statistics, 1), (Mode::train(5), 2)] {
+        check_gradients(one_of_everything(), &image(batch, 3, 13, 15), mode);
+    }
+}
+
+#[test]
+fn shapes_foretell_what_forward_gives() {
+    let graph = one_of_everything();
+    let network = Network::new(graph.clone(), &uneven(&graph), DType::F64, &Device::Cpu).unwrap();
+    for (h, w) in [(13, 15), (16, 32), (27, 10)] {
+        let shape = graph.shapes(h, w).unwrap()[graph.outputs()[0].node.index()];
+        let y = network.forward(&image(2, 3, h, w), Mode::INFER).unwrap().remove(0);
+        assert_eq!(y.dims(), [2, shape.c, shape.h, shape.w]);
+    }
+}
+
+#[test]
+fn inference_does_not_depend_on_the_batch_and_training_does() {
+    let graph = one_of_everything();
+    let network = Network::new(graph.clone(), &uneven(&graph), DType::F64, &Device::Cpu).unwrap();
+    let two = image(2, 3, 16, 16);
+    let first = |x: &Tensor, mode| -> Vec<f64> {
+        let y = network.forward(x, mode).unwrap().remove(0);
+        y.get(0).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    };
+    let one = two.narrow(0, 0, 1).unwrap();
+    let error = |a: Vec<f64>, b: Vec<f64>| a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(error(first(&two, Mode::INFER), first(&one, Mode::INFER)) < 1e-12);
+    assert!(error(first(&two, Mode::train(1)), first(&one, Mode::train(1))) > 1e-9);
+}
+
+#[test]
+fn running_statistics_move_a_tenth_of_the_way_to_the_batch() {
+    let mut g = Graph::new("toy", 1);
+    let x = g.batch_norm("bn", g.input());
+    g.output("y", Head::Semantic, x);
+    let weights = Weights::random(&g, metadata(&g), 0);
+    let network = Network::new(g, &weights, DType::F64, &Device::Cpu).unwrap();
+    let x = Tensor::new(&[[[[1f64, 3.]]], [[[5., 7.]]]], &Device::Cpu).unwrap();
+    let y = network.forward(&x, Mode::train(0)).unwrap().remove(0);
+    // Mean 4, biased variance 5, unbiased 20/3.
+    let y = y.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+    assert!((y[0] + 3.0 / (5.0 + 1e-5f64).sqrt()).abs() < 1e-9);
+    let running = |name: &str| network.values[name].to_vec1::<f64>().unwrap()[0];
+    assert!((running("bn.running_mean") - 0.4).abs() < 1e-7);
+    assert!((running("bn.running_var") - (0.9 + 2.0 / 3.0)).abs() < 1e-7);
+}
+
+#[test]
+fn an_image_that_does_not_fit_names_the_node() {
+    let graph = one_of_everything();
+    let network = Network::new(graph.clone(), &uneven(&graph), DType::F64, &Device::Cpu).unwrap();
+    assert!(network.forward(&image(1, 1, 16, 16), Mode::INFER).is_err());
+    let mut g = Graph::new("toy", 3);
+    let x = g.conv("stem", g.input(), Conv::new(2, 7));
+    g.output("y", Head::Semantic, x);
+    let network = Network::new(g.clone(), &uneven(&g), DType::F64, &Device::Cpu).unwrap();
+    assert!(network.forward(&image(1, 3, 4, 4), Mode::INFER).unwrap_err().to_string().contains("`stem`"));
+}
