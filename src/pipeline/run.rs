@@ -101,7 +101,9 @@ pub fn run(setup: &Setup, entries: &[SlideEntry], context: &RunContext) -> Resul
     let next = AtomicUsize::new(0);
     let result = scope(|s| {
         let handles = spawn_all(s, setup, entries, context, &next, &results);
-        handles.into_iter().map(join).fold(Ok(()), |all: Result<(), RunError>, one| all.and(one))
+        // Every thread is waited for; the first error is the run's.
+        let ends: Vec<Result<(), RunError>> = handles.into_iter().map(join).collect();
+        ends.into_iter().collect::<Result<(), RunError>>()
     });
     context.progress.run_finished();
     result?;
