@@ -12,11 +12,12 @@ use crate::{
     geometry::{Rect, Target},
     instances::{Instance, Run},
 };
+use flate2::{Compression, read::DeflateDecoder, write::DeflateEncoder};
 use rayon::prelude::*;
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{BufWriter, Write},
+    io::{BufWriter, Read, Write},
     os::unix::fs::FileExt,
     path::PathBuf,
 };
@@ -53,7 +54,7 @@ struct Segment {
 pub(super) struct ComputedPart {
     /// The part.
     pub core: Rect<Target>,
-    /// Place of its zstd-compressed map in the spool; `None` when all of it was computed.
+    /// Place of its deflated map in the spool; `None` when all of it was computed.
     stored: Option<(u64, u32)>,
 }
 
@@ -118,7 +119,9 @@ impl Spool {
         } else if count == 0 {
             return Ok(0);
         } else {
-            let packed = zstd::bulk::compress(computed, 1).map_err(OutputError::io(&self.path))?;
+            let mut packer = DeflateEncoder::new(Vec::new(), Compression::fast());
+            let packed = packer.write_all(computed).and_then(|()| packer.finish());
+            let packed = packed.map_err(OutputError::io(&self.path))?;
             Some((self.append(&packed)?, packed.len() as u32))
         };
         self.computed.push(ComputedPart { core, stored });
@@ -258,8 +261,9 @@ impl SpoolPages {
         let Some((offset, len)) = part.stored else { return Ok(None) };
         let mut packed = Vec::new();
         self.read(offset, len, &mut packed)?;
-        let map = zstd::bulk::decompress(&packed, part.core.area() as usize);
-        map.map(Some).map_err(OutputError::io(&self.path))
+        let mut map = vec![0; part.core.area() as usize];
+        DeflateDecoder::new(packed.as_slice()).read_exact(&mut map).map_err(OutputError::io(&self.path))?;
+        Ok(Some(map))
     }
 
     /// Calls `take` with all instances in canonical order, `batch` at a time (fewer at the end).
