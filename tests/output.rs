@@ -171,6 +171,45 @@ fn a_slide_without_tissue_gives_empty_valid_outputs() {
 }
 
 #[test]
+fn each_output_can_be_left_out_and_changes_no_other() {
+    for kind in [ResultKind::Nuclei, ResultKind::Semantic] {
+        let dir = tempfile::tempdir().unwrap();
+        let written = |name: &str, leave_out: &dyn Fn(&mut wsi_run::config::settings::Output)| {
+            let at = dir.path().join(name);
+            let mut scene = Scene::new(&at, 3000, 2600, 60);
+            leave_out(&mut scene.settings);
+            let committed = match kind {
+                ResultKind::Nuclei => scene.write_nuclei(512, 0),
+                ResultKind::Semantic => scene.write_semantic(512, 0),
+            };
+            let names: Vec<_> = committed.artifacts.iter().map(|a| a.path.display().to_string()).collect();
+            (files(&at), names, committed.class_area_um2)
+        };
+        let (all, names, areas) = written("all", &|_| {});
+        assert_eq!(names.len(), 4, "{names:?}");
+        for (left_out, folder) in [
+            ("ome_zarr", "masks/"),
+            ("parquet", if kind == ResultKind::Nuclei { "nuclei/" } else { "lesions/" }),
+            ("geojson", "geojson/"),
+            ("overview", "overviews/"),
+        ] {
+            let (some, some_names, some_areas) = written(left_out, &|settings| match left_out {
+                "ome_zarr" => settings.ome_zarr = None,
+                "parquet" => settings.parquet = None,
+                "geojson" => settings.geojson = None,
+                _ => settings.overview = None,
+            });
+            let kept: Vec<_> = names.iter().filter(|name| !name.starts_with(folder)).cloned().collect();
+            assert_eq!(some_names, kept, "{left_out}");
+            assert!(all.keys().any(|name| name.starts_with(folder)), "{left_out}");
+            let expected = all.iter().filter(|(name, _)| !name.starts_with(folder));
+            assert!(some.iter().eq(expected), "{left_out} {kind:?}");
+            assert_eq!(some_areas, areas);
+        }
+    }
+}
+
+#[test]
 fn a_part_that_does_not_fit_its_core_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let scene = Scene::new(dir.path(), 700, 600, 0);

@@ -8,6 +8,7 @@
 use super::{
     OutputError, ResultKind, SlideHeader,
     columns::Row,
+    legend::{Legend, scale_bar},
     pyramid::LabelPyramid,
     text::{Text, blend, grouped, trimmed},
 };
@@ -31,13 +32,6 @@ pub(super) struct Overview {
     cover: Vec<[u16; 4]>,
     /// Per picture pixel: coverage by label pixels of any class, what shares of a class map are shares of.
     seen: Vec<u16>,
-}
-
-/// Numbers of the legend.
-struct Legend<'a> {
-    class_counts: &'a [u64],
-    class_area_um2: &'a [f64],
-    computed_area_um2: f64,
 }
 
 impl Overview {
@@ -232,7 +226,10 @@ impl Overview {
     fn page(&self, legend: &Legend) -> RgbImage {
         let u = self.unit();
         let px = |v: f32| (v * u).round() as u32;
-        let (margin, head, side) = (px(24.0), px(84.0), px(290.0));
+        let (margin, head) = (px(24.0), px(84.0));
+        // As wide as its lines, and so that the head's line fits above; a name without end is cut.
+        let above = self.head_width_px(u) - (self.picture.w + margin) as f32;
+        let side = self.legend_width_px(u, legend).max(above).clamp(290.0 * u, 900.0 * u).ceil() as u32;
         let height = self.picture.h.max(px(150.0 + 44.0 * self.header.classes.len() as f32));
         let mut page = RgbImage::white(self.picture.w + side + 3 * margin, height + head + margin);
         let (x0, y0) = (margin, head);
@@ -265,19 +262,29 @@ impl Overview {
         let room = page.w as f32 - 2.0 * margin;
         let title = Text { size_px: 24.0 * u, color: INK };
         title.draw(page, (margin, 18.0 * u), &title.fit(&self.header.id, room));
+        let small = Text { size_px: 14.0 * u, color: FAINT };
+        small.draw(page, (margin, 52.0 * u), &small.fit(&self.head_line(), room));
+    }
+
+    /// Width of the head's lines in px.
+    fn head_width_px(&self, u: f32) -> f32 {
+        let width = |size_px: f32, line: &str| Text { size_px, color: INK }.width_px(line);
+        width(14.0 * u, &self.head_line()).max(width(24.0 * u, &self.header.id))
+    }
+
+    /// What is below the title: size, resolution, model.
+    fn head_line(&self) -> String {
         let grid = &self.header.grid;
         let mpp = |m: crate::units::Mpp| trimmed(m.um_per_px(), 4);
         let (mx, my) = (mpp(grid.slide_mpp.x), mpp(grid.slide_mpp.y));
         let resolution = if mx == my { mx } else { format!("{mx} x {my}") };
-        let line = format!(
+        format!(
             "{} x {} px at {resolution} µm/px  ·  {} at {} µm/px",
             grouped(grid.level0.w.into()),
             grouped(grid.level0.h.into()),
             self.header.model,
             mpp(grid.input_mpp)
-        );
-        let small = Text { size_px: 14.0 * u, color: FAINT };
-        small.draw(page, (margin, 52.0 * u), &small.fit(&line, room));
+        )
     }
 
     fn draw_scale_bar(&self, page: &mut RgbImage, (left, bottom): (f32, f32), u: f32) {
@@ -294,6 +301,18 @@ impl Overview {
         fill(page, (x + pad + (width - length) / 2.0, y + pad + 21.0 * u), (length, bar), INK, 1.0);
     }
 
+    /// Width in px that the legend's lines need.
+    fn legend_width_px(&self, u: f32, legend: &Legend) -> f32 {
+        let name = Text { size_px: 16.0 * u, color: INK };
+        let small = Text { size_px: 13.0 * u, color: FAINT };
+        let rows = self.header.classes.iter().enumerate().map(|(i, class)| {
+            let (number, line) = legend.row(i);
+            (38.0 * u + name.width_px(&class.name) + name.width_px(&number)).max(28.0 * u + small.width_px(&line))
+        });
+        // Rounding of the page must not cut a letter.
+        rows.fold(small.width_px(&legend.computed()), f32::max) + 2.0
+    }
+
     fn draw_legend(&self, page: &mut RgbImage, (x, y, w): (f32, f32, f32), u: f32, legend: &Legend) {
         let name = Text { size_px: 16.0 * u, color: INK };
         let small = Text { size_px: 13.0 * u, color: FAINT };
@@ -307,8 +326,7 @@ impl Overview {
         };
         big.draw(page, (x, y), &grouped(total));
         name.draw(page, (x + big.width_px(&grouped(total)) + 8.0 * u, y + 9.0 * u), noun);
-        let computed = format!("{} computed", area(legend.computed_area_um2));
-        small.draw(page, (x, y + 38.0 * u), &computed);
+        small.draw(page, (x, y + 38.0 * u), &legend.computed());
         fill(page, (x, y + 62.0 * u), (w, 1.0_f32.max(u)), RULE, 1.0);
         let mut top = y + 78.0 * u;
         for (i, class) in self.header.classes.iter().enumerate() {
@@ -316,15 +334,11 @@ impl Overview {
                 break;
             }
             swatch(page, (x, top), 18.0 * u, class.color);
-            let count = legend.class_counts.get(i).copied().unwrap_or(0);
-            let covered = legend.class_area_um2.get(i).copied().unwrap_or(0.0);
-            let number = grouped(count);
+            let (number, line) = legend.row(i);
             let number_x = x + w - name.width_px(&number);
             let room = number_x - x - 38.0 * u;
             name.draw(page, (x + 28.0 * u, top + 1.0 * u), &name.fit(&class.name, room));
             name.draw(page, (number_x, top + 1.0 * u), &number);
-            let share = 100.0 * covered / legend.computed_area_um2.max(f64::MIN_POSITIVE);
-            let line = format!("{}  ·  {} %", area(covered), trimmed(share.min(100.0), 1));
             small.draw(page, (x + 28.0 * u, top + 21.0 * u), &small.fit(&line, w - 28.0 * u));
             top += 46.0 * u;
         }
@@ -353,25 +367,6 @@ fn fill(page: &mut RgbImage, (x, y): (f32, f32), (w, h): (f32, f32), color: [u8;
     let (x0, x1) = (x.round().max(0.0) as u32, (x + w).round().max(0.0) as u32);
     let (y0, y1) = (y.round().max(0.0) as u32, (y + h).round().max(0.0) as u32);
     (y0..y1).for_each(|y| (x0..x1).for_each(|x| blend(page, (x, y), color, alpha)));
-}
-
-/// The longest round length that is not longer than `max_um`, and its name.
-fn scale_bar(max_um: f64) -> Option<(f64, String)> {
-    if !max_um.is_finite() || max_um <= 0.0 {
-        return None;
-    }
-    let power = 10_f64.powf(max_um.log10().floor());
-    let um = [5.0, 2.0, 1.0].iter().map(|m| m * power).find(|&um| um <= max_um)?;
-    let label = match um {
-        um if um >= 1e4 => format!("{} cm", trimmed(um / 1e4, 2)),
-        um if um >= 1e3 => format!("{} mm", trimmed(um / 1e3, 2)),
-        um => format!("{} µm", trimmed(um, 2)),
-    };
-    Some((um, label))
-}
-
-fn area(um2: f64) -> String {
-    if um2 >= 1e4 { format!("{} mm²", trimmed(um2 / 1e6, 2)) } else { format!("{} µm²", trimmed(um2, 0)) }
 }
 
 /// Area-averages a picture down so that its longest side is at most `max_px`.
@@ -409,17 +404,6 @@ fn shrink(image: &RgbImage, max_px: u32) -> RgbImage {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn scale_bars_have_round_lengths() {
-        let label = |max_um: f64| scale_bar(max_um).unwrap().1;
-        assert_eq!(label(3700.0), "2 mm");
-        assert_eq!(label(999.0), "500 µm");
-        assert_eq!(label(0.7), "0.5 µm");
-        assert_eq!(label(1000.0), "1 mm");
-        assert_eq!(label(25_000.0), "2 cm");
-        assert!(scale_bar(0.0).is_none() && scale_bar(f64::NAN).is_none());
-    }
 
     #[test]
     fn shrinking_keeps_the_mean() {

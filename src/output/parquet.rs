@@ -1,10 +1,10 @@
-//! GeoParquet 1.1 files of instances, one row group at a time.
+//! GeoParquet 1.1 files of instances, a few row groups at a time.
 //!
 //! Owns: [`InstanceTable`], the `geo` metadata, the writer's properties. Must not know: what the columns mean.
 //! Source: GeoParquet 1.1.0.
 //!
-//! The columns of a row group are filled and encoded on all threads and appended in order, so bytes are the same for
-//! any number of threads. Memory is one row group.
+//! The columns of some row groups are filled and encoded on all threads and appended in order, so bytes are the same
+//! for any number of threads. Several only where groups are small; memory is those groups.
 
 use super::{
     OutputError, ResultKind, SlideHeader,
@@ -37,6 +37,8 @@ use std::{
 };
 
 const FORMAT: &str = "Parquet";
+/// Rows that are encoded at once, if row groups are not larger.
+const BATCH_ROWS: usize = 20_000;
 
 /// A table of nuclei or lesions being written.
 pub(super) struct InstanceTable {
@@ -46,6 +48,7 @@ pub(super) struct InstanceTable {
     writer: SerializedFileWriter<BufWriter<File>>,
     groups: ArrowRowGroupWriterFactory,
     row_groups: usize,
+    row_group_rows: usize,
 }
 
 /// Properties of every Parquet file of the project.
@@ -103,35 +106,39 @@ impl InstanceTable {
             .and_then(ArrowWriter::into_serialized_writer)
             .map_err(OutputError::format(FORMAT, path))?;
         let (writer, groups) = writer;
-        Ok(Self { path: path.to_owned(), header: header.clone(), columns, writer, groups, row_groups: 0 })
+        let (path, header) = (path.to_owned(), header.clone());
+        let row_group_rows = (settings.row_group_rows as usize).max(1);
+        Ok(Self { path, header, columns, writer, groups, row_groups: 0, row_group_rows })
     }
 
-    /// Writes a row group.
+    /// Rows that are best given at once: whole row groups.
+    pub(super) fn batch_rows(settings: &settings::Parquet) -> usize {
+        let rows = (settings.row_group_rows as usize).max(1);
+        rows * (BATCH_ROWS / rows).max(1)
+    }
+
+    /// Writes row groups; all but the last call must give whole ones.
     pub(super) fn write(&mut self, rows: &[Row]) -> Result<(), OutputError> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        self.write_group(rows).map_err(OutputError::format(FORMAT, &self.path))
+        self.write_groups(rows).map_err(OutputError::format(FORMAT, &self.path))
     }
 
-    fn write_group(&mut self, rows: &[Row]) -> parquet::errors::Result<()> {
-        let mut writers = self.groups.create_column_writers(self.row_groups)?.into_iter();
-        self.row_groups += 1;
-        let jobs: Vec<_> = self
-            .columns
-            .iter()
-            .map(|column| {
+    fn write_groups(&mut self, rows: &[Row]) -> parquet::errors::Result<()> {
+        let mut jobs = Vec::new();
+        for (index, rows) in (self.row_groups..).zip(rows.chunks(self.row_group_rows)) {
+            let mut writers = self.groups.create_column_writers(index)?.into_iter();
+            for column in &self.columns {
                 let leaves = match column.field.data_type() {
                     DataType::Struct(leaves) => leaves.len(),
                     _ => 1,
                 };
-                (column, writers.by_ref().take(leaves).collect::<Vec<_>>())
-            })
-            .collect();
+                jobs.push((column, rows, writers.by_ref().take(leaves).collect::<Vec<_>>()));
+            }
+        }
         let header = &self.header;
         let chunks = jobs
             .into_par_iter()
-            .map(|(column, writers)| {
+            .with_max_len(1)
+            .map(|(column, rows, writers)| {
                 let leaves = compute_leaves(&column.field, &column.array(header, rows))?;
                 let encode = |(leaf, mut writer): (_, parquet::arrow::arrow_writer::ArrowColumnWriter)| {
                     writer.write(&leaf)?;
@@ -140,11 +147,15 @@ impl InstanceTable {
                 leaves.into_iter().zip(writers).map(encode).collect::<parquet::errors::Result<Vec<_>>>()
             })
             .collect::<parquet::errors::Result<Vec<_>>>()?;
-        let mut group = self.writer.next_row_group()?;
-        for chunk in chunks.into_iter().flatten() {
-            chunk.append_to_row_group(&mut group)?;
+        let mut chunks = chunks.into_iter();
+        while chunks.len() > 0 {
+            let mut group = self.writer.next_row_group()?;
+            for chunk in chunks.by_ref().take(self.columns.len()).flatten() {
+                chunk.append_to_row_group(&mut group)?;
+            }
+            group.close()?;
+            self.row_groups += 1;
         }
-        group.close()?;
         Ok(())
     }
 

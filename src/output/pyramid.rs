@@ -8,7 +8,7 @@
 
 use super::{
     OutputError,
-    zarr_array::{Label, SHARD_CHUNKS, ShardChunks, ZarrArray},
+    zarr_array::{Block, BlockKey, Label, Layout, ZarrArray},
 };
 use crate::config::settings::OmeZarr;
 use rayon::prelude::*;
@@ -49,8 +49,7 @@ impl<T: Label> LabelPyramid<T> {
         let (mut w, mut h) = (w, h);
         let mut levels = Vec::new();
         for level in 0..count {
-            let array = ZarrArray {
-                dir: dir.join(level.to_string()),
+            let layout = Layout {
                 planes,
                 h,
                 w,
@@ -59,8 +58,7 @@ impl<T: Label> LabelPyramid<T> {
                 zstd_level: settings.zstd_level,
                 fill,
             };
-            array.create()?;
-            levels.push(array);
+            levels.push(ZarrArray::create(dir.join(level.to_string()), layout)?);
             (w, h) = (w.div_ceil(2), h.div_ceil(2));
         }
         Ok(Self { levels })
@@ -71,12 +69,14 @@ impl<T: Label> LabelPyramid<T> {
         &self.levels[0]
     }
 
-    /// Makes every level above 0 from the one before; level 0 must be whole. Uses all threads; each holds one chunk
-    /// of pixels and the encoded chunks of five shards.
+    /// Makes every level above 0 from the one before; level 0 must be whole. Uses all threads; each holds a block and
+    /// a chunk of pixels.
     pub(super) fn build(&self) -> Result<(), OutputError> {
         for pair in self.levels.windows(2) {
             let (fine, coarse) = (&pair[0], &pair[1]);
-            shards_of(coarse).into_par_iter().try_for_each(|at| build_shard(fine, coarse, at))?;
+            let blocks = coarse.layout.blocks();
+            let threads = (rayon::current_num_threads() / blocks.len().max(1)).max(1);
+            blocks.into_par_iter().try_for_each(|key| build_block(fine, coarse, key, threads))?;
         }
         Ok(())
     }
@@ -84,34 +84,33 @@ impl<T: Label> LabelPyramid<T> {
     /// Calls `row` with every row of `level`, top to bottom. Holds one row of chunks.
     pub(super) fn rows(&self, level: usize, row: &mut dyn FnMut(u32, &[T])) -> Result<(), OutputError> {
         let array = &self.levels[level];
-        let (chunk_px, w) = (array.chunk_px as usize, array.w as usize);
-        let mut band = vec![array.fill; chunk_px * w];
-        for shard_row in 0..array.shard_grid().1 {
-            let shards = (0..array.shard_grid().0).into_par_iter().map(|col| array.read_shard(0, shard_row, col));
-            let shards = shards.collect::<Result<Vec<_>, _>>()?;
-            for chunk_row in 0..SHARD_CHUNKS {
-                let y0 = (shard_row * SHARD_CHUNKS + chunk_row) * array.chunk_px;
-                if y0 >= array.h {
+        let Layout { h, fill, .. } = array.layout;
+        let (chunk_px, w) = (array.layout.chunk_px as usize, array.layout.w as usize);
+        let side = array.layout.block_chunks();
+        let mut band = vec![fill; chunk_px * w];
+        for block_row in 0..array.layout.block_grid().1 {
+            let blocks = (0..array.layout.block_grid().0).into_par_iter().map(|col| array.block((0, block_row, col)));
+            let blocks = blocks.collect::<Result<Vec<_>, _>>()?;
+            for chunk_row in 0..side {
+                let y0 = (block_row * side + chunk_row) * array.layout.chunk_px;
+                if y0 >= h {
                     break;
                 }
-                let decoded = (0..w.div_ceil(chunk_px)).into_par_iter().map(|col| {
-                    let slot = (chunk_row * SHARD_CHUNKS) as usize + col % SHARD_CHUNKS as usize;
-                    let encoded = shards[col / SHARD_CHUNKS as usize][slot].as_deref()?;
-                    let mut px = vec![array.fill; array.chunk_area()];
-                    Some(array.decode(Some(encoded), &mut px).map(|()| px))
+                let chunks = (0..array.layout.w.div_ceil(array.layout.chunk_px)).into_par_iter().map(|col| {
+                    let block = blocks[(col / side) as usize].as_ref();
+                    block.map(|block| block.chunk(chunk_row, col % side)).transpose()
                 });
-                for (col, px) in decoded.collect::<Vec<_>>().into_iter().enumerate() {
+                for (col, px) in chunks.collect::<Result<Vec<_>, _>>()?.into_iter().enumerate() {
                     let x0 = col * chunk_px;
                     let width = chunk_px.min(w - x0);
-                    let px = px.transpose()?;
                     for (y, line) in band.chunks_exact_mut(w).enumerate() {
                         match &px {
                             Some(px) => line[x0..x0 + width].copy_from_slice(&px[y * chunk_px..][..width]),
-                            None => line[x0..x0 + width].fill(array.fill),
+                            None => line[x0..x0 + width].fill(fill),
                         }
                     }
                 }
-                for (y, line) in (y0..array.h).zip(band.chunks_exact(w)) {
+                for (y, line) in (y0..h).zip(band.chunks_exact(w)) {
                     row(y, line);
                 }
             }
@@ -120,53 +119,38 @@ impl<T: Label> LabelPyramid<T> {
     }
 }
 
-/// `(plane, row, column)` of every shard of an array.
-pub(super) fn shards_of<T: Label>(array: &ZarrArray<T>) -> Vec<(u32, u32, u32)> {
-    let (cols, rows) = array.shard_grid();
-    let planes = 0..array.planes.unwrap_or(1);
-    planes.flat_map(|p| (0..rows).flat_map(move |r| (0..cols).map(move |c| (p, r, c)))).collect()
-}
-
-fn build_shard<T: Label>(
+fn build_block<T: Label>(
     fine: &ZarrArray<T>,
     coarse: &ZarrArray<T>,
-    (plane, row, col): (u32, u32, u32),
+    (plane, row, col): BlockKey,
+    threads: usize,
 ) -> Result<(), OutputError> {
-    let side = coarse.chunk_px as usize;
-    let half = side / 2;
-    let shard_chunks = SHARD_CHUNKS as usize;
-    // The fine shards below, by quadrant.
-    let mut below: [ShardChunks; 4] = Default::default();
-    for (quadrant, shard) in below.iter_mut().enumerate() {
-        *shard = fine.read_shard(plane, row * 2 + quadrant as u32 / 2, col * 2 + quadrant as u32 % 2)?;
+    let side = coarse.layout.block_px() as usize;
+    let mut px: Option<Vec<T>> = None;
+    for quadrant in 0..4 {
+        let (down, right) = (quadrant / 2, quadrant % 2);
+        let Some(block) = fine.block((plane, row * 2 + down, col * 2 + right))? else { continue };
+        let px = px.get_or_insert_with(|| vec![coarse.layout.fill; coarse.layout.block_area()]);
+        let from = down as usize * side / 2 * side + right as usize * side / 2;
+        halve(&block, &fine.layout, &mut px[from..], side)?;
     }
-    let mut chunks: ShardChunks = Default::default();
-    let mut fine_px = vec![fine.fill; fine.chunk_area()];
-    let mut px = vec![coarse.fill; coarse.chunk_area()];
-    for (slot, chunk) in chunks.iter_mut().enumerate() {
-        let mut any = false;
-        for quarter in 0..4 {
-            let fine_row = slot / shard_chunks * 2 + quarter / 2;
-            let fine_col = slot % shard_chunks * 2 + quarter % 2;
-            let shard = &below[fine_row / shard_chunks * 2 + fine_col / shard_chunks];
-            let fine_slot = fine_row % shard_chunks * shard_chunks + fine_col % shard_chunks;
-            let Some(encoded) = shard[fine_slot].as_deref() else { continue };
-            if !any {
-                px.fill(coarse.fill);
-                any = true;
-            }
-            fine.decode(Some(encoded), &mut fine_px)?;
-            for y in 0..half {
-                let to = (quarter / 2 * half + y) * side + quarter % 2 * half;
-                let from = &fine_px[2 * y * side..][..side];
+    px.map_or(Ok(()), |px| coarse.write_block((plane, row, col), &px, threads))
+}
+
+/// Every second pixel of `block` into `px`, whose lines are `side` long.
+fn halve<T: Label>(block: &Block<'_, T>, fine: &Layout<T>, px: &mut [T], side: usize) -> Result<(), OutputError> {
+    let chunk_px = fine.chunk_px as usize;
+    let half = chunk_px / 2;
+    for row in 0..fine.block_chunks() {
+        for col in 0..fine.block_chunks() {
+            let chunk = block.chunk(row, col)?;
+            for (y, from) in chunk.chunks_exact(chunk_px).step_by(2).enumerate() {
+                let to = (row as usize * half + y) * side + col as usize * half;
                 for (to, pair) in px[to..to + half].iter_mut().zip(from.chunks_exact(2)) {
                     *to = pair[0];
                 }
             }
         }
-        if any {
-            *chunk = coarse.encode(&px)?;
-        }
     }
-    coarse.write_shard(plane, row, col, &chunks)
+    Ok(())
 }

@@ -140,22 +140,27 @@ pub(super) fn take_outline(bytes: &mut &[u8], runs: &mut Vec<Run>) -> Outline {
     let mut record = Record::next(bytes);
     let (class, _, centroid) = record.head();
     let first_run = runs.len();
-    record.runs(runs);
+    record.each_run(|run| runs.push(run));
     let first = runs.get(first_run).map_or((0, 0), |run| (run.y, run.x0));
     Outline { class, order: Order { centroid, first }, first_run }
 }
 
-/// Reads a record, and moves `bytes` past it.
-pub(super) fn take(bytes: &mut &[u8]) -> Instance {
+/// Reads a record but of its runs only the first, and moves `bytes` past it.
+pub(super) fn take_row(bytes: &mut &[u8]) -> Instance {
     let mut record = Record::next(bytes);
     let (class, flags, centroid) = record.head();
     let mut runs = Vec::new();
-    record.runs(&mut runs);
+    record.each_run(|run| {
+        if runs.is_empty() {
+            runs = vec![run];
+        }
+    });
     let features = features_from(std::array::from_fn(|_| record.f64()));
     let class_probs = (0..record.varint()).map(|_| f32::from_le_bytes(record.array())).collect();
     let mut last = [0_i64; 2];
-    let mut rings = Vec::new();
-    for _ in 0..record.varint() {
+    let count = record.varint() as usize;
+    let mut rings = Vec::with_capacity(count);
+    for _ in 0..count {
         let points = record.varint() as usize;
         let mut ring = Vec::with_capacity(points);
         for _ in 0..points {
@@ -218,15 +223,13 @@ impl<'a> Record<'a> {
         (class, flags, (self.f64(), self.f64()))
     }
 
-    fn runs(&mut self, runs: &mut Vec<Run>) {
-        let count = self.varint() as usize;
-        runs.reserve(count);
+    fn each_run(&mut self, mut run: impl FnMut(Run)) {
         let (mut y, mut x) = (0, 0);
-        for _ in 0..count {
+        for _ in 0..self.varint() {
             y += self.signed();
             x += self.signed();
             let len = self.varint() as u32;
-            runs.push(Run { y: y as u32, x0: x as u32, x1: x as u32 + len });
+            run(Run { y: y as u32, x0: x as u32, x1: x as u32 + len });
         }
     }
 }
@@ -275,7 +278,8 @@ mod tests {
             put(&instance, &instance.runs, &mut bytes);
             put(&instance, &instance.runs, &mut bytes);
             let mut rest = bytes.as_slice();
-            prop_assert_eq!(&take(&mut rest), &instance);
+            let row = Instance { runs: instance.runs.iter().take(1).copied().collect(), ..instance.clone() };
+            prop_assert_eq!(&take_row(&mut rest), &row);
             let mut outlined = Vec::new();
             let outline = take_outline(&mut rest, &mut outlined);
             prop_assert!(rest.is_empty());

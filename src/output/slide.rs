@@ -223,7 +223,7 @@ impl SlideWriter {
             }
             None => None,
         };
-        let batch = self.settings.parquet.as_ref().map_or(BATCH_ROWS, |p| p.row_group_rows as usize);
+        let batch = self.settings.parquet.as_ref().map_or(BATCH_ROWS, InstanceTable::batch_rows);
         let mut class_counts = vec![0; self.header.classes.len()];
         pages.batches(batch, &mut |rows| {
             for (_, instance) in rows {

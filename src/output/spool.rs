@@ -12,11 +12,12 @@ use crate::{
     geometry::{Rect, Target},
     instances::{Instance, Run},
 };
+use flate2::{Compression, read::DeflateDecoder, write::DeflateEncoder};
 use rayon::prelude::*;
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{BufWriter, Write},
+    io::{BufWriter, Read, Write},
     os::unix::fs::FileExt,
     path::PathBuf,
 };
@@ -27,7 +28,7 @@ pub(super) const STRIP_PX: u32 = 8192;
 pub(super) const PAGE_PX: u32 = 512;
 
 /// Takes some rows of the canonical order.
-pub(super) type TakeRows<'a> = dyn FnMut(&[(u32, Instance)]) -> Result<(), OutputError> + 'a;
+pub(super) type TakeRows<'a> = dyn FnMut(&[(u32, Instance)]) -> Result<(), OutputError> + Send + 'a;
 
 /// Strip, row and column of a page: sorts in the canonical order.
 type PageKey = (u32, u32, u32);
@@ -53,7 +54,7 @@ struct Segment {
 pub(super) struct ComputedPart {
     /// The part.
     pub core: Rect<Target>,
-    /// Place of its zstd-compressed map in the spool; `None` when all of it was computed.
+    /// Place of its deflated map in the spool; `None` when all of it was computed.
     stored: Option<(u64, u32)>,
 }
 
@@ -90,18 +91,14 @@ impl Spool {
     pub(super) fn push(&mut self, instances: &[Instance]) -> Result<(), OutputError> {
         let mut pages: BTreeMap<PageKey, Vec<&Instance>> = BTreeMap::new();
         for instance in instances {
-            let centroid = [instance.centroid.0, instance.centroid.1];
-            let corners = instance.rings.first().map_or(std::slice::from_ref(&centroid), Vec::as_slice);
-            for &[x, y] in corners {
-                let [left, top, right, bottom] = self.outline;
-                self.outline = [left.min(x), top.min(y), right.max(x), bottom.max(y)];
-            }
             pages.entry(page_of(instance.centroid)).or_default().push(instance);
         }
         let keep_runs = self.keep_runs;
         let pages: Vec<_> = pages.into_iter().collect();
         let encoded: Vec<_> = pages.par_iter().map(|(page, all)| (*page, all.len(), encode(all, keep_runs))).collect();
-        for (page, count, (bytes, extent)) in encoded {
+        for (page, count, (bytes, extent, outline)) in encoded {
+            let a = self.outline;
+            self.outline = std::array::from_fn(|i| if i < 2 { a[i].min(outline[i]) } else { a[i].max(outline[i]) });
             let len = u32::try_from(bytes.len());
             let len = len.map_err(|_| OutputError::format("spool", &self.path)("a page of more than 4 GiB"))?;
             let offset = self.append(&bytes)?;
@@ -112,13 +109,16 @@ impl Spool {
 
     /// Takes note of which pixels of `core` were computed (`[core.h, core.w]`, 1 or 0); returns how many.
     pub(super) fn push_computed(&mut self, core: Rect<Target>, computed: &[u8]) -> Result<u64, OutputError> {
-        let count = computed.iter().map(|&c| u64::from(c != 0)).sum();
+        let count_block = |block: &[u8]| u64::from(block.iter().map(|&c| u32::from(c != 0)).sum::<u32>());
+        let count = computed.par_chunks(1 << 16).map(count_block).sum();
         let stored = if count == core.area() {
             None
         } else if count == 0 {
             return Ok(0);
         } else {
-            let packed = zstd::bulk::compress(computed, 1).map_err(OutputError::io(&self.path))?;
+            let mut packer = DeflateEncoder::new(Vec::new(), Compression::fast());
+            let packed = packer.write_all(computed).and_then(|()| packer.finish());
+            let packed = packed.map_err(OutputError::io(&self.path))?;
             Some((self.append(&packed)?, packed.len() as u32))
         };
         self.computed.push(ComputedPart { core, stored });
@@ -156,19 +156,26 @@ impl Spool {
     }
 }
 
-/// The records of some instances, and the pixels they touch.
-fn encode(instances: &[&Instance], keep_runs: bool) -> (Vec<u8>, Extent) {
-    let mut bytes = Vec::new();
+/// The records of some instances, the pixels they touch, and the bounding box of their exterior rings.
+fn encode(instances: &[&Instance], keep_runs: bool) -> (Vec<u8>, Extent, Outline) {
+    // More than most need: growing copies.
+    let mut bytes = Vec::with_capacity(instances.len() * 512);
+    let mut outline = NO_OUTLINE;
     let mut extent = [u32::MAX, u32::MAX, 0, 0];
     for instance in instances {
         let kept = if keep_runs { instance.runs.len() } else { instance.runs.len().min(1) };
         record::put(instance, &instance.runs[..kept], &mut bytes);
+        let centroid = [instance.centroid.0, instance.centroid.1];
+        for &[x, y] in instance.rings.first().map_or(std::slice::from_ref(&centroid), Vec::as_slice) {
+            let [left, top, right, bottom] = outline;
+            outline = [left.min(x), top.min(y), right.max(x), bottom.max(y)];
+        }
         for run in &instance.runs {
             let [left, top, right, bottom] = extent;
             extent = [left.min(run.x0), top.min(run.y), right.max(run.x1), bottom.max(run.y + 1)];
         }
     }
-    (bytes, extent)
+    (bytes, extent, outline)
 }
 
 /// The page an instance with this centroid lies on.
@@ -230,11 +237,11 @@ impl SpoolPages {
         Ok(bytes)
     }
 
-    /// The instances of a page, in order.
+    /// The instances of a page, in order; of their runs only the first.
     fn instances(&self, page: &Page) -> Result<Vec<(u32, Instance)>, OutputError> {
         let bytes = self.read_page(page)?;
         let mut rest = bytes.as_slice();
-        let mut instances: Vec<_> = (0..page.count).map(|_| record::take(&mut rest)).collect();
+        let mut instances: Vec<_> = (0..page.count).map(|_| record::take_row(&mut rest)).collect();
         instances.sort_by(|a, b| record::Order::of(a).compare(&record::Order::of(b)));
         Ok((page.first_id..).zip(instances).collect())
     }
@@ -258,31 +265,48 @@ impl SpoolPages {
         let Some((offset, len)) = part.stored else { return Ok(None) };
         let mut packed = Vec::new();
         self.read(offset, len, &mut packed)?;
-        let map = zstd::bulk::decompress(&packed, part.core.area() as usize);
-        map.map(Some).map_err(OutputError::io(&self.path))
+        let mut map = vec![0; part.core.area() as usize];
+        DeflateDecoder::new(packed.as_slice()).read_exact(&mut map).map_err(OutputError::io(&self.path))?;
+        Ok(Some(map))
     }
 
-    /// Calls `take` with all instances in canonical order, `batch` at a time (fewer at the end).
+    /// The rows of pages from `next` on, until there are `wanted`; moves `next` past them.
+    fn rows(&self, next: &mut usize, wanted: usize) -> Result<Vec<(u32, Instance)>, OutputError> {
+        let (first, mut found) = (*next, 0);
+        while *next < self.pages.len() && found < wanted {
+            found += self.pages[*next].count as usize;
+            *next += 1;
+        }
+        let pages = self.pages[first..*next].par_iter().map(|page| self.instances(page));
+        Ok(pages.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    }
+
+    /// Calls `take` with all instances in canonical order, `batch` at a time (fewer at the end), of their runs only
+    /// the first. Half of the next batch is read while one is
+    /// taken.
     pub(super) fn batches(&self, batch: usize, take: &mut TakeRows<'_>) -> Result<(), OutputError> {
         let batch = batch.max(1);
-        let mut ready: Vec<(u32, Instance)> = Vec::new();
         let mut next = 0;
-        while next < self.pages.len() {
-            let mut wanted = 0;
-            let first = next;
-            while next < self.pages.len() && ready.len() + wanted < batch {
-                wanted += self.pages[next].count as usize;
-                next += 1;
-            }
-            let read = self.pages[first..next].par_iter().map(|page| self.instances(page));
-            for instances in read.collect::<Result<Vec<_>, _>>()? {
-                ready.extend(instances);
-            }
-            while ready.len() >= batch {
-                take(&ready[..batch])?;
-                ready.drain(..batch);
-            }
+        let mut now = self.rows(&mut next, batch)?;
+        while !now.is_empty() {
+            let mut after = now.split_off(batch.min(now.len()));
+            // Not all of it: two whole batches at once would be most of the memory.
+            let ahead = batch.saturating_sub(after.len()) / 2;
+            let take = &mut *take;
+            let (taken, read) = rayon::join(
+                move || {
+                    let taken = take(&now);
+                    // Many small pieces: giving them back takes as long as reading them.
+                    now.into_par_iter().with_min_len(1024).for_each(drop);
+                    taken
+                },
+                || self.rows(&mut next, ahead),
+            );
+            taken?;
+            after.extend(read?);
+            after.extend(self.rows(&mut next, batch.saturating_sub(after.len()))?);
+            now = after;
         }
-        if ready.is_empty() { Ok(()) } else { take(&ready) }
+        Ok(())
     }
 }

@@ -6,13 +6,7 @@
 //! Checked per slide: sha256 and size of every artifact; every table row's id, area and class against the pixels of
 //! the masks; rows and counts against `slides.parquet`; every centroid inside its bounding box.
 
-use super::{
-    OutputError,
-    commit::digest,
-    pyramid::LabelPyramid,
-    zarr_array::{Label, ZarrArray},
-};
-use crate::config::settings::OmeZarrVersion;
+use super::{OutputError, commit::digest, zarr_array::ZarrArray};
 use arrow_array::{
     Array, Float64Array, RecordBatch, StringArray, StructArray, UInt32Array, UInt64Array, cast::AsArray,
 };
@@ -27,7 +21,7 @@ use std::{
 /// Findings kept per slide; more add nothing.
 const MAX_FINDINGS: usize = 20;
 /// Largest side of a chunk that is read, px.
-const MAX_CHUNK_PX: u64 = 8192;
+const MAX_CHUNK_PX: u32 = 8192;
 /// Most nuclei a mask is checked against; ids of a `uint32` mask cannot be more than its pixels.
 const MAX_ROWS: u64 = 1 << 31;
 
@@ -286,10 +280,11 @@ struct MaskCounts {
 
 fn mask_counts(root: &Path, findings: &mut Vec<String>) -> Result<MaskCounts, OutputError> {
     let labels = root.join("labels");
-    let (ids, classes) = (open::<u32>(&labels.join("instances"), 0)?, open::<u8>(&labels.join("semantic"), 255)?);
-    if (ids.base().w, ids.base().h, ids.base().chunk_px)
-        != (classes.base().w, classes.base().h, classes.base().chunk_px)
-    {
+    let ids = ZarrArray::<u32>::open(labels.join("instances/0"), 0, MAX_CHUNK_PX)?;
+    let classes = ZarrArray::<u8>::open(labels.join("semantic/0"), 255, MAX_CHUNK_PX)?;
+    let form = |w: u32, h: u32, chunk_px: u32, block_px: u32| (w, h, chunk_px, block_px);
+    let (a, b) = (&ids.layout, &classes.layout);
+    if form(a.w, a.h, a.chunk_px, a.block_px()) != form(b.w, b.h, b.chunk_px, b.block_px()) {
         return Err(OutputError::format("OME-Zarr", root)("the masks of instances and classes differ in size"));
     }
     let attributes = attributes(&labels.join("semantic"))?;
@@ -303,15 +298,20 @@ fn mask_counts(root: &Path, findings: &mut Vec<String>) -> Result<MaskCounts, Ou
         px_area_um2: um(0) * um(1),
         names: listed.filter_map(name).collect(),
     };
-    let most = ids.base().w as u64 * ids.base().h as u64;
+    let most = u64::from(ids.layout.w) * u64::from(ids.layout.h);
     let mut mixed = 0_u64;
-    let (ids, classes) = (ids.base(), classes.base());
-    let (mut id_px, mut class_px) = (vec![0_u32; ids.chunk_area()], vec![0_u8; ids.chunk_area()]);
-    for (plane, row, col) in super::pyramid::shards_of(ids) {
-        let (id_chunks, class_chunks) = (ids.read_shard(plane, row, col)?, classes.read_shard(plane, row, col)?);
-        for (id_chunk, class_chunk) in id_chunks.iter().zip(&class_chunks) {
-            ids.decode(id_chunk.as_deref(), &mut id_px)?;
-            classes.decode(class_chunk.as_deref(), &mut class_px)?;
+    let chunk_area = (ids.layout.chunk_px as usize).pow(2);
+    for key in ids.layout.blocks() {
+        let (id_block, class_block) = (ids.block(key)?, classes.block(key)?);
+        if id_block.is_none() && class_block.is_none() {
+            continue;
+        }
+        let side = ids.layout.block_chunks();
+        for (row, col) in (0..side * side).map(|i| (i / side, i % side)) {
+            let id_px = id_block.as_ref().map(|block| block.chunk(row, col)).transpose()?;
+            let class_px = class_block.as_ref().map(|block| block.chunk(row, col)).transpose()?;
+            let id_px = id_px.unwrap_or_else(|| vec![ids.layout.fill; chunk_area]);
+            let class_px = class_px.unwrap_or_else(|| vec![classes.layout.fill; chunk_area]);
             for (&id, &class) in id_px.iter().zip(&class_px) {
                 if id == 0 {
                     mixed += u64::from(class != 0 && class != 255);
@@ -339,28 +339,6 @@ fn mask_counts(root: &Path, findings: &mut Vec<String>) -> Result<MaskCounts, Ou
         findings.push(format!("`{mixed}` px disagree between the masks of instances and classes"));
     }
     Ok(counts)
-}
-
-/// Level 0 of a label, from its own metadata, as far as this program writes it.
-fn open<T: Label>(dir: &Path, fill: T) -> Result<LabelPyramid<T>, OutputError> {
-    let dir = dir.join("0");
-    let (version, shape, chunk) = match read_json(&dir.join("zarr.json")) {
-        Ok(meta) => {
-            let chunk = meta["codecs"][0]["configuration"]["chunk_shape"][0].as_u64();
-            (OmeZarrVersion::V05, meta["shape"].clone(), chunk)
-        }
-        Err(_) => {
-            let meta = read_json(&dir.join(".zarray"))?;
-            (OmeZarrVersion::V04, meta["shape"].clone(), meta["chunks"][0].as_u64())
-        }
-    };
-    let side = |axis: usize| shape[axis].as_u64().and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0);
-    let chunk_px = chunk.filter(|n| (1..=MAX_CHUNK_PX).contains(n));
-    let (Some(h), Some(w), Some(chunk_px)) = (side(0), side(1), chunk_px) else {
-        return Err(OutputError::format("OME-Zarr", &dir)("no array of two axes as written by wsi-run"));
-    };
-    let chunk_px = chunk_px as u32;
-    Ok(LabelPyramid { levels: vec![ZarrArray { dir, planes: None, h, w, chunk_px, version, zstd_level: 1, fill }] })
 }
 
 fn attributes(group: &Path) -> Result<Value, OutputError> {

@@ -1,44 +1,39 @@
-//! One Zarr array of labels on disk: chunks encoded on their own, gathered into shards, each written once.
+//! One Zarr array of labels on disk, written and read by `zarrs`, one block at a time.
 //!
-//! Owns: [`ZarrArray`], [`Label`], the shard's bytes, the array's `zarr.json` or `.zarray`.
-//! Must not know: slides, pyramids, groups.
-//! Source: Zarr v3 core specification; `sharding_indexed` codec 1.0 (chunks, then the index of `(offset, nbytes)`
-//! pairs as little-endian u64, `u64::MAX` twice for an empty chunk, then the index's crc32c); Zarr v2.
+//! Owns: [`ZarrArray`], [`Block`], [`Label`], how arrays are chunked. Must not know: slides, pyramids, groups.
+//! Source: Zarr v3 core specification, `sharding_indexed` codec 1.0; Zarr v2; both as `zarrs` implements them.
 //!
-//! Written here and not by a Zarr library because the encoded chunks of a shard are what is kept in memory while
-//! results arrive: 1–3 % of the pixels they stand for. Tests read the files with other people's libraries.
+//! A block is what one file holds: in Zarr v3 a shard of 4 × 4 chunks, in Zarr v2 a chunk. Blocks are written whole.
+//! What is written depends on the pixels alone: chunks lie in a shard by row and then column.
 
 use super::OutputError;
 use crate::config::settings::OmeZarrVersion;
 use serde_json::{Value, json};
 use std::{
-    cell::RefCell,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
+};
+use zarrs::{
+    array::{
+        Array, ArrayBuilder, ArrayError, ArrayMetadata, ArrayMetadataOptions, ArrayPartialDecoderTraits, ArraySubset,
+        CodecOptions, CodecSpecificOptions, ElementOwned, FillValue,
+        codec::{ShardingCodecOptions, SubchunkWriteOrder, ZstdCodec},
+    },
+    filesystem::FilesystemStore,
+    storage::{ReadableStorageTraits, StorageError},
 };
 
 /// Chunks along one side of a shard.
-pub(super) const SHARD_CHUNKS: u32 = 4;
-const SHARD_SLOTS: usize = (SHARD_CHUNKS * SHARD_CHUNKS) as usize;
+const SHARD_CHUNKS: u32 = 4;
 const FORMAT: &str = "OME-Zarr";
 
-/// An encoded chunk; `None` when every pixel has the fill value.
-pub(super) type Encoded = Option<Vec<u8>>;
-/// The encoded chunks of a shard, by row and then column.
-pub(super) type ShardChunks = [Encoded; SHARD_SLOTS];
-
 /// A pixel type of label arrays.
-pub(super) trait Label: Copy + PartialEq + Send + Sync + 'static {
+pub(super) trait Label: ElementOwned + Into<FillValue> + Copy + PartialEq + Send + Sync + 'static {
     /// Zarr v3 data type.
     const V3: &'static str;
     /// Zarr v2 data type.
     const V2: &'static str;
-    /// Bytes of a pixel.
-    const BYTES: usize;
-    /// Appends the pixels' little-endian bytes.
-    fn to_le(px: &[Self], bytes: &mut Vec<u8>);
-    /// Reads as many pixels as `px` holds.
-    fn from_le(bytes: &[u8], px: &mut [Self]);
     /// The value, for metadata.
     fn number(self) -> u64;
 }
@@ -46,13 +41,6 @@ pub(super) trait Label: Copy + PartialEq + Send + Sync + 'static {
 impl Label for u8 {
     const V3: &'static str = "uint8";
     const V2: &'static str = "|u1";
-    const BYTES: usize = 1;
-    fn to_le(px: &[Self], bytes: &mut Vec<u8>) {
-        bytes.extend_from_slice(px);
-    }
-    fn from_le(bytes: &[u8], px: &mut [Self]) {
-        px.copy_from_slice(bytes);
-    }
     fn number(self) -> u64 {
         u64::from(self)
     }
@@ -61,32 +49,17 @@ impl Label for u8 {
 impl Label for u32 {
     const V3: &'static str = "uint32";
     const V2: &'static str = "<u4";
-    const BYTES: usize = 4;
-    fn to_le(px: &[Self], bytes: &mut Vec<u8>) {
-        bytes.extend(px.iter().flat_map(|v| v.to_le_bytes()));
-    }
-    fn from_le(bytes: &[u8], px: &mut [Self]) {
-        for (v, b) in px.iter_mut().zip(bytes.chunks_exact(4)) {
-            *v = u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-        }
-    }
     fn number(self) -> u64 {
         u64::from(self)
     }
 }
 
-thread_local! {
-    // A zstd context costs more to make than a chunk costs to compress.
-    static COMPRESSOR: RefCell<Option<(i32, zstd::bulk::Compressor<'static>)>> = const { RefCell::new(None) };
-    static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
-    static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
+/// Plane, row and column of a block.
+pub(super) type BlockKey = (u32, u32, u32);
 
-/// An array `[h, w]`, or `[planes, h, w]`, of label type `T`.
-#[derive(Debug, Clone)]
-pub(super) struct ZarrArray<T> {
-    /// Directory of the array.
-    pub dir: PathBuf,
+/// What an array is like.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layout<T> {
     /// Number of planes; `None` for an array of two axes.
     pub planes: Option<u32>,
     /// Height in px.
@@ -103,228 +76,202 @@ pub(super) struct ZarrArray<T> {
     pub fill: T,
 }
 
+impl<T> Layout<T> {
+    /// Chunks along one side of a block.
+    pub(super) fn block_chunks(&self) -> u32 {
+        match self.version {
+            OmeZarrVersion::V05 => SHARD_CHUNKS,
+            OmeZarrVersion::V04 => 1,
+        }
+    }
+
+    /// Side of a block in px.
+    pub(super) fn block_px(&self) -> u32 {
+        self.chunk_px * self.block_chunks()
+    }
+
+    /// Pixels in a block.
+    pub(super) fn block_area(&self) -> usize {
+        (self.block_px() as usize).pow(2)
+    }
+
+    /// Blocks along x and y.
+    pub(super) fn block_grid(&self) -> (u32, u32) {
+        (self.w.div_ceil(self.block_px()), self.h.div_ceil(self.block_px()))
+    }
+
+    /// Every block, by plane, row and column.
+    pub(super) fn blocks(&self) -> Vec<BlockKey> {
+        let (cols, rows) = self.block_grid();
+        let planes = 0..self.planes.unwrap_or(1);
+        planes.flat_map(|p| (0..rows).flat_map(move |r| (0..cols).map(move |c| (p, r, c)))).collect()
+    }
+
+    fn with_planes(&self, plane: u64, y: u64, x: u64) -> Vec<u64> {
+        match self.planes {
+            Some(_) => vec![plane, y, x],
+            None => vec![y, x],
+        }
+    }
+
+    fn shape(&self) -> Vec<u64> {
+        self.with_planes(self.planes.unwrap_or(0).into(), self.h.into(), self.w.into())
+    }
+
+    fn square(&self, px: u32) -> Vec<u64> {
+        self.with_planes(1, px.into(), px.into())
+    }
+}
+
+/// An array `[h, w]`, or `[planes, h, w]`, of label type `T`.
+#[derive(Debug, Clone)]
+pub(super) struct ZarrArray<T> {
+    /// What it is like.
+    pub layout: Layout<T>,
+    dir: PathBuf,
+    array: Arc<Array<FilesystemStore>>,
+}
+
 impl<T: Label> ZarrArray<T> {
-    /// Makes the directory and writes the array's metadata.
-    pub(super) fn create(&self) -> Result<(), OutputError> {
-        fs::create_dir_all(&self.dir).map_err(OutputError::io(&self.dir))?;
-        let (name, meta) = match self.version {
-            OmeZarrVersion::V05 => ("zarr.json", self.v3()),
-            OmeZarrVersion::V04 => (".zarray", self.v2()),
+    /// Writes the metadata of a new array in the directory `dir`.
+    pub(super) fn create(dir: PathBuf, layout: Layout<T>) -> Result<Self, OutputError> {
+        let store = Arc::new(FilesystemStore::new(&dir).map_err(OutputError::format(FORMAT, &dir))?);
+        let built = match layout.version {
+            OmeZarrVersion::V05 => {
+                let chunk_order = ShardingCodecOptions::default().with_subchunk_write_order(SubchunkWriteOrder::C);
+                let names = if layout.planes.is_some() { vec!["c", "y", "x"] } else { vec!["y", "x"] };
+                let fill: FillValue = layout.fill.into();
+                ArrayBuilder::new(layout.shape(), layout.square(layout.block_px()), T::V3, fill)
+                    .subchunk_shape(layout.square(layout.chunk_px))
+                    .bytes_to_bytes_codecs(vec![Arc::new(ZstdCodec::new(layout.zstd_level, false))])
+                    .codec_specific_options(CodecSpecificOptions::default().with_option(chunk_order))
+                    .dimension_names(Some(names))
+                    .build(store, "/")
+            }
+            OmeZarrVersion::V04 => {
+                let meta: ArrayMetadata =
+                    serde_json::from_value(v2_metadata(&layout)).map_err(OutputError::format(FORMAT, &dir))?;
+                Array::new_with_metadata(store, "/", meta)
+            }
         };
-        write_json(&self.dir.join(name), &meta)
+        let array = built.map_err(OutputError::format(FORMAT, &dir))?;
+        // The library's signature would tie the bytes to its version.
+        let options = ArrayMetadataOptions::default().with_include_zarrs_metadata(false);
+        let stored = array.store_metadata_opt(&options);
+        stored.map_err(|error| failed(&dir, ArrayError::StorageError(error)))?;
+        Ok(Self { layout, dir, array: Arc::new(array) })
     }
 
-    /// Pixels in a chunk.
-    pub(super) fn chunk_area(&self) -> usize {
-        (self.chunk_px as usize).pow(2)
-    }
-
-    /// Side of a shard in px.
-    pub(super) fn shard_px(&self) -> u32 {
-        self.chunk_px * SHARD_CHUNKS
-    }
-
-    /// Shards along x and y.
-    pub(super) fn shard_grid(&self) -> (u32, u32) {
-        (self.w.div_ceil(self.shard_px()), self.h.div_ceil(self.shard_px()))
-    }
-
-    fn v3(&self) -> Value {
-        let with_planes = |first: u32, y: u32, x: u32| match self.planes {
-            Some(_) => json!([first, y, x]),
-            None => json!([y, x]),
+    /// Opens an array of two axes as [`ZarrArray::create`] makes it, to be read only.
+    ///
+    /// # Errors
+    /// When there is no array, or not one of `T` in square chunks of at most `max_chunk_px`.
+    pub(super) fn open(dir: PathBuf, fill: T, max_chunk_px: u32) -> Result<Self, OutputError> {
+        let store = Arc::new(FilesystemStore::new(&dir).map_err(OutputError::format(FORMAT, &dir))?);
+        let array = Array::open(store, "/").map_err(OutputError::format(FORMAT, &dir))?;
+        let unlike = || OutputError::format(FORMAT, &dir)("no array of two axes as written by wsi-run");
+        let version = match array.metadata() {
+            ArrayMetadata::V3(_) => OmeZarrVersion::V05,
+            ArrayMetadata::V2(_) => OmeZarrVersion::V04,
         };
-        let (chunk, shard) = (self.chunk_px, self.shard_px());
-        let bytes = json!({"name": "bytes", "configuration": {"endian": "little"}});
-        json!({
-            "zarr_format": 3,
-            "node_type": "array",
-            "shape": with_planes(self.planes.unwrap_or(0), self.h, self.w),
-            "data_type": T::V3,
-            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": with_planes(1, shard, shard)}},
-            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-            "fill_value": self.fill.number(),
-            "codecs": [{
-                "name": "sharding_indexed",
-                "configuration": {
-                    "chunk_shape": with_planes(1, chunk, chunk),
-                    "codecs": [
-                        bytes,
-                        {"name": "zstd", "configuration": {"level": self.zstd_level, "checksum": false}}
-                    ],
-                    "index_codecs": [bytes, {"name": "crc32c"}],
-                    "index_location": "end"
-                }
-            }],
-            "dimension_names": match self.planes { Some(_) => json!(["c", "y", "x"]), None => json!(["y", "x"]) },
-            "attributes": {}
-        })
+        let side = |n: u64| u32::try_from(n).ok().filter(|&n| n > 0);
+        let &[h, w] = array.shape() else { return Err(unlike()) };
+        let block = array.chunk_shape(&[0, 0]).map_err(|error| failed(&dir, error))?;
+        let &[block_h, block_w] = block.as_slice() else { return Err(unlike()) };
+        let (Some(h), Some(w), Some(block_px)) = (side(h), side(w), side(block_w.get())) else { return Err(unlike()) };
+        let mut layout = Layout { planes: None, h, w, chunk_px: block_px, version, zstd_level: 1, fill };
+        layout.chunk_px = block_px / layout.block_chunks();
+        let is_ours = block_h == block_w
+            && layout.block_px() == block_px
+            && (1..=max_chunk_px).contains(&layout.chunk_px)
+            && T::validate_data_type(array.data_type()).is_ok()
+            && *array.fill_value() == fill.into();
+        if !is_ours {
+            return Err(unlike());
+        }
+        Ok(Self { layout, dir, array: Arc::new(array) })
     }
 
-    fn v2(&self) -> Value {
-        let with_planes = |first: u32, y: u32, x: u32| match self.planes {
-            Some(_) => json!([first, y, x]),
-            None => json!([y, x]),
-        };
-        json!({
-            "zarr_format": 2,
-            "shape": with_planes(self.planes.unwrap_or(0), self.h, self.w),
-            "chunks": with_planes(1, self.chunk_px, self.chunk_px),
-            "dtype": T::V2,
-            "compressor": {"id": "zstd", "level": self.zstd_level},
-            "fill_value": self.fill.number(),
-            "order": "C",
-            "filters": null,
-            "dimension_separator": "/"
-        })
+    /// Directory of the array.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
     }
 
-    /// Encodes one chunk; the same pixels always give the same bytes.
-    pub(super) fn encode(&self, px: &[T]) -> Result<Encoded, OutputError> {
-        debug_assert_eq!(px.len(), self.chunk_area());
-        if px.iter().all(|&v| v == self.fill) {
+    fn indices(&self, (plane, row, col): BlockKey) -> Vec<u64> {
+        self.layout.with_planes(plane.into(), row.into(), col.into())
+    }
+
+    /// Writes the block `key` of pixels `px` (`[block_px, block_px]`), using `threads` threads; an empty one is
+    /// removed.
+    pub(super) fn write_block(&self, key: BlockKey, px: &[T], threads: usize) -> Result<(), OutputError> {
+        let written = self.array.store_chunk_opt(&self.indices(key), px, &options(threads));
+        written.map_err(|error| failed(&self.dir, error))
+    }
+
+    /// Reads a block whole, using `threads` threads; `None` when it was not written.
+    pub(super) fn read_block(&self, key: BlockKey, threads: usize) -> Result<Option<Vec<T>>, OutputError> {
+        let read = self.array.retrieve_chunk_if_exists_opt::<Vec<T>>(&self.indices(key), &options(threads));
+        read.map_err(|error| failed(&self.dir, error))
+    }
+
+    /// Opens a block to read its chunks one by one; `None` when it was not written.
+    pub(super) fn block(&self, key: BlockKey) -> Result<Option<Block<'_, T>>, OutputError> {
+        let indices = self.indices(key);
+        let size = self.array.storage().size_key(&self.array.chunk_key(&indices));
+        if size.map_err(|error| failed(&self.dir, ArrayError::StorageError(error)))?.is_none() {
             return Ok(None);
         }
-        let level = self.zstd_level;
-        BYTES
-            .with_borrow_mut(|bytes| {
-                bytes.clear();
-                T::to_le(px, bytes);
-                COMPRESSOR.with_borrow_mut(|slot| {
-                    if slot.as_ref().is_none_or(|(l, _)| *l != level) {
-                        *slot = Some((level, zstd::bulk::Compressor::new(level)?));
-                    }
-                    let (_, compressor) = slot.as_mut().expect("set just above");
-                    let mut encoded = compressor.compress(bytes)?;
-                    encoded.shrink_to_fit();
-                    Ok(Some(encoded))
-                })
-            })
-            .map_err(OutputError::io(&self.dir))
-    }
-
-    /// Decodes one chunk into `px`.
-    ///
-    /// # Errors
-    /// When the bytes are not a zstd frame of exactly one chunk.
-    pub(super) fn decode(&self, encoded: Option<&[u8]>, px: &mut [T]) -> Result<(), OutputError> {
-        let Some(encoded) = encoded else {
-            px.fill(self.fill);
-            return Ok(());
-        };
-        let expected = self.chunk_area() * T::BYTES;
-        BYTES.with_borrow_mut(|bytes| {
-            bytes.clear();
-            bytes.reserve(expected);
-            let found = DECOMPRESSOR
-                .with_borrow_mut(|slot| {
-                    if slot.is_none() {
-                        *slot = Some(zstd::bulk::Decompressor::new()?);
-                    }
-                    slot.as_mut().expect("set just above").decompress_to_buffer(encoded, bytes)
-                })
-                .map_err(OutputError::io(&self.dir))?;
-            if found != expected {
-                let reason = format!("a chunk holds `{found}` bytes, expected `{expected}`");
-                return Err(OutputError::format(FORMAT, &self.dir)(reason));
-            }
-            T::from_le(bytes, px);
-            Ok(())
-        })
-    }
-
-    fn path(&self, plane: u32, row: u32, col: u32) -> PathBuf {
-        let mut path = self.dir.clone();
-        if self.version == OmeZarrVersion::V05 {
-            path.push("c");
-        }
-        if self.planes.is_some() {
-            path.push(plane.to_string());
-        }
-        path.join(row.to_string()).join(col.to_string())
-    }
-
-    /// Writes the shard in row `row`, column `col`; nothing when all of it is empty.
-    pub(super) fn write_shard(&self, plane: u32, row: u32, col: u32, chunks: &ShardChunks) -> Result<(), OutputError> {
-        match self.version {
-            OmeZarrVersion::V05 => {
-                if chunks.iter().any(Option::is_some) {
-                    write_file(&self.path(plane, row, col), &shard_bytes(chunks))?;
-                }
-            }
-            OmeZarrVersion::V04 => {
-                for (slot, chunk) in chunks.iter().enumerate() {
-                    let Some(chunk) = chunk else { continue };
-                    let (r, c) = (slot as u32 / SHARD_CHUNKS, slot as u32 % SHARD_CHUNKS);
-                    write_file(&self.path(plane, row * SHARD_CHUNKS + r, col * SHARD_CHUNKS + c), chunk)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads a shard's chunks, still encoded; all `None` when it was not written.
-    ///
-    /// # Errors
-    /// When a file cannot be read, or its index does not fit its size or its checksum.
-    pub(super) fn read_shard(&self, plane: u32, row: u32, col: u32) -> Result<ShardChunks, OutputError> {
-        let mut chunks: ShardChunks = Default::default();
-        match self.version {
-            OmeZarrVersion::V05 => {
-                let path = self.path(plane, row, col);
-                if let Some(bytes) = read_file(&path)? {
-                    chunks = split_shard(&bytes).map_err(OutputError::format(FORMAT, &path))?;
-                }
-            }
-            OmeZarrVersion::V04 => {
-                for (slot, chunk) in chunks.iter_mut().enumerate() {
-                    let (r, c) = (slot as u32 / SHARD_CHUNKS, slot as u32 % SHARD_CHUNKS);
-                    *chunk = read_file(&self.path(plane, row * SHARD_CHUNKS + r, col * SHARD_CHUNKS + c))?;
-                }
-            }
-        }
-        Ok(chunks)
+        let decoder = self.array.partial_decoder_opt(&indices, &options(1));
+        Ok(Some(Block { array: self, decoder: decoder.map_err(|error| failed(&self.dir, error))? }))
     }
 }
 
-fn shard_bytes(chunks: &ShardChunks) -> Vec<u8> {
-    let stored: usize = chunks.iter().flatten().map(Vec::len).sum();
-    let mut bytes = Vec::with_capacity(stored + SHARD_SLOTS * 16 + 4);
-    let mut index = Vec::with_capacity(SHARD_SLOTS * 16);
-    for chunk in chunks {
-        let (offset, nbytes) = match chunk {
-            Some(chunk) => (bytes.len() as u64, chunk.len() as u64),
-            None => (u64::MAX, u64::MAX),
-        };
-        index.extend_from_slice(&offset.to_le_bytes());
-        index.extend_from_slice(&nbytes.to_le_bytes());
-        bytes.extend_from_slice(chunk.as_deref().unwrap_or_default());
-    }
-    let crc = crc32c::crc32c(&index);
-    bytes.extend_from_slice(&index);
-    bytes.extend_from_slice(&crc.to_le_bytes());
-    bytes
+/// A written block, its index read.
+pub(super) struct Block<'a, T> {
+    array: &'a ZarrArray<T>,
+    decoder: Arc<dyn ArrayPartialDecoderTraits>,
 }
 
-fn split_shard(bytes: &[u8]) -> Result<ShardChunks, String> {
-    let found = bytes.len();
-    let data = found.checked_sub(SHARD_SLOTS * 16 + 4).ok_or(format!("shard of `{found}` bytes has no index"))?;
-    let (index, crc) = bytes[data..].split_at(SHARD_SLOTS * 16);
-    if crc32c::crc32c(index).to_le_bytes() != *crc {
-        return Err("the shard's index does not match its checksum".to_owned());
+impl<T: Label> Block<'_, T> {
+    /// The pixels `[chunk_px, chunk_px]` of a chunk, by its row and column in the block.
+    pub(super) fn chunk(&self, row: u32, col: u32) -> Result<Vec<T>, OutputError> {
+        let (dir, layout) = (&self.array.dir, &self.array.layout);
+        let at = [row, col].map(|i| u64::from(i * layout.chunk_px));
+        let start = layout.with_planes(0, at[0], at[1]);
+        let subset = ArraySubset::new_with_start_shape(start, layout.square(layout.chunk_px));
+        let subset = subset.map_err(OutputError::format(FORMAT, dir))?;
+        let bytes = self.decoder.partial_decode(&subset, &options(1));
+        let bytes = bytes.map_err(|error| failed(dir, ArrayError::CodecError(error)))?;
+        T::from_array_bytes(self.array.array.data_type(), bytes).map_err(OutputError::format(FORMAT, dir))
     }
-    let mut chunks: ShardChunks = Default::default();
-    for (chunk, entry) in chunks.iter_mut().zip(index.chunks_exact(16)) {
-        let number = |at: usize| u64::from_le_bytes(entry[at..at + 8].try_into().expect("8 bytes"));
-        let (offset, nbytes) = (number(0), number(8));
-        if offset == u64::MAX && nbytes == u64::MAX {
-            continue;
+}
+
+fn options(threads: usize) -> CodecOptions {
+    CodecOptions::default().with_concurrent_target(threads)
+}
+
+/// The system's error when there is one below, else the library's words.
+fn failed(dir: &Path, error: ArrayError) -> OutputError {
+    match error {
+        ArrayError::StorageError(StorageError::IOError(source)) => {
+            OutputError::io(dir)(std::io::Error::new(source.kind(), source))
         }
-        let end = offset.checked_add(nbytes).filter(|&end| end <= data as u64);
-        let end = end.ok_or_else(|| format!("a chunk ends past the shard's `{data}` bytes of data"))?;
-        *chunk = Some(bytes[offset as usize..end as usize].to_vec());
+        error => OutputError::format(FORMAT, dir)(error),
     }
-    Ok(chunks)
+}
+
+fn v2_metadata<T: Label>(layout: &Layout<T>) -> Value {
+    json!({
+        "zarr_format": 2,
+        "shape": layout.shape(),
+        "chunks": layout.square(layout.chunk_px),
+        "dtype": T::V2,
+        "compressor": {"id": "zstd", "level": layout.zstd_level},
+        "fill_value": layout.fill.number(),
+        "order": "C",
+        "filters": null,
+        "dimension_separator": "/"
+    })
 }
 
 /// Writes a file, and the directories above it.
@@ -342,55 +289,83 @@ pub(super) fn write_json(path: &Path, value: &Value) -> Result<(), OutputError> 
     write_file(path, &text)
 }
 
-fn read_file(path: &Path) -> Result<Option<Vec<u8>>, OutputError> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(OutputError::io(path)(e)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn array(dir: &Path, version: OmeZarrVersion) -> ZarrArray<u32> {
-        ZarrArray { dir: dir.to_owned(), planes: None, h: 100, w: 70, chunk_px: 16, version, zstd_level: 3, fill: 0 }
+    fn layout(version: OmeZarrVersion) -> Layout<u32> {
+        Layout { planes: None, h: 100, w: 70, chunk_px: 16, version, zstd_level: 3, fill: 0 }
+    }
+
+    fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+        let files = walkdir::WalkDir::new(dir).sort_by_file_name().into_iter().map(Result::unwrap);
+        let files = files.filter(|entry| entry.file_type().is_file());
+        files
+            .map(|entry| (entry.path().strip_prefix(dir).unwrap().to_owned(), fs::read(entry.path()).unwrap()))
+            .collect()
     }
 
     #[test]
-    fn a_shard_reads_back_as_written_and_empty_chunks_are_not_stored() {
+    fn a_block_reads_back_as_written_and_empty_ones_are_not_stored() {
         for version in [OmeZarrVersion::V05, OmeZarrVersion::V04] {
             let dir = tempfile::tempdir().unwrap();
-            let array = array(dir.path(), version);
-            array.create().unwrap();
-            let px: Vec<u32> = (0..256).map(|i| i * 70_000).collect();
-            let mut chunks: ShardChunks = Default::default();
-            chunks[5] = array.encode(&px).unwrap();
-            assert!(array.encode(&[0; 256]).unwrap().is_none());
-            array.write_shard(0, 1, 0, &chunks).unwrap();
-            let back = array.read_shard(0, 1, 0).unwrap();
-            assert!(back == chunks);
-            let mut decoded = vec![7; 256];
-            array.decode(back[5].as_deref(), &mut decoded).unwrap();
-            assert_eq!(decoded, px);
-            assert!(array.read_shard(0, 0, 0).unwrap().iter().all(Option::is_none));
+            let array = ZarrArray::create(dir.path().to_owned(), layout(version)).unwrap();
+            let side = array.layout.block_px();
+            let px: Vec<u32> = (0..side * side).map(|i| if i % side < 16 { i * 70_000 } else { 0 }).collect();
+            array.write_block((0, 1, 0), &px, 1).unwrap();
+            array.write_block((0, 0, 0), &vec![0; px.len()], 1).unwrap();
+            assert_eq!(files(dir.path()).len(), 2, "metadata and a block");
+            let array = ZarrArray::<u32>::open(dir.path().to_owned(), 0, 16).unwrap();
+            assert_eq!((array.layout.chunk_px, array.layout.block_px()), (16, side));
+            assert_eq!(array.read_block((0, 1, 0), 1).unwrap().unwrap(), px);
+            let block = array.block((0, 1, 0)).unwrap().unwrap();
+            for i in 0..array.layout.block_chunks() {
+                let chunk = block.chunk(i, i).unwrap();
+                let at = |k: u32| px[((16 * i + k / 16) * side + 16 * i + k % 16) as usize];
+                assert_eq!(chunk, (0..256).map(at).collect::<Vec<_>>());
+            }
+            assert!(array.block((0, 0, 0)).unwrap().is_none());
+            assert!(array.read_block((0, 0, 0), 1).unwrap().is_none());
+            assert!(ZarrArray::<u32>::open(dir.path().to_owned(), 0, 8).is_err(), "chunks too large");
+            assert!(ZarrArray::<u8>::open(dir.path().to_owned(), 0, 16).is_err(), "another type");
         }
     }
 
     #[test]
-    fn a_damaged_shard_is_refused_and_never_panics() {
-        let mut chunks: ShardChunks = Default::default();
-        chunks[0] = Some(vec![1, 2, 3]);
-        let good = shard_bytes(&chunks);
-        assert!(split_shard(&good).unwrap() == chunks);
-        for at in 3..good.len() {
+    fn bytes_do_not_depend_on_the_number_of_threads() {
+        let written = [1, 4].map(|threads| {
+            let dir = tempfile::tempdir().unwrap();
+            let array = ZarrArray::create(dir.path().to_owned(), layout(OmeZarrVersion::V05)).unwrap();
+            let px: Vec<u32> = (0..4096_u32).map(|i| i.wrapping_mul(2_654_435_761) >> (i % 32)).collect();
+            for _ in 0..20 {
+                array.write_block((0, 0, 0), &px, threads).unwrap();
+            }
+            files(dir.path())
+        });
+        assert!(written[0] == written[1]);
+    }
+
+    #[test]
+    fn a_damaged_block_is_refused_and_never_panics() {
+        let dir = tempfile::tempdir().unwrap();
+        let array = ZarrArray::create(dir.path().to_owned(), layout(OmeZarrVersion::V05)).unwrap();
+        let mut px = vec![0; 4096];
+        px[0] = 7;
+        array.write_block((0, 0, 0), &px, 1).unwrap();
+        let path = dir.path().join("c/0/0");
+        let good = fs::read(&path).unwrap();
+        let read = || array.block((0, 0, 0)).and_then(|block| block.unwrap().chunk(0, 0));
+        assert_eq!(read().unwrap()[0], 7);
+        // The index and its checksum are the last 260 bytes.
+        for at in good.len() - 260..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 1;
-            assert!(split_shard(&bad).is_err(), "byte {at}");
+            fs::write(&path, bad).unwrap();
+            assert!(read().is_err(), "byte {at}");
         }
         for len in 0..good.len() {
-            assert!(split_shard(&good[..len]).is_err());
+            fs::write(&path, &good[..len]).unwrap();
+            assert!(read().is_err(), "{len} bytes");
         }
     }
 }
