@@ -2,11 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod test_data;
+
 use proptest::prelude::*;
 use std::{
     io::Write,
     path::{Path, PathBuf},
 };
+use test_data::test_data;
 use wsi_run::{
     config::settings::{Tissue, TissueChannel, TissueMethod},
     geometry::{Level0, Rect, Size},
@@ -180,14 +183,9 @@ fn stains_are_told_apart() {
 
 #[test]
 fn ninety_patches_of_h_and_e_are_h_and_e() {
-    let data = std::env::var("WSI_RUN_TEST_DATA").unwrap_or_else(|_| "../shared/data".to_owned());
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join(data).join("nuclei/brca_m2c/images");
-    let Ok(entries) = std::fs::read_dir(dir) else {
-        println!("skipped: no test data");
-        return;
-    };
+    let Some(dir) = test_data("nuclei/brca_m2c/images") else { return };
     let mut judged = 0;
-    for path in entries.map(|e| e.unwrap().path()) {
+    for path in std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()) {
         let picture = reference::read(&path).unwrap();
         let mut options = otsu(TissueChannel::OpticalDensity);
         options.min_area_um2 = 0.0;
