@@ -197,3 +197,80 @@ fn a_reader_that_leaves_early_is_no_error() {
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
     assert!(out.stderr.is_empty());
 }
+
+/// Runs `arguments` in a folder with the picture `plain.png` and the pipelines `ok.yaml` and, with `yaml`, `p.yaml`.
+fn in_a_folder(yaml: &str, arguments: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let picture = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/slides/plain.png");
+    let at = |name: &str| folder.path().join(name);
+    std::fs::copy(picture, at("plain.png")).unwrap();
+    std::fs::write(at("ok.yaml"), "slides: { list: [plain.png], mpp: 0.5 }\n").unwrap();
+    std::fs::write(at("p.yaml"), yaml).unwrap();
+    std::fs::create_dir(at("folder")).unwrap();
+    std::fs::write(at("folder/plain.png"), "no picture").unwrap();
+    std::fs::write(at("folder/plain.geojson"), "{\"type\":\"Sphere\"}").unwrap();
+    std::fs::write(at("bad.csv"), "slide,mpp_x,mpp_y\nplain,abc,1\n").unwrap();
+    Command::new(env!("CARGO_BIN_EXE_wsi-run"))
+        .args(arguments)
+        .env_remove("WSI_RUN_THREADS")
+        .env("NO_COLOR", "1")
+        .current_dir(folder.path())
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn every_mistake_gives_one_message_one_hint_and_its_exit_code() {
+    let cases: &[(&str, &str, i32, &str)] = &[
+        ("", "no.yaml", 2, "cannot read the pipeline: No such file"),
+        ("", "./folder", 2, "cannot read the pipeline: found a folder, expected a YAML file"),
+        ("", "plain.png", 2, "cannot read the pipeline: byte 0 is not UTF-8, expected a YAML file"),
+        ("", "p.yaml", 2, "`slides` does not say which slides"),
+        ("slides:\n\tdir: x\n", "p.yaml", 2, "tabs disallowed"),
+        ("", "ok.yaml --set nonsense", 2, "`--set` without a value: found `nonsense`"),
+        ("", "ok.yaml --set =3", 2, "`--set` without a key"),
+        ("", "ok.yaml --set output=5", 2, "`output`: found `5`, expected a mapping"),
+        ("", "ok.yaml --set tiling.tile_px=[1", 2, "unclosed bracket"),
+        ("", "ok.yaml --set run.threads=0", 2, "found `0`, expected a whole number from 1"),
+        ("", "ok.yaml --set run.memory=1KiB", 2, "`run.memory`: found the text `1KiB`, expected a number of bytes"),
+        ("", "ok.yaml --set pixels.stain.macenko.reference=no.png", 2, "stain reference cannot be used"),
+        ("slides: { glob: 'zzz/*.svs' }", "p.yaml", 4, "no slide found"),
+        ("slides: { dir: zzz }", "p.yaml", 2, "cannot list slides: No such file"),
+        ("slides: { list: [folder], mpp: 1 }", "p.yaml", 3, "found a folder, expected a file"),
+        ("slides: { list: [no.svs], mpp: 1 }", "p.yaml", 3, "cannot open slide: No such file"),
+        ("slides: { list: [ok.yaml], mpp: 1 }", "p.yaml", 3, "cannot open slide"),
+        ("slides: { list: [plain.png] }", "p.yaml", 3, "mpp unknown"),
+        ("slides: { list: [plain.png], mpp_csv: bad.csv }", "p.yaml", 3, "line 2: found `abc`, expected µm per px"),
+        ("", "ok.yaml --set tissue.mask_dir=none", 3, "no tissue mask for slide `plain`"),
+        ("", "ok.yaml --set tissue.mask_dir=folder", 3, "cannot use tissue mask"),
+        ("", "ok.yaml --set tissue.geojson_dir=none", 3, "no tissue outline for slide `plain`"),
+        ("", "ok.yaml --set tissue.geojson_dir=folder", 3, "type `Sphere`, expected a GeoJSON object"),
+        ("", "ok.yaml --set output.dir=p.yaml", 1, "output: cannot write"),
+        ("", "ok.yaml --set output.dir=/proc/none", 1, "output: cannot write"),
+        ("", "info no.svs", 3, "cannot open slide: No such file"),
+        ("", "verify folder", 2, "no results of a run"),
+    ];
+    let mut wrong = Vec::new();
+    for (yaml, line, code, says) in cases {
+        let out = in_a_folder(yaml, &line.split(' ').collect::<Vec<_>>());
+        let stderr = text(&out.stderr);
+        let hints = stderr.lines().filter(|l| l.trim_start().starts_with("hint: ")).count();
+        if out.status.code() != Some(*code) || !stderr.contains(says) || hints != 1 || stderr.contains("panicked") {
+            wrong.push(format!(
+                "== {line}: {:?}, {hints} hints, expected {code} and {says}\n{stderr}",
+                out.status.code()
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_pattern_without_a_folder_finds_what_lies_beside() {
+    for pattern in ["*.png", "./*.png", "**/pl*.png", "pl?in.png"] {
+        let out =
+            in_a_folder(&format!("slides: {{ glob: '{pattern}', exclude: ['folder/*'], mpp: 0.5 }}"), &["p.yaml"]);
+        assert_eq!(out.status.code(), Some(0), "{pattern}: {}", text(&out.stderr));
+        assert!(text(&out.stderr).contains("1 slide, 0 failed"), "{pattern}: {}", text(&out.stderr));
+    }
+}

@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 use std::path::PathBuf;
-use wsi_run::config::settings::{SlideSource, Stain, StainReference, TissueMethod};
+use wsi_run::config::settings::{ModelChoice, SlideSource, Stain, StainReference, TissueMethod};
 use wsi_run::config::{self, Loaded, environment::Environment, resolve::load_text};
+use wsi_run::{instances::WATERSHED_DEFAULTS, model::HEMATOXYLIN_DEFAULTS};
 
 fn quiet() -> Environment {
     Environment { threads: None, cpus: 4 }
@@ -202,4 +203,12 @@ proptest! {
             prop_assert_eq!(again.settings, loaded.settings);
         }
     }
+}
+
+/// A library user who takes the constants and one who loads the least YAML must get the same run.
+#[test]
+fn the_least_pipeline_has_the_constants_of_the_model_and_of_the_watershed() {
+    let settings = loads("slides: { dir: a }\n", &[]).settings;
+    assert_eq!(settings.model, ModelChoice::Hematoxylin(HEMATOXYLIN_DEFAULTS));
+    assert_eq!(settings.instances.watershed, WATERSHED_DEFAULTS);
 }

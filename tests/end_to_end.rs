@@ -1,22 +1,13 @@
 //! The whole program on synthetic and real slides: what comes out, and that it depends on nothing it should not.
 
+#![expect(clippy::unwrap_used, reason = "a program that cannot be started has failed the test")]
+
 use std::{
     collections::BTreeMap,
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Output},
 };
-
-/// The test data, or nothing and a word about it.
-fn test_data() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let dir = root.join(std::env::var("WSI_RUN_TEST_DATA").unwrap_or("../shared/data".to_owned()));
-    if dir.is_dir() {
-        return Some(dir);
-    }
-    println!("skipped: no test data");
-    None
-}
 
 /// Runs the program in `dir` on a YAML text.
 fn wsi_run(dir: &Path, yaml: &str, arguments: &[&str]) -> Output {

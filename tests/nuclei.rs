@@ -1,14 +1,17 @@
 //! Nuclei do not depend on how the slide was cut, and are those a person would mark.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "what a test needs is there, or the test fails")]
+#![expect(clippy::unwrap_used, reason = "what a test needs is there, or the test fails")]
+
+mod test_data;
 
 use proptest::prelude::*;
-use std::{fs::File, io::BufReader, path::PathBuf};
+use test_data::test_data;
 use wsi_run::{
     config::settings,
     geometry::{Rect, Size, Target, TargetGrid},
     instances::{Instance, WATERSHED_DEFAULTS, extract_nuclei, halo_px},
     model::{ClassInfo, HEMATOXYLIN_DEFAULTS, Head, HematoxylinModel, Model, ModelSpec},
+    pixels::{RgbImage, stain::reference},
     stitch::{Plane, Region},
     units::{Mpp, MppXy},
 };
@@ -302,7 +305,13 @@ proptest! {
     ) {
         let (w, h) = (90, 70);
         let mut random = Random(seed);
-        let rgb: Vec<u8> = (0..w * h * 3).map(|_| 255 - random.below(random.0 % 250 + 1) as u8).collect();
+        let mut rgb: Vec<u8> = (0..w * h * 3).map(|_| 255 - random.below(random.0 % 250 + 1) as u8).collect();
+        // Noise alone is flat once it is smoothed: something pale and something dark stand in it.
+        for (x0, y0, side, color) in [(2, 2, 30, [240, 235, 240]), (8, 8, 10, [60, 30, 110])] {
+            for y in y0..y0 + side {
+                rgb[(y * w + x0) as usize * 3..][..side as usize * 3].copy_from_slice(&color.repeat(side as usize));
+            }
+        }
         let settings = settings::Hematoxylin { smooth_sigma_um: sigma_um, local_radius_um: 6.0, ..HEMATOXYLIN_DEFAULTS };
         let model = HematoxylinModel::new(&settings, Some(mpp(um_per_px))).unwrap();
         let whole = map_in_tiles(&model, &rgb, w, h, 90);
@@ -320,16 +329,6 @@ fn white_has_no_nuclei() {
 }
 
 // ── real slides ──
-
-fn test_data(path: &str) -> Option<PathBuf> {
-    let root = std::env::var("WSI_RUN_TEST_DATA").unwrap_or("../shared/data".into());
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(root).join(path);
-    if !path.exists() {
-        println!("skipped: no test data");
-        return None;
-    }
-    Some(path)
-}
 
 fn nuclei_of(rgb: &[u8], w: u32, h: u32, um_per_px: f64) -> Vec<Instance> {
     let model = HematoxylinModel::new(&HEMATOXYLIN_DEFAULTS, Some(mpp(um_per_px))).unwrap();
@@ -356,7 +355,7 @@ fn nuclei_of_breast_cancers_held_out_from_tuning_are_found() {
     let folder = list.parent().unwrap();
     let (mut hits, mut found, mut marked) = (0, 0, 0);
     for name in std::fs::read_to_string(&list).unwrap().lines().filter(|l| !l.is_empty()) {
-        let (w, h, rgb) = read_png(&folder.join("images").join(name));
+        let RgbImage { w, h, data: rgb } = reference::read(&folder.join("images").join(name)).unwrap();
         let labels = format!("{}_gt_class_coords.txt", name.trim_end_matches(".png"));
         let truth: Vec<(f64, f64)> = std::fs::read_to_string(folder.join("labels").join(labels))
             .unwrap()
@@ -375,14 +374,6 @@ fn nuclei_of_breast_cancers_held_out_from_tuning_are_found() {
     let f1 = 2.0 * hits as f64 / (found + marked) as f64;
     println!("F1 {f1:.3}, {found} found, {marked} marked");
     assert!(f1 > 0.80, "{f1}");
-}
-
-fn read_png(path: &std::path::Path) -> (u32, u32, Vec<u8>) {
-    let mut reader = png::Decoder::new(BufReader::new(File::open(path).unwrap())).read_info().unwrap();
-    let mut rgb = vec![0; reader.output_buffer_size().unwrap()];
-    let info = reader.next_frame(&mut rgb).unwrap();
-    assert_eq!((info.color_type, info.bit_depth), (png::ColorType::Rgb, png::BitDepth::Eight));
-    (info.width, info.height, rgb)
 }
 
 /// Pairs nuclei with dots, nearest first, each once, none farther than `limit_px`.

@@ -1,6 +1,6 @@
 //! What is written for a slide: independent of the order of parts, whole or not there, equal to what was given.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod scene;
 

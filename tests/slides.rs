@@ -3,8 +3,10 @@
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "helpers of tests fail as tests do, and say what they skip"
+    reason = "a test that cannot read its own fixtures has failed, and one without OpenSlide says so"
 )]
+
+mod test_data;
 
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
@@ -13,6 +15,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+use test_data::test_data;
 use wsi_run::{
     config::settings::{ReaderChoice, SlideSource, Slides, Synthetic},
     error::SlideError,
@@ -26,17 +29,6 @@ use wsi_run::{
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/slides")
-}
-
-/// Real slides, where they are; `None` says so.
-fn test_data() -> Option<PathBuf> {
-    let named = std::env::var("WSI_RUN_TEST_DATA").unwrap_or_else(|_| "../shared/data".into());
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join(named);
-    if !dir.join("wsi").is_dir() {
-        println!("skipped: no test data");
-        return None;
-    }
-    Some(dir)
 }
 
 fn settings(source: SlideSource) -> Slides {
@@ -124,7 +116,7 @@ fn every_layout_gives_the_pixels_and_levels_that_openslide_gives() {
 
 #[test]
 fn real_slides_have_the_same_pixels_with_either_reader() {
-    let Some(data) = test_data().filter(|_| has_openslide()) else { return };
+    let Some(data) = test_data("").filter(|_| has_openslide()) else { return };
     for name in ["wsi/CMU-1-Small-Region.svs", "derived/OS-1-detail.generic.tif", "derived/synth_8000x6000.tif"] {
         let path = data.join(name);
         let ours = open_with(&path, ReaderChoice::Tiff).unwrap();
@@ -162,7 +154,7 @@ fn real_slides_have_the_same_pixels_with_either_reader() {
 #[test]
 fn a_region_is_the_same_however_the_slide_is_cut() {
     let mut slides: Vec<PathBuf> = expected().into_keys().map(|name| fixtures().join(name)).collect();
-    if let Some(data) = test_data() {
+    if let Some(data) = test_data("") {
         slides.push(data.join("wsi/OS-1-detail.ome.tif"));
         if has_openslide() && openslide_sys::has_version_4().unwrap() {
             // Its coarser levels have downsamples that are not whole: OpenSlide interpolates there.
@@ -281,7 +273,7 @@ fn slides_that_do_not_open_say_what_was_found_and_what_to_do() {
 
 #[test]
 fn the_bad_slides_of_the_test_data_fail_alone() {
-    let Some(data) = test_data() else { return };
+    let Some(data) = test_data("") else { return };
     for path in walk(&data.join("wsi-bad")) {
         let error = open_auto(&path).err().unwrap();
         assert!(error.hint.is_some(), "{}", error.message);
@@ -341,7 +333,7 @@ fn an_unreadable_tile_fails_its_regions_and_no_others() {
 
 #[test]
 fn dicom_opens_with_openslide_4_and_otherwise_says_so() {
-    let Some(data) = test_data() else { return };
+    let Some(data) = test_data("") else { return };
     let path = data.join("derived/CMU-1-Small-Region-dicom");
     let slides = Slides { source: SlideSource::Dir(path), ..any_source() };
     let found = discover(&slides, Path::new("/")).unwrap();

@@ -2,18 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod test_data;
+
 use proptest::prelude::*;
 use std::{
     io::Write,
     path::{Path, PathBuf},
 };
+use test_data::test_data;
 use wsi_run::{
     config::settings::{Tissue, TissueChannel, TissueMethod},
     geometry::{Level0, Rect, Size},
     pixels::{RgbImage, stain::reference},
     tissue::{
-        ColorKind, FoundTissue, TissueMask, check_color, close, drop_small, fill_holes, find_tissue, open, otsu_level,
-        outlines,
+        ColorKind, FoundTissue, TissueMask, check_color, close, drop_small, fill_geojson, fill_holes, find_tissue,
+        open, otsu_level, outlines,
     },
     units::{Mpp, MppXy},
 };
@@ -180,14 +183,9 @@ fn stains_are_told_apart() {
 
 #[test]
 fn ninety_patches_of_h_and_e_are_h_and_e() {
-    let data = std::env::var("WSI_RUN_TEST_DATA").unwrap_or_else(|_| "../shared/data".to_owned());
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join(data).join("nuclei/brca_m2c/images");
-    let Ok(entries) = std::fs::read_dir(dir) else {
-        println!("skipped: no test data");
-        return;
-    };
+    let Some(dir) = test_data("nuclei/brca_m2c/images") else { return };
     let mut judged = 0;
-    for path in entries.map(|e| e.unwrap().path()) {
+    for path in std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()) {
         let picture = reference::read(&path).unwrap();
         let mut options = otsu(TissueChannel::OpticalDensity);
         options.min_area_um2 = 0.0;
@@ -349,6 +347,24 @@ fn outlines_of_users_are_filled_with_their_holes() {
 }
 
 #[test]
+fn outlines_as_other_programs_write_them_are_read() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tissue/outlines");
+    let expected = [
+        ("collection", 1952, true),
+        ("list_of_features", 9, false),
+        ("open_and_crossing", 800, false),
+        ("qupath", 1054, false),
+    ];
+    for (name, cells, has_note) in expected {
+        let text = std::fs::read(dir.join(format!("{name}.geojson"))).unwrap();
+        let (found, note) = fill_geojson(&text, (64, 64), (16.0, 16.0)).unwrap();
+        let count: usize = found.iter().map(|&c| usize::from(c)).sum();
+        assert_eq!((count, note.is_some()), (cells, has_note), "{name}");
+    }
+    assert_eq!(std::fs::read_dir(dir).unwrap().count(), expected.len());
+}
+
+#[test]
 fn everything_is_one_px_and_an_empty_picture_is_an_error() {
     let white = RgbImage::white(40, 30);
     let found = find(&white, 8.0, &settings(TissueMethod::Everything));
@@ -372,8 +388,34 @@ fn doubled_area(outline: &[[f64; 2]]) -> f64 {
     outline.iter().zip(outline.iter().cycle().skip(1)).map(|(a, b)| a[0] * b[1] - b[0] * a[1]).sum()
 }
 
+/// Whether a ray from `(x, y)` to the left meets the ring an odd number of times.
+fn is_inside(ring: &[(i32, i32)], x: f64, y: f64) -> bool {
+    let edges = ring.iter().zip(ring.iter().cycle().skip(1));
+    let met = edges.filter(|(a, b)| {
+        let ((ax, ay), (bx, by)) = ((f64::from(a.0), f64::from(a.1)), (f64::from(b.0), f64::from(b.1)));
+        (ay <= y) != (by <= y) && ax + (y - ay) / (by - ay) * (bx - ax) <= x
+    });
+    met.count() % 2 == 1
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn a_cell_is_tissue_where_its_centre_is_inside(
+        rings in prop::collection::vec(prop::collection::vec((-30..90_i32, -30..90_i32), 0..9), 0..4),
+        step in prop::sample::select(vec![(4.0, 4.0), (7.3, 3.1)]),
+    ) {
+        let list: Vec<Vec<[i32; 2]>> = rings.iter().map(|r| r.iter().map(|p| [p.0, p.1]).collect()).collect();
+        let text = format!(r#"{{"type":"Polygon","coordinates":{list:?}}}"#);
+        let (cells, _) = fill_geojson(text.as_bytes(), (16, 14), step).unwrap();
+        for (i, &cell) in cells.iter().enumerate() {
+            let (x, y) = (((i % 16) as f64 + 0.5) * step.0, ((i / 16) as f64 + 0.5) * step.1);
+            // On an edge both are right, as rounding has it.
+            let around = [-1e-6, 1e-6].map(|d| rings.iter().filter(|r| is_inside(r, x + d, y)).count() % 2 == 1);
+            prop_assert!(around.contains(&(cell == 1)), "cell {} of {}", i, text);
+        }
+    }
 
     #[test]
     fn tidying_twice_is_tidying_once((bits, w) in bitmap(), area_px in 0.0..9.0_f64) {

@@ -189,10 +189,10 @@ impl Key {
                     Value::Text(text) => parse_bytes(text),
                     _ => None,
                 };
-                if let Some(bytes) = bytes {
-                    *value = Value::Int(bytes.into());
-                }
-                bytes.is_some_and(|bytes| bytes >= min)
+                // A refused value stays as it was written, for the message.
+                let Some(bytes) = bytes.filter(|&bytes| bytes >= min) else { return false };
+                *value = Value::Int(bytes.into());
+                true
             }
             (Kind::OneOf(words), Value::Text(text)) => words.contains(&text.as_str()),
             // `version: 0.5` is a number to YAML and a word to us.

@@ -120,6 +120,7 @@ pub(super) fn cropped(text: &str) -> String {
 fn unknown_path(path: &str) -> String {
     match nearest_path(path) {
         Some(near) => format!("unknown key `{}`, expected `{near}`", cropped(path)),
+        None if path.is_empty() => "`--set` without a key: expected `key.path=value`".to_owned(),
         None => format!("unknown key `{}`", cropped(path)),
     }
 }

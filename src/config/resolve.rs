@@ -95,20 +95,21 @@ pub fn load_text(
 fn read(path: &Path) -> Result<String, (String, Option<String>)> {
     let cannot = |reason: &dyn std::fmt::Display| format!("cannot read the pipeline: {reason}");
     let list = "`wsi-run config > pipeline.yaml` writes one with every key".to_owned();
+    let inside = || Some("slides are named inside a pipeline file; `wsi-run info SLIDE` opens one".to_owned());
+    if path.is_dir() {
+        return Err((cannot(&"found a folder, expected a YAML file"), inside()));
+    }
     let file = std::fs::File::open(path).map_err(|e| (cannot(&e), Some(list)))?;
     let mut bytes = Vec::new();
     // One byte more than may be is enough to know that it is too large.
     file.take(MAX_TEXT_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(|e| (cannot(&e), None))?;
     if bytes.len() > MAX_TEXT_BYTES {
         let message = format!("found more than {MAX_TEXT_BYTES} bytes, expected a YAML file");
-        return Err((
-            cannot(&message),
-            Some("slides are named inside a pipeline file; `wsi-run info SLIDE` opens one".into()),
-        ));
+        return Err((cannot(&message), inside()));
     }
     String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
-        (cannot(&format!("byte {at} is not UTF-8, expected a YAML file")), None)
+        (cannot(&format!("byte {at} is not UTF-8, expected a YAML file")), inside())
     })
 }
 

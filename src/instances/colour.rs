@@ -1,16 +1,16 @@
 //! Colour of an instance: mean red, green, blue, and optical densities of hematoxylin and eosin.
 //!
-//! Owns: [`ColourSums`], the stain vectors of the measurement. Must not know: shapes, files.
-//! Source: Ruifrok and Johnston 2001 (colour deconvolution); default H&E vectors of QuPath (`ColorDeconvolutionStains`),
-//! the third one their cross product. Optical density is `-log10((v + 1) / 256)`.
+//! Owns: [`ColourSums`]. Must not know: shapes, files.
+//! Source: Ruifrok and Johnston 2001 (colour deconvolution), with QuPath's vectors for H&E slides of scanners, the third
+//! one their cross product. Optical density is `-log10((v + 1) / 256)`.
 
 use super::Features;
+use crate::pixels::stain::{
+    od::OdScale,
+    vectors::{SCANNER_EOSIN, SCANNER_HEMATOXYLIN, unmixing_rows},
+};
 use std::sync::LazyLock;
 
-/// Optical density of red, green, blue per unit of hematoxylin.
-const HEMATOXYLIN: [f64; 3] = [0.651, 0.701, 0.290];
-/// Optical density of red, green, blue per unit of eosin.
-const EOSIN: [f64; 3] = [0.216, 0.801, 0.558];
 /// Fixed-point units per unit of density. A pixel's density is below 8, so it fits an `i32`.
 const SCALE: f64 = (1 << 24) as f64;
 /// Squares of this many pixels fit an `i64`.
@@ -18,11 +18,11 @@ const CHUNK_PX: usize = 256;
 
 /// What a value of red, green or blue adds to hematoxylin and eosin, in fixed point: `[channel][value]`.
 static DENSITY: LazyLock<[[[i32; 2]; 256]; 3]> = LazyLock::new(|| {
-    let unmix = unmixing();
+    let unmix = unmixing_rows(SCANNER_HEMATOXYLIN, SCANNER_EOSIN).expect("the pair is apart");
+    let od = OdScale::Io256.decadic_table();
     let mut table = [[[0; 2]; 256]; 3];
     for (channel, values) in table.iter_mut().enumerate() {
-        for (value, stains) in values.iter_mut().enumerate() {
-            let density = -((value as f64 + 1.0) / 256.0).log10();
+        for (stains, density) in values.iter_mut().zip(&od) {
             for (stain, entry) in stains.iter_mut().enumerate() {
                 *entry = (unmix[stain][channel] * density * SCALE).round() as i32;
             }
@@ -30,18 +30,6 @@ static DENSITY: LazyLock<[[[i32; 2]; 256]; 3]> = LazyLock::new(|| {
     }
     table
 });
-
-/// Rows hematoxylin and eosin of the inverse of `[H; E; H × E]` (unit vectors), so that `stain = Σ row[c] · density[c]`.
-fn unmixing() -> [[f64; 3]; 2] {
-    let cross =
-        |a: [f64; 3], b: [f64; 3]| [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
-    let dot = |a: [f64; 3], b: [f64; 3]| a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
-    let unit = |a: [f64; 3]| a.map(|v| v / dot(a, a).sqrt());
-    let (h, e) = (unit(HEMATOXYLIN), unit(EOSIN));
-    let residual = unit(cross(h, e));
-    let determinant = dot(h, cross(e, residual));
-    [cross(e, residual).map(|v| v / determinant), cross(residual, h).map(|v| v / determinant)]
-}
 
 /// Sums over pixels, exact.
 #[derive(Debug, Clone, Copy, Default)]
@@ -105,17 +93,6 @@ impl ColourSums {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn unmixing_gives_each_stain_back() {
-        let unmix = unmixing();
-        let unit = |v: [f64; 3]| v.map(|c| c / v.iter().map(|d| d * d).sum::<f64>().sqrt());
-        let apply = |row: [f64; 3], v: [f64; 3]| row.iter().zip(v).map(|(a, b)| a * b).sum::<f64>();
-        assert!((apply(unmix[0], unit(HEMATOXYLIN)) - 1.0).abs() < 1e-12);
-        assert!(apply(unmix[0], unit(EOSIN)).abs() < 1e-12);
-        assert!((apply(unmix[1], unit(EOSIN)) - 1.0).abs() < 1e-12);
-        assert!(apply(unmix[1], unit(HEMATOXYLIN)).abs() < 1e-12);
-    }
 
     #[test]
     fn fixed_point_density_never_overflows() {

@@ -9,7 +9,7 @@
 //! (Ruifrok and Johnston 2001), Gaussian smoothing, threshold. Differs: the threshold follows the neighbourhood.
 
 use super::{
-    density::{DensityLut, SCANNER_EOSIN, SCANNER_HEMATOXYLIN, UNITS_PER_OD},
+    density::{DensityLut, UNITS_PER_OD},
     spec::{ClassInfo, Head, HeadMap, HeadSpec, Model, ModelError, ModelSpec},
 };
 use crate::{
@@ -93,7 +93,7 @@ impl HematoxylinModel {
         };
         Ok(Self {
             spec,
-            hematoxylin: DensityLut::of_pair(SCANNER_HEMATOXYLIN, SCANNER_EOSIN),
+            hematoxylin: DensityLut::scanner_hematoxylin(),
             total: DensityLut::new(StainChannel::Total),
             kernel,
             local_px,

@@ -208,6 +208,8 @@ fn by_glob(pattern: &str, base: &Path) -> Result<Vec<Found>, DiscoverError> {
     if rest.as_os_str().is_empty() {
         return Ok(if dir.is_file() { list(&[dir], base) } else { Vec::new() });
     }
+    // The same folder with a name: what is found under it begins with that name.
+    let dir = if dir.as_os_str().is_empty() { PathBuf::from(".") } else { dir };
     let matcher = globs(&[rest.to_string_lossy().into_owned()])?;
     let depth = rest.components().count();
     let max_depth = if pattern.contains("**") { usize::MAX } else { depth };
@@ -217,8 +219,7 @@ fn by_glob(pattern: &str, base: &Path) -> Result<Vec<Found>, DiscoverError> {
         let relative = path.strip_prefix(&dir).unwrap_or(path);
         matcher.is_match(relative) && (any_extension || has_known_extension(path))
     };
-    let start = if dir.as_os_str().is_empty() { Path::new(".") } else { &dir };
-    Ok(if start.is_dir() { walk(start, max_depth, &wanted) } else { Vec::new() })
+    Ok(if dir.is_dir() { walk(&dir, max_depth, &wanted) } else { Vec::new() })
 }
 
 /// The folders before the first part with a wildcard, and the rest.

@@ -4,6 +4,7 @@
 //! The picture is decoded whole when it is opened, so its size is bounded.
 
 use super::{
+    picture::{decode_jpeg, decode_png},
     reader::{Level, LevelInfo, MppSource, ReadError, SlideInfo, SlideReader},
     tiff,
 };
@@ -13,8 +14,8 @@ use crate::{
 };
 use std::{collections::BTreeMap, fs::File, io::BufReader, path::Path};
 
-/// Largest picture, decoded: a slide of that size has a pyramid.
-const MAX_BYTES: u64 = 2 << 30;
+/// Largest picture, 2 GiB of RGB: a slide of that size has a pyramid.
+const MAX_PX: u64 = (2 << 30) / 3;
 
 /// The formats, told by their first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,9 +41,15 @@ impl ImageSlide {
     /// # Errors
     /// What is wrong with it, in words.
     pub(super) fn open(path: &Path, format: ImageFormat) -> Result<Self, String> {
-        let (vendor, (size, rgb)) = match format {
-            ImageFormat::Png => ("png", read_png(path)?),
-            ImageFormat::Jpeg => ("jpeg", read_jpeg(path)?),
+        let (vendor, picture) = match format {
+            ImageFormat::Png => {
+                let file = File::open(path).map_err(|e| e.to_string())?;
+                ("png", decode_png(BufReader::new(file), MAX_PX)?)
+            }
+            ImageFormat::Jpeg => {
+                let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
+                ("jpeg", decode_jpeg(&bytes, MAX_PX)?)
+            }
             ImageFormat::Tiff => {
                 let picture = tiff::read_picture(path).map_err(|e| e.to_string())?;
                 let mut slide = Self::new(path, "tiff", picture.size, picture.rgb);
@@ -51,7 +58,7 @@ impl ImageSlide {
                 return Ok(slide);
             }
         };
-        Ok(Self::new(path, vendor, size, rgb))
+        Ok(Self::new(path, vendor, Size::new(picture.w, picture.h), picture.rgb))
     }
 
     fn new(path: &Path, vendor: &str, size: Size<InLevel>, rgb: Vec<u8>) -> Self {
@@ -81,18 +88,7 @@ impl SlideReader for ImageSlide {
     }
 
     fn read_region(&self, level: Level, region: Rect<InLevel>, rgb: &mut [u8]) -> Result<(), ReadError> {
-        if level.0 != 0 {
-            return Err(ReadError::NoLevel { found: level.0, levels: 1 });
-        }
-        let expected = region.area() as usize * 3;
-        if rgb.len() != expected {
-            let reason = format!("the buffer has {} bytes, expected {expected}", rgb.len());
-            return Err(ReadError::pixels(level, region, reason));
-        }
-        let inside = region.intersect(&self.size.rect());
-        if inside != region {
-            rgb.fill(255);
-        }
+        let (_, inside) = self.info.prepare(level, region, rgb)?;
         let row_bytes = inside.w as usize * 3;
         for y in inside.y..inside.bottom() {
             let from = (y as usize * self.size.w as usize + inside.x as usize) * 3;
@@ -101,59 +97,4 @@ impl SlideReader for ImageSlide {
         }
         Ok(())
     }
-}
-
-fn checked_bytes(w: u64, h: u64, samples: u64) -> Result<usize, String> {
-    let bytes = w.checked_mul(h).and_then(|px| px.checked_mul(samples));
-    match bytes {
-        Some(bytes @ 1..=MAX_BYTES) => Ok(bytes as usize),
-        _ => Err(format!("a picture of [{w}, {h}] px, expected at most {} MiB of pixels", MAX_BYTES >> 20)),
-    }
-}
-
-fn read_png(path: &Path) -> Result<(Size<InLevel>, Vec<u8>), String> {
-    let file = BufReader::new(File::open(path).map_err(|e| e.to_string())?);
-    let mut decoder = png::Decoder::new_with_limits(file, png::Limits { bytes: 64 << 20 });
-    decoder.set_transformations(png::Transformations::normalize_to_color8());
-    let mut reader = decoder.read_info().map_err(|e| e.to_string())?;
-    let (w, h) = (reader.info().width, reader.info().height);
-    let samples = reader.output_color_type().0.samples();
-    let mut data = vec![0; checked_bytes(w.into(), h.into(), samples as u64)?];
-    reader.next_frame(&mut data).map_err(|e| e.to_string())?;
-    let rgb = match samples {
-        3 => data,
-        _ => {
-            let over_white = |v: u8, alpha: u8| {
-                let alpha = u32::from(alpha);
-                ((u32::from(v) * alpha + 255 * (255 - alpha) + 127) / 255) as u8
-            };
-            let px = data.chunks_exact(samples);
-            px.flat_map(|px| match *px {
-                [grey] => [grey; 3],
-                [grey, alpha] => [over_white(grey, alpha); 3],
-                [r, g, b, alpha] => [over_white(r, alpha), over_white(g, alpha), over_white(b, alpha)],
-                _ => [255; 3],
-            })
-            .collect()
-        }
-    };
-    Ok((Size::new(w, h), rgb))
-}
-
-fn read_jpeg(path: &Path) -> Result<(Size<InLevel>, Vec<u8>), String> {
-    let data = std::fs::read(path).map_err(|e| e.to_string())?;
-    let mut decoder = turbojpeg::Decompressor::new().map_err(|e| e.to_string())?;
-    decoder.set_scan_limit(500).map_err(|e| e.to_string())?;
-    let header = decoder.read_header(&data).map_err(|e| e.to_string())?;
-    let (width, height) = (header.width, header.height);
-    let mut rgb = vec![0; checked_bytes(width as u64, height as u64, 3)?];
-    let image = turbojpeg::Image {
-        pixels: rgb.as_mut_slice(),
-        width,
-        pitch: width * 3,
-        height,
-        format: turbojpeg::PixelFormat::RGB,
-    };
-    decoder.decompress(&data, image).map_err(|e| e.to_string())?;
-    Ok((Size::new(width as u32, height as u32), rgb))
 }

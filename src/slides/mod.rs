@@ -8,6 +8,7 @@ mod identity; // Is it the same slide?
 mod downsample; // How coarse is a level?
 mod tiff; // Our own reader of TIFF, SVS, OME-TIFF.
 mod openslide; // Every other format.
+mod picture; // PNG and JPEG, decoded whole.
 mod image; // Plain pictures.
 mod synthetic; // Slides drawn by the program.
 
@@ -15,6 +16,7 @@ pub use discover::{DiscoverError, EntrySource, SlideEntry, discover};
 pub use identity::content_hash;
 pub use mpp::check_mpp;
 pub use open::open;
+pub use picture::{Picture, decode_jpeg, decode_png, over_white};
 pub use reader::{Level, LevelInfo, MppSource, ReadError, SlideInfo, SlideReader};
 pub use synthetic::{SyntheticNucleus, SyntheticSlide};
 pub use tiff::{ByteSource, TiffError, TiffSlide};

@@ -86,6 +86,29 @@ impl SlideInfo {
         let s = self.levels[0].size;
         Size::new(s.w, s.h)
     }
+
+    /// What every reader does before it reads `region` of `level` into `rgb`: the level and the buffer are checked,
+    /// and the buffer made white where not all of the region lies inside. Returns the level and the part inside.
+    pub(super) fn prepare(
+        &self,
+        level: Level,
+        region: Rect<InLevel>,
+        rgb: &mut [u8],
+    ) -> Result<(&LevelInfo, Rect<InLevel>), ReadError> {
+        let Some(found) = self.levels.get(usize::from(level.0)) else {
+            return Err(ReadError::NoLevel { found: level.0, levels: self.levels.len() });
+        };
+        let expected = region.area() as usize * 3;
+        if rgb.len() != expected {
+            let reason = format!("the buffer has {} bytes, expected {expected}", rgb.len());
+            return Err(ReadError::pixels(level, region, reason));
+        }
+        let inside = region.intersect(&found.size.rect());
+        if inside != region {
+            rgb.fill(255);
+        }
+        Ok((found, inside))
+    }
 }
 
 /// Why pixels could not be read.

@@ -199,19 +199,7 @@ impl SlideReader for SyntheticSlide {
     }
 
     fn read_region(&self, level: Level, region: Rect<InLevel>, rgb: &mut [u8]) -> Result<(), ReadError> {
-        let levels = &self.info.levels;
-        let Some(found) = levels.get(usize::from(level.0)) else {
-            return Err(ReadError::NoLevel { found: level.0, levels: levels.len() });
-        };
-        let expected = region.area() as usize * 3;
-        if rgb.len() != expected {
-            let reason = format!("the buffer has {} bytes, expected {expected}", rgb.len());
-            return Err(ReadError::pixels(level, region, reason));
-        }
-        let inside = region.intersect(&found.size.rect());
-        if inside != region {
-            rgb.fill(255);
-        }
+        let (found, inside) = self.info.prepare(level, region, rgb)?;
         if inside.is_empty() {
             return Ok(());
         }

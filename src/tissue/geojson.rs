@@ -44,10 +44,24 @@ pub(super) fn read_polygons(
             .hint("export the annotations from QuPath as GeoJSON, or write polygons in level-0 px")
     };
     let text = read_text(path).map_err(fail)?;
-    let value: Value = serde_json::from_slice(&text).map_err(|e| fail(e.to_string()))?;
-    drop(text);
+    fill_geojson(&text, (w, h), step).map_err(fail)
+}
+
+/// Fills the polygons of a GeoJSON text into `[h, w]` cells, and says what was left out.
+///
+/// # Shapes
+/// - returns `[h, w]`: 1 where the centre of the cell lies inside, else 0
+///
+/// # Units
+/// `step` is the level-0 px of a cell across and down, positive.
+///
+/// # Errors
+/// In words: not GeoJSON, nested too deep, or coordinates that lie on no slide.
+pub fn fill_geojson(text: &[u8], (w, h): (u32, u32), step: (f64, f64)) -> Result<(Vec<u8>, Option<String>), String> {
+    let value: Value = serde_json::from_slice(text).map_err(|e| e.to_string())?;
     let mut polygons = Polygons::default();
-    polygons.collect(&value, 0).map_err(fail)?;
+    polygons.collect(&value, 0)?;
+    drop(value);
     let mut bits = vec![0; w as usize * h as usize];
     for rings in &polygons.rings {
         fill(rings, (w as usize, h as usize), step, &mut bits);
@@ -136,26 +150,41 @@ fn ring(value: &Value) -> Result<Ring, String> {
         .collect()
 }
 
-/// Sets cells whose centre lies inside an odd number of `rings`: one scanline per row of cells.
+/// Sets cells whose centre lies inside an odd number of `rings`: each crossing of an edge with the centre line of a row
+/// flips the row from there on. Memory is that of the cells around the polygon, however often its edges cross a row.
 fn fill(rings: &[Ring], (w, h): (usize, usize), step: (f64, f64), bits: &mut [u8]) {
-    // Crossings of every edge with the centre lines of rows, gathered per row.
-    let mut crossings: Vec<(usize, f64)> = Vec::new();
+    // First cell whose centre `(i + 0.5)·step` is not before the coordinate.
+    let cell = |at: f64, step: f64, n: usize| (at / step - 0.5).ceil().clamp(0.0, n as f64) as usize;
+    let around = |axis: usize, step: f64, n: usize| {
+        let along = rings.iter().flatten().map(|p| p[axis]);
+        let (low, high) = along.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+        (cell(low, step, n), cell(high, step, n))
+    };
+    let (left, right) = around(0, step.0, w);
+    let (top, bottom) = around(1, step.1, h);
+    if left >= right || top >= bottom {
+        return;
+    }
+    // One column more: a crossing right of the last cell flips none.
+    let across = right - left + 1;
+    let mut flips = vec![false; across * (bottom - top)];
     for ring in rings {
         for (a, b) in ring.iter().zip(ring.iter().cycle().skip(1)) {
-            let (top, bottom) = if a[1] <= b[1] { (a, b) } else { (b, a) };
-            // Rows whose centre `(j + 0.5)·step` lies in `[top, bottom)`: half-open, so a corner counts once.
-            let first = (top[1] / step.1 - 0.5).ceil().clamp(0.0, h as f64) as usize;
-            let last = (bottom[1] / step.1 - 0.5).ceil().clamp(0.0, h as f64) as usize;
-            for j in first..last {
-                let along = ((j as f64 + 0.5) * step.1 - top[1]) / (bottom[1] - top[1]);
-                crossings.push((j, top[0] + along * (bottom[0] - top[0])));
+            let (a, b) = if a[1] <= b[1] { (a, b) } else { (b, a) };
+            // Rows whose centre lies in `[a, b)`: half-open, so a corner counts once.
+            for row in cell(a[1], step.1, h)..cell(b[1], step.1, h) {
+                let share = ((row as f64 + 0.5) * step.1 - a[1]) / (b[1] - a[1]);
+                // Rounding may leave the edge's ends by a bit.
+                let column = cell(a[0] + share * (b[0] - a[0]), step.0, w).clamp(left, right);
+                flips[(row - top) * across + column - left] ^= true;
             }
         }
     }
-    crossings.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
-    for pair in crossings.chunk_by(|a, b| a.0 == b.0).flat_map(|row| row.chunks_exact(2)) {
-        let column = |x: f64| (x / step.0 - 0.5).ceil().clamp(0.0, w as f64) as usize;
-        let (from, to) = (column(pair[0].1), column(pair[1].1));
-        bits[pair[0].0 * w + from..pair[0].0 * w + to.max(from)].fill(1);
+    for (row, flips) in (top..bottom).zip(flips.chunks(across)) {
+        let mut inside = false;
+        for (bit, flip) in bits[row * w + left..row * w + right].iter_mut().zip(flips) {
+            inside ^= flip;
+            *bit |= u8::from(inside);
+        }
     }
 }

@@ -27,7 +27,7 @@ pub fn dispatch(cli: &Cli, style: Style) -> anyhow::Result<u8> {
         Verb::Plan(args) => plan::run(args, &cli.common, style),
         Verb::Info(args) => slide::info(args, style),
         Verb::Thumbnail(args) => slide::picture(args, style),
-        Verb::Verify(args) => verify::run(args),
+        Verb::Verify(args) => verify::run(args, &cli.common, style),
         Verb::Models => models::run(),
     }
 }

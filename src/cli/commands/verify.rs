@@ -1,10 +1,24 @@
 //! `wsi-run verify DIR`: whether the outputs of a run agree with each other and with its manifest.
 
-use crate::{cli::args::VerifyArgs, error::exit, output};
+use crate::{
+    cli::{
+        args::{CommonArgs, VerifyArgs},
+        style::Style,
+    },
+    error::{RunError, exit},
+    output,
+};
 use std::io::Write;
 
 /// Prints every finding; exit code 3 when there is one.
-pub(super) fn run(args: &VerifyArgs) -> anyhow::Result<u8> {
+pub(super) fn run(args: &VerifyArgs, common: &CommonArgs, style: Style) -> anyhow::Result<u8> {
+    if !args.dir.join("slides.parquet").is_file() {
+        let error = RunError::Setup {
+            message: format!("no results of a run: expected `slides.parquet` in it: {}", args.dir.display()),
+            hint: Some("name the directory of `output.dir`; a run writes `slides.parquet` when it ends".to_owned()),
+        };
+        return Ok(super::pipeline::report(&error, common, style));
+    }
     let report = output::verify(&args.dir)?;
     let mut out = std::io::stdout().lock();
     for finding in &report.run {

@@ -67,7 +67,7 @@ impl StainPair {
 }
 
 /// Least-squares unmixing of two stains: rows give their concentrations. `None` when they are less than 5° apart.
-fn pseudo_inverse(vectors: &[[f64; 3]; 2]) -> Option<[[f64; 3]; 2]> {
+pub(super) fn pseudo_inverse(vectors: &[[f64; 3]; 2]) -> Option<[[f64; 3]; 2]> {
     let [h, e] = vectors;
     let (hh, he, ee) = (dot(h, h), dot(h, e), dot(e, e));
     // Written so that NaN fails as well.

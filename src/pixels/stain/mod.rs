@@ -14,6 +14,7 @@ pub mod reference;
 pub mod reinhard;
 pub mod ruifrok;
 pub mod vahadane;
+pub mod vectors;
 
 pub use od::OdTransform;
 pub use reference::StainError;

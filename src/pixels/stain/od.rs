@@ -14,6 +14,8 @@ pub enum OdScale {
     Io240,
     /// `−ln(max(v, 1) / 255)`: Vahadane and Ruifrok as in TIAToolbox.
     Io255,
+    /// `−ln((v + 1) / 256)`: white is 0 and 0 has a finite density, with every value apart; for measuring.
+    Io256,
 }
 
 impl OdScale {
@@ -22,13 +24,21 @@ impl OdScale {
         std::array::from_fn(|v| match self {
             Self::Io240 => -ln((v + 1) as f64 / 240.0),
             Self::Io255 => -ln(v.max(1) as f64 / 255.0),
+            Self::Io256 => -ln((v + 1) as f64 / 256.0),
         })
+    }
+
+    /// Decadic optical density of each 8-bit value, as pathologists and QuPath count.
+    pub fn decadic_table(self) -> [f64; 256] {
+        // `+ 0.0` turns the −0 of white into 0.
+        self.table().map(|od| od / std::f64::consts::LN_10 + 0.0)
     }
 
     fn io(self) -> f64 {
         match self {
             Self::Io240 => 240.0,
             Self::Io255 => 255.0,
+            Self::Io256 => 256.0,
         }
     }
 }

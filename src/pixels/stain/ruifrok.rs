@@ -1,11 +1,10 @@
 //! Ruifrok and Johnston 2001: colour deconvolution with fixed stain vectors.
 //!
-//! Owns: the vectors, [`Deconvolution`] (stain densities of a pixel), the normalisation with fixed vectors.
+//! Owns: [`Deconvolution`] (stain densities of a pixel), the normalisation with fixed vectors.
 //! Must not know: who uses the densities.
 //!
 //! Source: A. C. Ruifrok, D. A. Johnston, "Quantification of histochemical staining by color deconvolution",
-//! Anal. Quant. Cytol. Histol. 23 (2001), with the vectors of the ImageJ plug-in that scikit-image carries
-//! (`rgb_from_hed`).
+//! Anal. Quant. Cytol. Histol. 23 (2001).
 //!
 //! # Units
 //! [`Deconvolution`] works in decadic optical density, `−log10(max(v, 1) / 255)`, as pathologists and QuPath do.
@@ -17,16 +16,10 @@ use super::{
     MIN_SAMPLE_PX,
     linear::{StainPair, dot, unit},
     macenko,
-    od::{OdScale, ln},
+    od::OdScale,
+    vectors::{DAB, EOSIN, HEMATOXYLIN},
 };
 use std::sync::LazyLock;
-
-/// Hematoxylin.
-pub const HEMATOXYLIN: [f64; 3] = [0.65, 0.70, 0.29];
-/// Eosin.
-pub const EOSIN: [f64; 3] = [0.07, 0.99, 0.11];
-/// 3,3′-diaminobenzidine.
-pub const DAB: [f64; 3] = [0.27, 0.57, 0.78];
 
 /// How much of each of three stains a pixel holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,10 +66,11 @@ impl Deconvolution {
         }
         // Density of stain s = Σ od[k]·unmix[s][k].
         let unmix = [bc, ca, ab].map(|v| v.map(|x| x / det));
+        let od = OdScale::Io255.decadic_table();
         let mut tables = Box::new([[[0.0; 4]; 256]; 3]);
         for (k, table) in tables.iter_mut().enumerate() {
-            for (v, entry) in table.iter_mut().enumerate() {
-                (0..3).for_each(|s| entry[s] = (decadic_od(v) * unmix[s][k]) as f32);
+            for (entry, od) in table.iter_mut().zip(&od) {
+                (0..3).for_each(|s| entry[s] = (od * unmix[s][k]) as f32);
             }
         }
         Some(Self { tables })
@@ -102,14 +96,9 @@ pub fn deconvolve_dab_px(rgb: [u8; 3]) -> [f32; 3] {
 
 /// Mean decadic optical density of red, green and blue.
 pub fn mean_od_px(rgb: [u8; 3]) -> f32 {
-    static THIRDS: LazyLock<[f32; 256]> = LazyLock::new(|| std::array::from_fn(|v| (decadic_od(v) / 3.0) as f32));
+    static THIRDS: LazyLock<[f32; 256]> = LazyLock::new(|| OdScale::Io255.decadic_table().map(|od| (od / 3.0) as f32));
     let thirds = &*THIRDS;
     thirds[rgb[0] as usize] + thirds[rgb[1] as usize] + thirds[rgb[2] as usize]
-}
-
-fn decadic_od(v: usize) -> f64 {
-    // `+ 0.0` turns the −0 of white into 0.
-    -ln(v.max(1) as f64 / 255.0) / std::f64::consts::LN_10 + 0.0
 }
 
 /// The published reference in these vectors: the densest hematoxylin and the densest eosin of Macenko's reference,

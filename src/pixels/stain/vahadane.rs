@@ -13,7 +13,7 @@ use super::{
     linear::{StainPair, dot, unit},
     macenko,
     od::OdScale,
-    ruifrok::{EOSIN, HEMATOXYLIN},
+    vectors::{EOSIN, HEMATOXYLIN},
 };
 
 /// Weight of the sparsity of concentrations (λ).
