@@ -2,12 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a program that cannot be started has failed the test")]
 
+mod test_data;
+
 use std::{
     collections::BTreeMap,
     fs,
     path::Path,
     process::{Command, Output},
 };
+use test_data::test_data;
 
 /// Runs the program in `dir` on a YAML text.
 fn wsi_run(dir: &Path, yaml: &str, arguments: &[&str]) -> Output {
@@ -161,7 +164,7 @@ fn number(row: &parquet::record::Row, name: &str) -> f64 {
 
 #[test]
 fn one_bad_slide_is_one_bad_row_and_the_others_are_as_without_it() {
-    let Some(data) = test_data() else { return };
+    let Some(data) = test_data("") else { return };
     let home = tempfile::tempdir().unwrap();
     let slides = home.path().join("slides");
     fs::create_dir(&slides).unwrap();
@@ -201,7 +204,7 @@ fn one_bad_slide_is_one_bad_row_and_the_others_are_as_without_it() {
 
 #[test]
 fn a_slide_without_tissue_is_a_success_with_empty_outputs() {
-    let Some(data) = test_data() else { return };
+    let Some(data) = test_data("") else { return };
     let home = tempfile::tempdir().unwrap();
     let yaml = format!(
         "slides: {{ list: [{:?}], mpp: 2.0 }}\nmodel: hematoxylin\noutput: {{ dir: out }}\n",
@@ -217,7 +220,7 @@ fn a_slide_without_tissue_is_a_success_with_empty_outputs() {
 
 #[test]
 fn nuclei_of_a_real_section_are_as_many_as_qupath_and_stardist_find() {
-    let Some(data) = test_data() else { return };
+    let Some(data) = test_data("") else { return };
     let home = tempfile::tempdir().unwrap();
     let slide = data.join("wsi/OS-1-detail.ome.tif");
     let yaml = format!("slides: {{ list: [{slide:?}] }}\nmodel: hematoxylin\noutput: {{ dir: out }}\n");
@@ -231,7 +234,7 @@ fn nuclei_of_a_real_section_are_as_many_as_qupath_and_stardist_find() {
 
 #[test]
 fn density_per_region_follows_the_truth() {
-    let Some(data) = test_data() else { return };
+    let Some(data) = test_data("") else { return };
     let home = tempfile::tempdir().unwrap();
     let slide = data.join("derived/synth_8000x6000.tif");
     let truth: serde_json::Value =
