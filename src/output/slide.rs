@@ -196,9 +196,6 @@ impl SlideWriter {
         let names = Names::new(&self.header.id);
         self.masks.classes.finish()?;
         let pages = self.spool.finish()?;
-        let is_output = self.settings.ome_zarr.is_some();
-        self.masks.finish(&self.header, self.kind, &pages, &self.tissue, is_output)?;
-
         let mut outputs = Vec::new();
         if self.settings.ome_zarr.is_some() {
             outputs.push(names.masks.clone());
@@ -225,20 +222,28 @@ impl SlideWriter {
         };
         let batch = self.settings.parquet.as_ref().map_or(BATCH_ROWS, InstanceTable::batch_rows);
         let mut class_counts = vec![0; self.header.classes.len()];
-        pages.batches(batch, &mut |rows| {
-            for (_, instance) in rows {
-                if let Some(n) = usize::from(instance.class).checked_sub(1).and_then(|i| class_counts.get_mut(i)) {
-                    *n += 1;
+        let rows = || {
+            pages.batches(batch, &mut |rows| {
+                for (_, instance) in rows {
+                    if let Some(n) = usize::from(instance.class).checked_sub(1).and_then(|i| class_counts.get_mut(i)) {
+                        *n += 1;
+                    }
                 }
-            }
-            if let Some(overview) = &mut overview {
-                overview.add(rows);
-            }
-            table.as_mut().map_or(Ok(()), |table| table.write(rows))?;
-            geojson.as_mut().map_or(Ok(()), |geojson| geojson.write(rows))
-        })?;
-        table.map_or(Ok(()), InstanceTable::finish)?;
-        geojson.map_or(Ok(()), GeojsonFile::finish)?;
+                if let Some(overview) = &mut overview {
+                    overview.add(rows);
+                }
+                table.as_mut().map_or(Ok(()), |table| table.write(rows))?;
+                geojson.as_mut().map_or(Ok(()), |geojson| geojson.write(rows))
+            })?;
+            table.map_or(Ok(()), InstanceTable::finish)?;
+            geojson.map_or(Ok(()), GeojsonFile::finish)
+        };
+        // Masks and tables are made from the same spool and know nothing of each other.
+        let is_output = self.settings.ome_zarr.is_some();
+        let masks = || self.masks.finish(&self.header, self.kind, &pages, &self.tissue, is_output);
+        let (masks_made, rows_written) = rayon::join(masks, rows);
+        masks_made?;
+        rows_written?;
 
         let px_area_um2 = self.header.grid.px_area_um2();
         let class_area_um2: Vec<f64> = self.class_px.iter().map(|&px| px as f64 * px_area_um2).collect();

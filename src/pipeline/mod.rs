@@ -5,6 +5,7 @@ mod cancel; // How is it asked to stop?
 mod setup; // What does every slide of a run share?
 mod prepare; // What is known of a slide before its first tile?
 mod job; // What may every stage know of a slide?
+mod heap; // Where does freed memory go?
 mod stage; // What is a step?
 mod stages; // Which steps?
 mod run; // On which threads?

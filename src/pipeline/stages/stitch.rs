@@ -5,12 +5,16 @@ use crate::{
     error::{RunError, StageName},
     model::Head,
     pipeline::{
+        heap,
         progress::Progress,
         stage::{Emit, Stage, StageStop},
     },
     stitch::{RegionPool, SlideCanvas},
 };
 use std::{collections::HashMap, sync::Arc};
+
+/// Tiles of a slide after which freed memory is given back.
+const TILES_BETWEEN_TRIMS: usize = 64;
 
 /// One stitcher thread's state: the canvases of the slides it owns.
 pub struct StitchStage {
@@ -42,6 +46,9 @@ impl Stage for StitchStage {
         });
         *arrived += 1;
         let is_last = *arrived == job.plan.tiles.len();
+        if arrived.is_multiple_of(TILES_BETWEEN_TRIMS) {
+            heap::give_back();
+        }
         if job.failure().is_none() {
             let regions = job.clocks.time(StageName::Stitch, || match &item {
                 TileOutcome::Predicted(tile_px, maps) => {

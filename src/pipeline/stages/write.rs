@@ -6,6 +6,7 @@ use crate::{
     instances::{Instance, Lesion, LesionFinder},
     output::{Committed, OutputError, SlidePart, SlideWriter},
     pipeline::{
+        heap,
         job::{Failure, SlideJob},
         stage::{Emit, Stage, StageStop},
     },
@@ -56,6 +57,8 @@ impl WriteStage {
         let writer = self.slides.remove(&job.slot).and_then(|o| o.writer);
         let mut committed = None;
         if let (None, Some(mut writer)) = (job.failure(), writer) {
+            // What the flow used is free now, and the commit needs other sizes.
+            heap::give_back();
             let commit = || {
                 if let Some(min_area_um2) = self.lesion_min_area_um2 {
                     add_lesions(&mut writer, &job, min_area_um2)?;
