@@ -212,3 +212,12 @@ fn the_least_pipeline_has_the_constants_of_the_model_and_of_the_watershed() {
     assert_eq!(settings.model, ModelChoice::Hematoxylin(HEMATOXYLIN_DEFAULTS));
     assert_eq!(settings.instances.watershed, WATERSHED_DEFAULTS);
 }
+
+#[test]
+fn the_readme_lists_every_key_as_the_program_does() {
+    let readme = std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    assert!(
+        readme.ends_with(&config::reference::keys_markdown()),
+        "the section `Keys` is not what `wsi-run config --markdown` prints"
+    );
+}

@@ -3,7 +3,7 @@
 //! Owns: [`execute`]. Must not know: YAML, terminals.
 
 use crate::{
-    config::settings::Settings,
+    config::settings::{Settings, TissueMethod},
     error::{RunError, exit},
     output::{OutputError, SlideRecord, SlideStatus, write_slides_table},
     pipeline::{
@@ -40,14 +40,37 @@ pub fn find_slides(settings: &Settings) -> Result<Vec<SlideEntry>, RunError> {
     Ok(entries)
 }
 
+/// What the settings name for all slides must be there before the first.
+fn check_paths(settings: &Settings) -> Result<(), RunError> {
+    let missing = |key: &str, path: &Path, expected: &str| RunError::Setup {
+        message: format!("`{key}` is no {expected}: {}", path.display()),
+        hint: Some("paths are relative to the current directory".to_owned()),
+    };
+    if let Some(csv) = settings.slides.mpp_csv.as_deref().filter(|p| !p.is_file()) {
+        return Err(missing("slides.mpp_csv", csv, "file"));
+    }
+    match &settings.tissue.method {
+        TissueMethod::MaskDir(dir) if !dir.is_dir() => Err(missing("tissue.mask_dir", dir, "directory")),
+        TissueMethod::GeojsonDir(dir) if !dir.is_dir() => Err(missing("tissue.geojson_dir", dir, "directory")),
+        _ => Ok(()),
+    }
+}
+
 /// Runs everything and writes what a run leaves behind. Returns the summary and the exit code of the program.
 ///
 /// # Errors
 /// [`RunError`]; `run.json` then says `failed`, and what slides had finished stays.
 pub fn execute(request: &Request<'_>, context: &RunContext) -> Result<(RunSummary, u8), RunError> {
     let setup = Setup::new(request.settings)?;
+    check_paths(request.settings)?;
     let entries = find_slides(request.settings)?;
     let dir = &request.settings.output.dir;
+    if dir.exists() && !dir.is_dir() {
+        return Err(RunError::Output {
+            message: format!("output directory is a file, expected a directory or nothing: {}", dir.display()),
+            hint: Some("choose another with `--output` (`output.dir`)".to_owned()),
+        });
+    }
     std::fs::create_dir_all(dir).map_err(|source| unwritable(&OutputError::Io { path: dir.clone(), source }))?;
     let mut manifest = Manifest::new(request.config_path, request.config_text, request.settings);
     manifest.write(dir).map_err(|e| unwritable(&e))?;
@@ -87,6 +110,6 @@ fn is_lacking(record: &SlideRecord) -> bool {
 fn unwritable(error: &OutputError) -> RunError {
     RunError::Output {
         message: error.to_string(),
-        hint: Some("choose another directory with `--output`, or make room".to_owned()),
+        hint: Some("choose another directory with `--output` (`output.dir`), or make room".to_owned()),
     }
 }

@@ -36,10 +36,11 @@ pub(super) fn run(args: &PipelineArgs, common: &CommonArgs, style: Style) -> any
     let t = &setup.tiler;
     writeln!(
         out,
-        "model   {} at {} µm/px, {} slides, {} threads",
+        "model   {} at {} µm/px, {} slide{}, {} threads",
         setup.model.spec().name,
         setup.input_mpp.um_per_px(),
         entries.len(),
+        if entries.len() == 1 { "" } else { "s" },
         setup.threads()
     )?;
     writeln!(
