@@ -157,14 +157,19 @@ impl Tiler {
                         tile.used.right().min(right),
                         tile.used.bottom(),
                     );
-                    if !cells.intersects(in_strip) {
+                    let is_planned = match self.borders {
+                        Borders::Again => cells.intersects(in_strip),
+                        // Only the first strip that touches a tile has it, wherever in the tile the tissue lies.
+                        Borders::Kept => {
+                            let is_first = strip == 0 || tile.used.x >= self.strip_columns(strip - 1).1;
+                            is_first && !in_strip.is_empty() && cells.intersects(tile.used)
+                        }
+                    };
+                    if !is_planned {
                         continue;
                     }
-                    match self.borders {
-                        Borders::Again => tile.strip = strip,
-                        // Only the first strip that needs a tile has it.
-                        Borders::Kept if strip > 0 && tile.used.x < self.strip_columns(strip - 1).1 => continue,
-                        Borders::Kept => {}
+                    if self.borders == Borders::Again {
+                        tile.strip = strip;
                     }
                     tiles.push(tile);
                 }
@@ -328,6 +333,18 @@ mod tests {
                     .sum();
                 prop_assert!(!computed || hann || area >= cells, "{area} px of tiles for {cells} px to compute");
             }
+        }
+    }
+
+    #[test]
+    fn a_tile_where_strips_meet_is_planned_when_only_its_far_side_has_tissue() {
+        let (w, h) = (15_768, 17);
+        let grid = grid(w, h);
+        let cells = CellMask::new(&grid, &some_tissue(w, h, 1_448_937_169_336_898_102), 0.25);
+        let tiler = Tiler::new((200, 120, 20), Window::Crop, (102, 1, 256)).unwrap();
+        let plan = tiler.plan(grid, cells.clone());
+        for x in (0..i64::from(w)).filter(|&x| cells.contains(x, 0)) {
+            assert_eq!(plan.tiles.iter().filter(|t| t.used.contains(x, 0)).count(), 1, "column {x}");
         }
     }
 
