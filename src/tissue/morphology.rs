@@ -2,6 +2,8 @@
 //!
 //! Owns: operations on `[h, w]` bitmaps of 0 and 1. Must not know: µm; the caller converts areas to px.
 
+use rayon::prelude::*;
+
 /// 3×3 closing: gaps of one px close. Idempotent.
 pub fn close(bits: &[u8], w: usize) -> Vec<u8> {
     erode(&dilate(bits, w, 1), w, 1)
@@ -23,23 +25,38 @@ pub(super) fn erode(bits: &[u8], w: usize, radius: usize) -> Vec<u8> {
 }
 
 /// A square window, as one pass along x and one along y.
-fn windowed(bits: &[u8], w: usize, radius: usize, keep: impl Fn(u32, u32) -> bool) -> Vec<u8> {
+fn windowed(bits: &[u8], w: usize, radius: usize, keep: impl Fn(u32, u32) -> bool + Sync) -> Vec<u8> {
     if w == 0 || bits.is_empty() {
         return Vec::new();
     }
     let h = bits.len() / w;
-    let line = |out: &mut [u8], start: usize, step: usize, n: usize| {
-        let mut sums = Vec::with_capacity(n + 1);
+    let window = |i: usize, n: usize| (i.saturating_sub(radius), (i + radius + 1).min(n));
+    let mut across = vec![0_u8; bits.len()];
+    across.par_chunks_exact_mut(w).zip(bits.par_chunks_exact(w)).for_each_init(Vec::new, |sums, (out, row)| {
+        sums.clear();
         sums.push(0_u32);
-        (0..n).for_each(|i| sums.push(sums[i] + u32::from(out[start + i * step])));
-        for i in 0..n {
-            let (from, to) = (i.saturating_sub(radius), (i + radius + 1).min(n));
-            out[start + i * step] = u8::from(keep(sums[to] - sums[from], (to - from) as u32));
+        sums.extend(row.iter().scan(0_u32, |sum, &bit| {
+            *sum += u32::from(bit);
+            Some(*sum)
+        }));
+        for (i, out) in out.iter_mut().enumerate() {
+            let (from, to) = window(i, w);
+            *out = u8::from(keep(sums[to] - sums[from], (to - from) as u32));
         }
-    };
-    let mut out = bits.to_vec();
-    (0..h).for_each(|y| line(&mut out, y * w, 1, w));
-    (0..w).for_each(|x| line(&mut out, x, w, h));
+    });
+    // Along y whole rows are added and taken away: what lies beside each other in memory is worked on together.
+    let row = |y: usize| across[y * w..][..w].iter().map(|&bit| u32::from(bit));
+    let mut out = vec![0_u8; bits.len()];
+    let mut sums = vec![0_u32; w];
+    let mut last = (0, 0);
+    for (y, out) in out.chunks_exact_mut(w).enumerate() {
+        let (from, to) = window(y, h);
+        (last.1..to).for_each(|y| sums.iter_mut().zip(row(y)).for_each(|(sum, bit)| *sum += bit));
+        (last.0..from).for_each(|y| sums.iter_mut().zip(row(y)).for_each(|(sum, bit)| *sum -= bit));
+        last = (from, to);
+        let all = (to - from) as u32;
+        out.iter_mut().zip(&sums).for_each(|(out, &set)| *out = u8::from(keep(set, all)));
+    }
     out
 }
 
