@@ -19,6 +19,13 @@ impl Mpp {
     pub fn um_per_px(self) -> f64 {
         self.0
     }
+
+    /// That of pixels `factor` times as wide and high; `factor` is not zero.
+    #[must_use]
+    pub fn times(self, factor: u32) -> Self {
+        debug_assert!(factor > 0, "a pixel has a size");
+        Self(self.0 * f64::from(factor))
+    }
 }
 
 impl fmt::Display for Mpp {

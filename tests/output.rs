@@ -180,7 +180,7 @@ fn each_output_can_be_left_out_and_changes_no_other() {
             leave_out(&mut scene.settings);
             let committed = match kind {
                 ResultKind::Nuclei => scene.write_nuclei(512, 0),
-                ResultKind::Semantic => scene.write_semantic(512, 0),
+                _ => scene.write_semantic(512, 0),
             };
             let names: Vec<_> = committed.artifacts.iter().map(|a| a.path.display().to_string()).collect();
             (files(&at), names, committed.class_area_um2)

@@ -215,6 +215,55 @@ pub enum ModelChoice {
     Hematoxylin(Hematoxylin),
     /// One rule: optical density of a stain above a value is the class; needs no weights.
     StainThreshold(StainThreshold),
+    /// A network with weights.
+    Network(Network),
+}
+
+/// A network, its weights, and how it is asked.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Network {
+    /// Network the weights must be for; `None` takes any.
+    pub name: Option<String>,
+    /// Its weights.
+    pub weights: NetworkWeights,
+    /// Numbers it computes with.
+    pub precision: Precision,
+    /// Views of each tile whose answers are averaged.
+    pub views: Views,
+}
+
+/// Where a network's weights come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkWeights {
+    /// A file made by `wsi-run convert`.
+    File(PathBuf),
+    /// What the network starts training with: for trying out speed and memory, its results mean nothing.
+    Random,
+}
+
+/// Numbers a network computes with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// `bf16` where the processor multiplies it faster, else `f32`.
+    Auto,
+    /// 32-bit floats.
+    F32,
+    /// Products of 16-bit brain floats, summed in 32 bits.
+    Bf16,
+}
+
+/// Views of a tile whose answers are averaged (test-time augmentation).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Views {
+    /// The tile as it is.
+    One,
+    /// And its three mirror images.
+    Flips,
+    /// All eight turns and mirror images.
+    All,
 }
 
 /// Settings of the `hematoxylin` model.

@@ -2,7 +2,7 @@
 //!
 //! Owns: [`validate`]. Must not know: how settings were written, files, devices. Pure.
 
-use super::settings::{ModelChoice, Settings, SlideSource, TissueChannel, TissueMethod, Window};
+use super::settings::{ModelChoice, NetworkWeights, Settings, SlideSource, TissueChannel, TissueMethod, Window};
 use std::path::{Component, Path, PathBuf};
 
 /// A combination that cannot work.
@@ -107,6 +107,21 @@ fn tiling(settings: &Settings, problems: &mut Vec<Problem>) {
 }
 
 fn model(settings: &Settings, problems: &mut Vec<Problem>) {
+    if let ModelChoice::Network(m) = &settings.model {
+        match (&m.weights, &m.name) {
+            (NetworkWeights::File(path), _) if path.as_os_str().is_empty() => problems.push(problem(
+                &["model.network.weights", "model.network"],
+                "`model.network` has no weights, expected `weights`".to_owned(),
+                "`wsi-run convert` makes a file of a PyTorch checkpoint; `weights: random` with a `name` tries a network",
+            )),
+            (NetworkWeights::Random, None) => problems.push(problem(
+                &["model.network.weights", "model.network.name"],
+                "`model.network.weights` is `random`, expected a `name` beside it".to_owned(),
+                "say which network: `wsi-run models` lists them",
+            )),
+            _ => {}
+        }
+    }
     if let ModelChoice::Hematoxylin(m) = &settings.model
         && m.local_radius_um <= m.smooth_sigma_um
     {

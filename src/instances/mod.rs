@@ -11,6 +11,7 @@ mod stretches; // Pieces of a row of one class.
 mod run_lists; // Runs of many components.
 mod components; // Connected areas, row by row.
 mod lesions; // Lesions of a slide.
+mod tiles; // Tiles classified as a whole.
 mod moments; // Area, centroid, axes.
 mod perimeter; // Length of the edge.
 mod hull; // Convex hull.
@@ -24,4 +25,5 @@ pub use instance::{Features, Instance, Run};
 pub use lesions::{Lesion, LesionFinder};
 pub use measure::{RgbWindow, centroid, measure};
 pub use semantic::{prob_u8, semantic_classes};
+pub use tiles::{TileMaps, tile_maps};
 pub use watershed::WATERSHED_DEFAULTS;

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Value of a pixel that was not computed.
-const NOT_COMPUTED: u8 = 255;
+pub(super) const NOT_COMPUTED: u8 = 255;
 
 /// Class of each pixel of the region's core: 0 background, `i + 1` class `i` of the model, 255 not computed.
 ///
@@ -34,7 +34,7 @@ pub fn semantic_classes(region: &Region, threshold: f64) -> Vec<u8> {
     })
 }
 
-/// Probability of channel `channel` of a head over the core, 0–254 for 0–1; 255 not computed.
+/// Probability of channel `channel` of a head over the core, `round(255 · prob)`; 0 where not computed, as the class map tells.
 ///
 /// Empty when the region has no such plane.
 ///
@@ -48,8 +48,8 @@ pub fn prob_u8(region: &Region, head: Head, channel: u32) -> Vec<u8> {
         let prob = &plane.data[first + row..][..to.len()];
         let computed = &region.computed[row..][..to.len()];
         for ((to, &p), &c) in to.iter_mut().zip(prob).zip(computed) {
-            let level = (i32::from(p).clamp(0, scale) * 254 + scale / 2) / scale;
-            *to = if c == 0 { NOT_COMPUTED } else { level as u8 };
+            let level = (i32::from(p).clamp(0, scale) * 255 + scale / 2) / scale;
+            *to = if c == 0 { 0 } else { level as u8 };
         }
     })
 }
@@ -104,8 +104,8 @@ mod tests {
     fn one_channel_is_a_class_from_its_threshold_on() {
         let one = region(1, vec![16384, 8191, 8192, 16384], vec![1, 1, 1, 0]);
         assert_eq!(semantic_classes(&one, 0.5), [0, 1, 255]);
-        assert_eq!(prob_u8(&one, Head::Semantic, 0), [127, 127, 255]);
-        assert_eq!(prob_u8(&region(1, vec![0, 0, 16384, 16400], vec![1; 4]), Head::Semantic, 0), [0, 254, 254]);
+        assert_eq!(prob_u8(&one, Head::Semantic, 0), [127, 128, 0]);
+        assert_eq!(prob_u8(&region(1, vec![0, 0, 16384, 16400], vec![1; 4]), Head::Semantic, 0), [0, 255, 255]);
     }
 
     #[test]

@@ -83,11 +83,14 @@ impl HematoxylinModel {
         let units = |od: f64| (od.clamp(-4.0, 4.0) * f64::from(UNITS_PER_OD)).round() as i32;
         let spec = ModelSpec {
             name: "hematoxylin",
+            weights_sha256: None,
             input_mpp: mpp,
             any_mpp: true,
             tile_px: (4 * margin_px).next_multiple_of(256).max(512),
-            any_tile_px: true,
+            tile_step_px: Some(1),
             margin_px,
+            usual_margin_px: margin_px,
+            out_stride: 1,
             heads: vec![HeadSpec { head: Head::NuclearPixel, channels: 1 }],
             classes: vec![ClassInfo { name: "nucleus".into(), color: [0, 255, 0] }],
         };

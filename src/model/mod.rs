@@ -1,8 +1,13 @@
 //! What does the model say? Models, their outputs, and the list of them.
 
+mod augmented;
 mod density;
+mod heads;
 mod hematoxylin;
+mod network;
+mod reference;
 mod registry;
+mod slide_use;
 mod spec;
 mod stain_threshold;
 
@@ -26,17 +31,22 @@ pub mod zoo;
 #[cfg(test)]
 mod parity;
 
+pub use augmented::Augmented;
 pub use backbone::convnext::{ConvNextSize, ConvNextVersion};
 pub use crescent_dense_net::crescent_dense_net;
 pub use crescent_seg_net::crescent_seg_net;
 pub use deeplab_v3::deeplab_v3_resnet101;
 pub use deeplab_v3_plus::deeplab_v3_plus_mobilenet_v2;
+pub use heads::{HeadPlan, HeadValues, head_plans};
 pub use hematoxylin::{HEMATOXYLIN_DEFAULTS, HematoxylinModel};
 pub use histonext::histonext;
 pub use hover_net::{HoverNetMode, hover_net};
 pub use light_mu_seg::light_mu_seg;
+pub use network::{Execute, MakeExecute, NetworkModel};
+pub use reference::CandleExecute;
 pub use registry::{ModelEntry, build, catalogue};
 pub use resnet_50::resnet_50;
+pub use slide_use::{ClassHead, SlideUse, slide_use};
 pub use spec::{ClassInfo, Head, HeadMap, HeadSpec, Model, ModelError, ModelSpec};
 pub use stain_threshold::StainThresholdModel;
 pub use stardist::stardist_unet;

@@ -41,12 +41,27 @@ pub struct HeadMap {
     pub head: Head,
     /// Number of channels.
     pub channels: u32,
-    /// Width: the tile's core, `tile_px − 2·margin_px`.
+    /// Width: the tile's core, `(tile_px − 2·margin_px) / out_stride`.
     pub w: u32,
     /// Height.
     pub h: u32,
     /// `[channels, h, w]`, `round(value · head.scale())`.
     pub data: Vec<i16>,
+}
+
+impl HeadMap {
+    /// The square of `side_px` in the middle.
+    #[must_use]
+    pub fn middle(self, side_px: u32) -> Self {
+        if (self.w <= side_px && self.h <= side_px) || self.head == Head::Classification {
+            return self;
+        }
+        let (w, h, side) = (self.w as usize, self.h as usize, side_px as usize);
+        let (left, top) = ((w - side) / 2, (h - side) / 2);
+        let rows = self.data.chunks_exact(w * h).flat_map(|plane| plane.chunks_exact(w).skip(top).take(side));
+        let data = rows.flat_map(|row| &row[left..left + side]).copied().collect();
+        Self { w: side_px, h: side_px, data, ..self }
+    }
 }
 
 /// A class a model can tell.
@@ -72,16 +87,22 @@ pub struct HeadSpec {
 pub struct ModelSpec {
     /// Name as in the YAML file.
     pub name: &'static str,
+    /// sha256 of its weights, for a model that has some.
+    pub weights_sha256: Option<String>,
     /// Resolution the model wants; a run may override it where the model takes any.
     pub input_mpp: Mpp,
     /// Whether `input_mpp` may be overridden.
     pub any_mpp: bool,
-    /// Side of the tile the model wants, or a good default when it takes any.
+    /// Side of the tile the model wants, or a good default when it takes others.
     pub tile_px: u32,
-    /// Whether any tile side is fine.
-    pub any_tile_px: bool,
-    /// Ring of each tile whose output must be dropped because context is missing there.
+    /// A tile may have any side that is a multiple of this; `None`: only `tile_px`.
+    pub tile_step_px: Option<u32>,
+    /// Ring of each tile for which the model gives no output, or none that may be used.
     pub margin_px: u32,
+    /// Ring that is dropped unless a run says otherwise: at least `margin_px`, more where context is missing.
+    pub usual_margin_px: u32,
+    /// Px of the tile along one px of the output.
+    pub out_stride: u32,
     /// Outputs, in the order `forward` gives them.
     pub heads: Vec<HeadSpec>,
     /// Classes, background left out: class `i` has label value `i + 1`.
@@ -113,12 +134,18 @@ pub trait Model: Send + Sync {
     ///
     /// # Shapes
     /// - `images`: `N` tiles `[tile_px, tile_px, 3]` u8 RGB, where `tile_px` is the side given (equal for all).
-    /// - returns `N` lists, one [`HeadMap`] per head of the spec, each `tile_px − 2·margin_px` wide and high
-    ///   (1 × 1 for classification).
+    /// - returns `N` lists, one [`HeadMap`] per head of the spec, each `(tile_px − 2·margin_px) / out_stride` wide and
+    ///   high (1 × 1 for classification), where `margin_px` is the spec's.
     ///
     /// # Errors
     /// [`ModelError`] when the device failed; the run stops.
     fn forward(&self, images: &[&[u8]], tile_px: u32) -> Result<Vec<Vec<HeadMap>>, ModelError>;
+
+    /// Bytes it holds while it runs batches of `batch` tiles, weights included.
+    fn bytes(&self, tile_px: u32, batch: u32) -> u64 {
+        let _ = (tile_px, batch);
+        0
+    }
 }
 
 /// Whether `rgb` is a tile of side `tile_px`, larger than its margins.

@@ -22,11 +22,14 @@ impl StainThresholdModel {
     pub fn new(settings: &StainThreshold, input_mpp: Option<Mpp>) -> Self {
         let spec = ModelSpec {
             name: "stain_threshold",
+            weights_sha256: None,
             input_mpp: input_mpp.unwrap_or(Mpp::new(1.0).expect("1 is positive")),
             any_mpp: true,
             tile_px: 1024,
-            any_tile_px: true,
+            tile_step_px: Some(1),
             margin_px: 0,
+            usual_margin_px: 0,
+            out_stride: 1,
             heads: vec![HeadSpec { head: Head::Semantic, channels: 1 }],
             classes: vec![ClassInfo { name: settings.class.clone(), color: settings.color }],
         };

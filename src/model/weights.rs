@@ -11,7 +11,10 @@ pub(in crate::model) mod random;
 pub use metadata::{Normalisation, WeightsMetadata};
 
 use super::graph::{Graph, Init, Parameter, ParameterKind};
-use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
+use safetensors::{
+    Dtype, SafeTensorError, SafeTensors,
+    tensor::{Metadata, TensorView},
+};
 use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -52,6 +55,8 @@ pub struct WeightTensor {
 pub struct Weights {
     /// What they are.
     pub metadata: WeightsMetadata,
+    /// sha256 of the file they were read from.
+    pub file_sha256: Option<String>,
     tensors: BTreeMap<String, WeightTensor>,
 }
 
@@ -67,7 +72,7 @@ impl Weights {
             assert_eq!(values.len(), parameter.len(), "values of `{}`", parameter.name);
             tensors.insert(parameter.name, WeightTensor { shape: parameter.shape, values });
         }
-        Self { metadata, tensors }
+        Self { metadata, file_sha256: None, tensors }
     }
 
     /// The values a network has before training: PyTorch's defaults, drawn from `seed`.
@@ -95,6 +100,29 @@ impl Weights {
         let fail = |(message, hint)| WeightsError { message, hint, path: path.display().to_string() };
         let bytes = read_checked(path).map_err(fail)?;
         parse(&bytes, graph).map_err(fail)
+    }
+
+    /// Reads a file that says itself which network it is for: `forms` gives the forms that network can have, of which
+    /// the first that the file's tensors fit is taken.
+    ///
+    /// # Errors
+    /// As [`Weights::read`]; what `forms` says of a network it does not know.
+    pub fn read_fitting(
+        path: &Path,
+        forms: &dyn Fn(&WeightsMetadata) -> Result<Vec<Graph>, String>,
+    ) -> Result<(Graph, Self), WeightsError> {
+        let fail = |(message, hint)| WeightsError { message, hint, path: path.display().to_string() };
+        let bytes = read_checked(path).map_err(fail)?;
+        let (info, metadata) = header(&bytes).map_err(fail)?;
+        let forms = forms(&metadata).map_err(|message| fail((message, None)))?;
+        let fits = |graph: &&Graph| {
+            let wanted = graph.parameters().into_iter().filter(|p| p.kind != ParameterKind::Counter);
+            wanted.into_iter().all(|p| info.info(&p.name).is_some_and(|t| t.shape == p.shape))
+        };
+        let graph = forms.iter().find(fits).or(forms.first()).cloned();
+        let graph = graph.ok_or_else(|| fail((format!("model `{}` has no form", metadata.model), None)))?;
+        let weights = parse(&bytes, &graph).map_err(fail)?;
+        Ok((graph, weights))
     }
 
     /// Writes a file that [`Weights::read`] and PyTorch's `safetensors` read.
@@ -149,17 +177,25 @@ fn read_checked(path: &Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-fn parse(bytes: &[u8], graph: &Graph) -> Result<Weights, Failure> {
+/// What the file says of itself and of its tensors.
+fn header(bytes: &[u8]) -> Result<(Metadata, WeightsMetadata), Failure> {
     let (_, info) = SafeTensors::read_metadata(bytes).map_err(|e| match e {
         SafeTensorError::MetadataIncompleteBuffer => {
             ("file is cut off or has a tail: its size is not that of the tensors in its header".to_owned(), None)
         }
         e => (format!("header cannot be read: {e}"), None),
     })?;
-    let file = SafeTensors::deserialize(bytes).map_err(|e| (format!("tensors cannot be read: {e}"), None))?;
     let no_map = HashMap::new();
     let map = info.metadata().as_ref().unwrap_or(&no_map);
     let metadata = WeightsMetadata::from_map(map).map_err(|m| (m, CONVERT))?;
+    Ok((info, metadata))
+}
+
+fn parse(bytes: &[u8], graph: &Graph) -> Result<Weights, Failure> {
+    let (info, metadata) = header(bytes)?;
+    let file = SafeTensors::deserialize(bytes).map_err(|e| (format!("tensors cannot be read: {e}"), None))?;
+    let no_map = HashMap::new();
+    let map = info.metadata().as_ref().unwrap_or(&no_map);
     if metadata.model != graph.name() {
         let message = format!("file is for the model `{}`, expected `{}`", metadata.model, graph.name());
         return Err((message, Some("choose the model the weights were trained for")));
@@ -179,7 +215,7 @@ fn parse(bytes: &[u8], graph: &Graph) -> Result<Weights, Failure> {
         let values = floats(&parameter.name, &view)?;
         tensors.insert(parameter.name, WeightTensor { shape: parameter.shape, values });
     }
-    Ok(Weights { metadata, tensors })
+    Ok(Weights { metadata, file_sha256: Some(hex(&Sha256::digest(bytes))), tensors })
 }
 
 /// Every tensor there, none left over, each of the right shape.
@@ -229,7 +265,11 @@ fn digest<'a>(tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
         hash.update(name.as_bytes());
         hash.update(data);
     }
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    hex(&hash.finalize())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]

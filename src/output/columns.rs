@@ -29,6 +29,8 @@ enum Content {
     ClassProb(usize),
     Truncated,
     HoleCount,
+    GridX,
+    GridY,
 }
 
 /// One column.
@@ -75,6 +77,7 @@ pub(super) fn columns(kind: ResultKind, header: &SlideHeader) -> Vec<Column> {
     let noun = match kind {
         ResultKind::Nuclei => "nucleus",
         ResultKind::Semantic => "lesion",
+        ResultKind::Tiles => "tile",
     };
     let mut columns = Vec::new();
     let mut add = |name: &str, data_type: DataType, nullable: bool, unit: &str, what: String, content: Content| {
@@ -85,6 +88,7 @@ pub(super) fn columns(kind: ResultKind, header: &SlideHeader) -> Vec<Column> {
     let id = match kind {
         ResultKind::Nuclei => "number of the nucleus in its slide, its value in the instance mask; row + 1",
         ResultKind::Semantic => "number of the lesion in its slide; row + 1",
+        ResultKind::Tiles => "number of the tile in its slide; row + 1",
     };
     add("id", DataType::UInt32, false, "1", id.to_owned(), Content::Id);
     add("slide", dictionary(), false, "1", "id of the slide".to_owned(), Content::Slide);
@@ -98,7 +102,16 @@ pub(super) fn columns(kind: ResultKind, header: &SlideHeader) -> Vec<Column> {
         let what = format!("{axis} of the mean of the pixels' centres, level-0 px of the whole slide");
         add(name, DataType::Float64, false, "px", what, content);
     }
-    let features = if kind == ResultKind::Nuclei { FEATURES } else { SHAPE_FEATURES };
+    let features = match kind {
+        ResultKind::Nuclei => FEATURES,
+        ResultKind::Semantic => SHAPE_FEATURES,
+        ResultKind::Tiles => 0,
+    };
+    if kind == ResultKind::Tiles {
+        for (name, content) in [("column", Content::GridX), ("row", Content::GridY)] {
+            add(name, DataType::UInt32, false, "1", format!("{name} of the tile in the slide's masks"), content);
+        }
+    }
     for (i, (name, unit, what)) in FEATURE_COLUMNS.iter().enumerate().take(features) {
         add(name, DataType::Float64, false, unit, (*what).to_owned(), Content::Feature(i));
     }
@@ -164,6 +177,8 @@ impl Column {
                 Arc::new(Float32Array::from_iter(rows.iter().map(|(_, i)| i.class_probs.get(k).copied())))
             }
             Content::Truncated => Arc::new(BooleanArray::from_iter(rows.iter().map(|(_, i)| Some(i.truncated)))),
+            Content::GridX => Arc::new(UInt32Array::from_iter_values(rows.iter().map(|(_, i)| i.centroid.0 as u32))),
+            Content::GridY => Arc::new(UInt32Array::from_iter_values(rows.iter().map(|(_, i)| i.centroid.1 as u32))),
             Content::HoleCount => {
                 let holes = |i: &Instance| i.rings.len().saturating_sub(1) as u32;
                 Arc::new(UInt32Array::from_iter_values(rows.iter().map(|(_, i)| holes(i))))

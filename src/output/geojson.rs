@@ -78,6 +78,7 @@ impl GeojsonFile {
         let (noun, object_type) = match self.kind {
             ResultKind::Nuclei => ("nucleus", "detection"),
             ResultKind::Semantic => ("lesion", "annotation"),
+            ResultKind::Tiles => ("tile", "tile"),
         };
         let uuid = Uuid::new_v5(&NAMESPACE, format!("{}/{noun}/{id}", self.header.id).as_bytes());
         let class = usize::from(instance.class).checked_sub(1).and_then(|i| self.header.classes.get(i));
@@ -127,6 +128,9 @@ impl GeojsonFile {
 
 /// QuPath's names of what we measure.
 fn measurements(f: &Features, kind: ResultKind) -> Vec<(&'static str, f64)> {
+    if kind == ResultKind::Tiles {
+        return Vec::new();
+    }
     let mut all = vec![
         ("Area µm^2", f.area_um2),
         ("Length µm", f.perimeter_um),

@@ -105,8 +105,10 @@ pub(super) fn write_prob_group(
     let mut image = multiscales("prob", version, Placement { scale: [um, um], translation: None }, levels, "");
     with_channel_axis(&mut image);
     let named: Vec<_> = (0..channels as usize)
-        .map(|c| match header.classes.get(c) {
-            Some(class) if header.classes.len() == channels as usize => (class.name.clone(), class.color),
+        .map(|c| match ((channels as usize).wrapping_sub(header.classes.len()), header.classes.get(c), c) {
+            (0, Some(class), _) => (class.name.clone(), class.color),
+            (1, _, 0) => ("background".to_owned(), [255, 255, 255]),
+            (1, _, c) => (header.classes[c - 1].name.clone(), header.classes[c - 1].color),
             _ => (format!("channel {c}"), [255, 255, 255]),
         })
         .collect();

@@ -47,7 +47,7 @@ impl Overview {
         let cover = vec![[0; 4]; picture.w as usize * picture.h as usize];
         let seen = match kind {
             ResultKind::Nuclei => Vec::new(),
-            ResultKind::Semantic => vec![0; cover.len()],
+            ResultKind::Semantic | ResultKind::Tiles => vec![0; cover.len()],
         };
         Self { header: header.clone(), kind, picture, tissue: tissue.clone(), cover, seen }
     }
@@ -78,7 +78,7 @@ impl Overview {
 
     /// Adds nuclei; lesions are drawn from the class mask instead.
     pub(super) fn add(&mut self, rows: &[Row]) {
-        if self.kind == ResultKind::Semantic {
+        if self.kind != ResultKind::Nuclei {
             return;
         }
         let (sx, sy) = self.scale();
@@ -180,6 +180,7 @@ impl Overview {
                 let share = f32::from(cover) / whole;
                 let alpha = match self.kind {
                     ResultKind::Nuclei => 0.85 * (1.0 - (-2.2 * share).exp()),
+                    ResultKind::Tiles => 0.5 * share.min(1.0),
                     ResultKind::Semantic => 0.45 * share.min(1.0) + if self.is_class_edge(x, y) { 0.45 } else { 0.0 },
                 };
                 blend(&mut self.picture, (x, y), [mean(r), mean(g), mean(b)], alpha);
@@ -325,6 +326,8 @@ impl Overview {
             (ResultKind::Nuclei, _) => "nuclei",
             (ResultKind::Semantic, 1) => "lesion",
             (ResultKind::Semantic, _) => "lesions",
+            (ResultKind::Tiles, 1) => "tile",
+            (ResultKind::Tiles, _) => "tiles",
         };
         big.draw(page, (x, y), &grouped(total));
         name.draw(page, (x + big.width_px(&grouped(total)) + 8.0 * u, y + 9.0 * u), noun);

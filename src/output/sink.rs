@@ -34,6 +34,8 @@ pub enum ResultKind {
     Nuclei,
     /// A class per pixel, and a table of lesions found in it.
     Semantic,
+    /// A class per tile: a table of tiles, and masks with a pixel per tile.
+    Tiles,
 }
 
 /// A piece of a slide's results. Pieces arrive in any order; the cores of one kind do not overlap.
@@ -54,6 +56,11 @@ pub enum SlidePart {
         core: Rect<Target>,
         /// `[core.h, core.w]`: 0 background, 1… classes, 255 not computed.
         classes: Vec<u8>,
+    },
+    /// The tiles of a slide: what the rows of its table are made of. Classes and probabilities come beside it.
+    Tiles {
+        /// In any order; each covers its pixel of the grid.
+        tiles: Vec<Instance>,
     },
     /// Probabilities of the pixels of `core`, written when `ome_zarr.prob` asks for them.
     Prob {

@@ -61,6 +61,7 @@ struct Names {
     masks: PathBuf,
     nuclei: PathBuf,
     lesions: PathBuf,
+    tiles: PathBuf,
     geojson: PathBuf,
     overview: PathBuf,
 }
@@ -71,6 +72,7 @@ impl Names {
             masks: Path::new("masks").join(format!("{slide}.ome.zarr")),
             nuclei: Path::new("nuclei").join(format!("{slide}.parquet")),
             lesions: Path::new("lesions").join(format!("{slide}.parquet")),
+            tiles: Path::new("tiles").join(format!("{slide}.parquet")),
             geojson: Path::new("geojson").join(format!("{slide}.geojson.gz")),
             overview: Path::new("overviews").join(format!("{slide}.png")),
         }
@@ -80,6 +82,7 @@ impl Names {
         match kind {
             ResultKind::Nuclei => &self.nuclei,
             ResultKind::Semantic => &self.lesions,
+            ResultKind::Tiles => &self.tiles,
         }
     }
 }
@@ -107,7 +110,11 @@ impl SlideWriter {
         let names = Names::new(&header.id);
         // Without masks among the outputs, classes still go through one: lesions and the overview are made from it.
         let (root, ome_zarr) = match &settings.ome_zarr {
-            Some(ome_zarr) => (staging.path(&names.masks)?, ome_zarr.clone()),
+            // The probabilities of tiles are their heat map, and small.
+            Some(ome_zarr) => {
+                let prob = ome_zarr.prob || kind == ResultKind::Tiles;
+                (staging.path(&names.masks)?, settings::OmeZarr { prob, ..ome_zarr.clone() })
+            }
             None => (staging.scratch("masks"), scratch_settings()),
         };
         let masks = MaskWriter::create(&header, kind, root, ome_zarr, tissue, planned)?;
@@ -148,6 +155,7 @@ impl SlideWriter {
                 (1..NOT_COMPUTED).for_each(|class| self.count(class, px[usize::from(class)]));
                 self.masks.classes.write(0, core, &classes)
             }
+            SlidePart::Tiles { tiles } => self.spool.push(&tiles),
             SlidePart::Prob { core, channels, data } => {
                 self.check("probabilities", data.len(), core.area() * u64::from(channels))?;
                 self.masks.write_prob(&self.header, core, channels, &data)
@@ -249,14 +257,14 @@ impl SlideWriter {
         let class_area_um2: Vec<f64> = self.class_px.iter().map(|&px| px as f64 * px_area_um2).collect();
         let computed_area_um2 = self.computed_px as f64 * px_area_um2;
         if let Some(mut overview) = overview {
-            if self.kind == ResultKind::Semantic {
+            if self.kind != ResultKind::Nuclei {
                 overview.add_classes(&self.masks.semantic)?;
             }
             let path = self.staging.path(&names.overview)?;
             overview.write(&path, &class_counts, &class_area_um2, computed_area_um2)?;
             outputs.push(names.overview.clone());
         }
-        let all = [names.masks, names.nuclei, names.lesions, names.geojson, names.overview];
+        let all = [names.masks, names.nuclei, names.lesions, names.tiles, names.geojson, names.overview];
         let stale: Vec<_> = all.into_iter().filter(|name| !outputs.contains(name)).collect();
         let artifacts = self.staging.commit(&outputs, &stale)?;
         Ok(Committed { artifacts, instances: pages.count, class_counts, class_area_um2, computed_area_um2 })
@@ -298,7 +306,7 @@ impl MaskWriter {
         ome_zarr::write_groups(&root, settings.version, header, kind, tissue, levels)?;
         let labels = root.join("labels");
         let semantic = LabelPyramid::create(&labels.join("semantic"), size, None, levels, NOT_COMPUTED, &settings)?;
-        let expects_classes = kind == ResultKind::Semantic;
+        let expects_classes = kind != ResultKind::Nuclei;
         let classes = Assembly::new(semantic.base().clone(), &|rect| expects_classes && planned(rect));
         let planned = if settings.prob { planned_cells(size, planned) } else { Vec::new() };
         Ok(Self { root, settings, levels, semantic, classes, prob: None, planned })

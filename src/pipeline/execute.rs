@@ -73,6 +73,8 @@ pub fn execute(request: &Request<'_>, context: &RunContext) -> Result<(RunSummar
     }
     std::fs::create_dir_all(dir).map_err(|source| unwritable(&OutputError::Io { path: dir.clone(), source }))?;
     let mut manifest = Manifest::new(request.config_path, request.config_text, request.settings);
+    let spec = setup.model.spec();
+    manifest.weights = spec.weights_sha256.iter().map(|sha256| (spec.name.to_owned(), sha256.clone())).collect();
     manifest.write(dir).map_err(|e| unwritable(&e))?;
     let summary = match run(&setup, &entries, context) {
         Ok(summary) => summary,

@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Raised whenever the same slide and settings give other pixels or rows than before.
-pub const OUTPUT_VERSION: u32 = 1;
+pub const OUTPUT_VERSION: u32 = 2;
 
 /// What a slide left behind.
 #[derive(Debug, Clone, Serialize)]

@@ -27,6 +27,8 @@ const NUCLEI_BYTES_PER_MM2: f64 = 1.9e6;
 const CLASSES_BYTES_PER_MM2: f64 = 0.8e6;
 /// Bytes of an overview picture.
 const OVERVIEW_BYTES: u64 = 3_000_000;
+/// A tile that is classified as a whole must have this share of its cells computed: a sliver of tissue says nothing.
+const MIN_TISSUE_OF_A_TILE: f64 = 0.25;
 /// Cells the stain is fitted on.
 const STAIN_SAMPLES: usize = 100;
 
@@ -64,7 +66,7 @@ impl SlidePlan {
 
     /// Bytes the slide's results will take, about: what masks and tables of H&E slides took, by area computed.
     pub fn disk_bytes(&self, setup: &Setup) -> u64 {
-        let cell_um2 = f64::from(CELL_PX).powi(2) * self.header.grid.px_area_um2();
+        let cell_um2 = f64::from(CELL_PX).powi(2) * self.tiles.grid.px_area_um2();
         let computed_mm2 = self.tiles.cells.count() as f64 * cell_um2 / 1e6;
         let per_mm2 = if setup.kind == ResultKind::Nuclei { NUCLEI_BYTES_PER_MM2 } else { CLASSES_BYTES_PER_MM2 };
         (computed_mm2 * per_mm2) as u64 + OVERVIEW_BYTES
@@ -86,7 +88,8 @@ pub fn plan_slide(entry: &SlideEntry, setup: &Setup) -> Result<SlidePlan, SlideE
     let reader: Arc<dyn SlideReader> = slides::open(entry, &settings.slides)?;
     let slide_mpp = slides::check_mpp(reader.info())?;
     let info = reader.info();
-    let grid = TargetGrid::new(info.level0(), slide_mpp, setup.input_mpp);
+    let [seen, grid, masks] = [setup.input_mpp, setup.target_mpp(), setup.mask_mpp()]
+        .map(|mpp| TargetGrid::new(info.level0(), slide_mpp, mpp));
     let small = thumbnail(&reader, slide_mpp, settings.tissue.mpp, TISSUE_PICTURE_MAX_PX).map_err(|e| {
         SlideError::new(StageName::Tissue, format!("cannot read the whole slide small: {e}"))
             .hint("the file is damaged; copy it again from the scanner, or give `tissue: { mask_dir: … }`")
@@ -96,12 +99,16 @@ pub fn plan_slide(entry: &SlideEntry, setup: &Setup) -> Result<SlidePlan, SlideE
     let mut tissue = tissue::find_tissue(&picture, info.level0(), slide_mpp, &stem, &settings.tissue)?;
     let color = tissue::check_color(&picture, &tissue.mask);
     let cells = CellMask::new(&grid, &tissue.mask, settings.tiling.min_tissue);
-    let tiles = Arc::new(setup.tiler.plan(grid, cells));
+    let mut tiles = setup.tiler.plan(grid, cells);
+    if setup.kind == ResultKind::Tiles {
+        tiles.keep_tiles_with(MIN_TISSUE_OF_A_TILE);
+    }
+    let tiles = Arc::new(tiles);
     let spec = setup.model.spec();
     let header = SlideHeader {
         id: entry.id.clone(),
         path: entry.path.clone(),
-        grid,
+        grid: masks,
         bounds: info.bounds,
         model: spec.name.to_owned(),
         classes: spec.classes.clone(),
@@ -112,7 +119,7 @@ pub fn plan_slide(entry: &SlideEntry, setup: &Setup) -> Result<SlidePlan, SlideE
         EntrySource::Synthetic { .. } => None,
     };
     let mpp_source = info.mpp.map_or("none", |(_, source)| source.name());
-    let reader = TargetReader::new(reader, grid, settings.pixels.resample);
+    let reader = TargetReader::new(reader, seen, settings.pixels.resample);
     let mut distrusted: Vec<u8> = small.distrusted.iter().chain(reader.distrusted_levels()).map(|l| l.0).collect();
     distrusted.sort_unstable();
     distrusted.dedup();
@@ -143,6 +150,7 @@ pub fn fit_stain(plan: &SlidePlan, setup: &Setup) -> StainFit {
         let mut scratch = ReadScratch::default();
         // Cells, not tiles: how a slide is cut must not change its colours.
         for cell in plan.tiles.cells.spread(STAIN_SAMPLES) {
+            let cell = cell.enlarge(setup.tiler.out_stride);
             let at = sample.len();
             sample.resize(at + cell.area() as usize * 3, 0);
             if plan.reader.read(cell, &mut sample[at..], &mut scratch).is_err() {

@@ -14,7 +14,7 @@
 
 use crate::{
     error::{RunError, SlideError, StageName},
-    output::{Artifact, ResultKind, SlideRecord, SlideStatus, SlideWriter},
+    output::{Artifact, SlideRecord, SlideStatus, SlideWriter},
     pipeline::{
         cancel::CancelToken,
         job::{Failure, SlideJob},
@@ -156,8 +156,7 @@ fn spawn_all<'scope, 'env: 'scope>(
         | WriteMessage::Ended(job) => job.slot,
     });
     let cancel = &context.cancel;
-    let lesion_min_area_um2 =
-        (setup.kind == ResultKind::Semantic).then_some(setup.settings.instances.lesions.min_area_um2);
+    let lesion_min_area_um2 = setup.settings.instances.lesions.min_area_um2;
     let mut handles: Vec<Handle<'scope>> = vec![];
     for _ in 0..threads {
         let stage = ReadStage {
@@ -172,12 +171,13 @@ fn spawn_all<'scope, 'env: 'scope>(
     let stage = BatchStage::new(setup.batch_size);
     handles.push((StageName::Batch, spawn(s, cancel, move || drive(stage, read_rx, batch_tx, cancel))));
     for _ in 0..setup.predictors() {
-        let stage = PredictStage { model: setup.model.clone(), tile_px: setup.tiler.tile_px };
+        let stage =
+            PredictStage { model: setup.model.clone(), tile_px: setup.tiler.tile_px, core_px: setup.tiler.core_px() };
         let (rx, tx) = (batch_rx.clone(), stitchers.clone());
         handles.push((StageName::Model, spawn(s, cancel, move || drive(stage, rx, tx, cancel))));
     }
     for rx in stitch_rxs {
-        let stage = StitchStage::new(setup.heads(), setup.keeps_rgb(), regions.clone(), context.progress.clone());
+        let stage = StitchStage::new(setup.kind, setup.heads(), regions.clone(), context.progress.clone());
         let tx = region_tx.clone();
         handles.push((StageName::Stitch, spawn(s, cancel, move || drive(stage, rx, tx, cancel))));
     }
@@ -195,7 +195,7 @@ fn spawn_all<'scope, 'env: 'scope>(
     for (slot, (rx, writer)) in write_rxs.into_iter().zip(write_txs).enumerate() {
         // Room for the one outcome that can be waiting: the writer never blocks on its feeder.
         let (done_tx, done) = bounded(1);
-        let stage = WriteStage::new(lesion_min_area_um2);
+        let stage = WriteStage::new(setup.kind, lesion_min_area_um2);
         handles.push((StageName::Output, spawn(s, cancel, move || drive(stage, rx, done_tx, cancel))));
         let feeder = Feeder { setup, context, entries, next, results, slot, tiles: tile_tx.clone(), writer, done };
         handles.push((StageName::Slides, spawn(s, cancel, move || feeder.feed())));

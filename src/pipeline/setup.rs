@@ -3,10 +3,10 @@
 //! Owns: [`Setup`]. Must not know: YAML, any one slide.
 
 use crate::{
-    config::settings::Settings,
+    config::settings::{Settings, Window},
     error::RunError,
     instances,
-    model::{self, Head, Model},
+    model::{self, CandleExecute, Head, Model},
     output::ResultKind,
     pixels::stain::StainTarget,
     tiling::{Borders, Tiler},
@@ -26,7 +26,7 @@ pub struct Setup {
     pub settings: Settings,
     /// The model.
     pub model: Arc<dyn Model>,
-    /// Resolution of the target grid.
+    /// Resolution of what the model sees.
     pub input_mpp: Mpp,
     /// How slides are cut.
     pub tiler: Tiler,
@@ -49,8 +49,10 @@ impl Setup {
     /// [`RunError::Setup`] when the model cannot be built or an override is not one it can take.
     pub fn new(settings: &Settings) -> Result<Self, RunError> {
         let wanted = &settings.tiling;
-        let model = model::build(&settings.model, wanted.input_mpp)
-            .map_err(|e| refused(e.to_string(), "see `wsi-run models` for what each model takes"))?;
+        let model = model::build(&settings.model, wanted.input_mpp, &|graph, weights, _| {
+            Ok(Box::new(CandleExecute::new(graph, weights)?))
+        })
+        .map_err(|e| refused(e.to_string(), "see `wsi-run models` for what each model takes"))?;
         let spec = model.spec().clone();
         let input_mpp = wanted.input_mpp.unwrap_or(spec.input_mpp);
         if !spec.any_mpp && input_mpp != spec.input_mpp {
@@ -59,38 +61,56 @@ impl Setup {
                 "leave `tiling.input_mpp` out: the model knows its resolution",
             ));
         }
-        let margin_px = wanted.margin_px.unwrap_or(spec.margin_px);
-        if margin_px < spec.margin_px {
+        let margin_px = wanted.margin_px.unwrap_or(spec.usual_margin_px);
+        if margin_px < spec.margin_px || !(margin_px - spec.margin_px).is_multiple_of(spec.out_stride) {
             return Err(refused(
                 format!("`tiling.margin_px` is {margin_px}, `{}` expects at least {}", spec.name, spec.margin_px),
                 "a smaller margin keeps predictions that lack context: nuclei at tile seams would change",
             ));
         }
-        let tile_px = wanted.tile_px.unwrap_or(if spec.any_tile_px {
-            spec.tile_px.max(4 * margin_px).next_multiple_of(64)
-        } else {
-            spec.tile_px
+        let tile_px = wanted.tile_px.unwrap_or(match spec.tile_step_px {
+            Some(step) => spec.tile_px.max((4 * margin_px).next_multiple_of(step)),
+            None => spec.tile_px,
         });
-        if !spec.any_tile_px && tile_px != spec.tile_px {
+        if !spec.tile_step_px.map_or(tile_px == spec.tile_px, |step| tile_px.is_multiple_of(step)) {
+            let expected = spec.tile_step_px.map_or(spec.tile_px.to_string(), |step| format!("a multiple of {step}"));
             return Err(refused(
-                format!("`tiling.tile_px` is {tile_px}, `{}` expects {}", spec.name, spec.tile_px),
+                format!("`tiling.tile_px` is {tile_px}, `{}` expects {expected}", spec.name),
                 "leave `tiling.tile_px` out: the model knows its tile",
             ));
         }
-        let stride_px = wanted.stride_px.unwrap_or(tile_px.saturating_sub(2 * margin_px).max(1));
-        let is_nuclei = spec.has(Head::NuclearPixel);
-        let halo_px = if is_nuclei { instances::halo_px(&settings.instances.watershed, input_mpp) } else { 0 };
+        let core_px = tile_px.saturating_sub(2 * margin_px).max(1);
+        let stride_px = wanted.stride_px.unwrap_or(match settings.stitch.window {
+            Window::Crop => core_px,
+            // Every pixel from four tiles.
+            Window::Hann => core_px.div_ceil(2).next_multiple_of(spec.out_stride),
+        });
+        let kind = if spec.has(Head::NuclearPixel) {
+            ResultKind::Nuclei
+        } else if spec.has(Head::Classification) {
+            ResultKind::Tiles
+        } else {
+            ResultKind::Semantic
+        };
+        let is_nuclei = kind == ResultKind::Nuclei;
+        // What is said once per tile has nothing to blend.
+        let window = if kind == ResultKind::Tiles { Window::Crop } else { settings.stitch.window };
+        let halo_px = if is_nuclei {
+            instances::halo_px(&settings.instances.watershed, input_mpp.times(spec.out_stride))
+        } else {
+            0
+        };
         let tiler = Tiler::new(
             (tile_px, stride_px, margin_px),
-            settings.stitch.window,
+            window,
             (settings.instances.region_px, halo_px, settings.stitch.block_px),
         )
+        .and_then(|tiler| tiler.with_out_stride(spec.out_stride))
         .map_err(|e| refused(format!("tiling does not fit `{}`: {e}", spec.name), "see `wsi-run models`"))?
         .with_borders(if model.is_one_core() { Borders::Again } else { Borders::Kept });
         let stain = StainTarget::new(&settings.pixels.stain).map_err(|e| refused(e.to_string(), e.hint()))?;
         let usual = if model.is_one_core() { ONE_CORE_BATCH } else { WHOLE_MACHINE_BATCH };
         let batch_size = settings.batch.size.unwrap_or(usual) as usize;
-        let kind = if is_nuclei { ResultKind::Nuclei } else { ResultKind::Semantic };
         Ok(Self { settings: settings.clone(), model, input_mpp, tiler, kind, batch_size, stain })
     }
 
@@ -112,6 +132,19 @@ impl Setup {
     /// Tile buffers: enough that no half-filled batch can hold them all while readers wait.
     pub fn pool_buffers(&self) -> usize {
         self.batch_size * (self.predictors() + 2) + 2 * self.threads()
+    }
+
+    /// Resolution of the grid results are made on.
+    pub fn target_mpp(&self) -> Mpp {
+        self.input_mpp.times(self.tiler.out_stride)
+    }
+
+    /// Resolution of the masks: a pixel per tile for models that say one thing per tile.
+    pub fn mask_mpp(&self) -> Mpp {
+        match self.kind {
+            ResultKind::Tiles => self.input_mpp.times(self.tiler.stride_px),
+            _ => self.target_mpp(),
+        }
     }
 
     /// Bytes of one tile buffer.
@@ -138,6 +171,7 @@ impl Setup {
         // A region waiting or being extracted: its planes, mask and pixels, and about 20 bytes per px of scratch.
         let regions =
             (2 * self.threads() + 2) as u64 * region * (2 * channels + 4) + self.threads() as u64 * region * 20;
-        self.pool_buffers() as u64 * self.tile_bytes() as u64 + batches * maps + regions
+        let model = self.model.bytes(self.tiler.tile_px, self.batch_size as u32);
+        self.pool_buffers() as u64 * self.tile_bytes() as u64 + batches * maps + regions + model
     }
 }

@@ -15,7 +15,7 @@ use crate::{
         region::{Plane, Region},
         window::hann,
     },
-    tiling::{TilePlan, TileSpec},
+    tiling::{TilePlan, TileSpec, Tiler},
 };
 use std::{collections::HashMap, sync::Arc};
 
@@ -208,10 +208,7 @@ impl SlideCanvas {
                 }
             }
             if self.keeps_rgb {
-                let tile_px = self.plan.tiler.tile_px as usize;
-                let margin = self.plan.tiler.margin_px as usize;
-                let from = ((cy + row + margin) * tile_px + cx + margin) * 3;
-                block.rgb[to * 3..][..w * 3].copy_from_slice(&rgb[from..from + w * 3]);
+                copy_rgb(&self.plan.tiler, (cx, cy + row), rgb, &mut block.rgb[to * 3..][..w * 3]);
             }
         }
     }
@@ -265,6 +262,24 @@ impl SlideCanvas {
             }
         }
         region
+    }
+}
+
+/// Fills a row `to` of target px with the tile's pixels from `(x, y)` of its core on: of several pixels to one, the mean.
+fn copy_rgb(tiler: &Tiler, (x, y): (usize, usize), rgb: &[u8], to: &mut [u8]) {
+    let (side, step) = (tiler.tile_px as usize, tiler.out_stride as usize);
+    let (left, top) = (x * step + tiler.margin_px as usize, y * step + tiler.margin_px as usize);
+    if step == 1 {
+        let from = (top * side + left) * 3;
+        to.copy_from_slice(&rgb[from..from + to.len()]);
+        return;
+    }
+    let px = (step * step) as u32;
+    for (i, to) in to.iter_mut().enumerate() {
+        let first = (top * side + left + i / 3 * step) * 3 + i % 3;
+        let rows = (0..step).map(|row| first + row * side * 3);
+        let sum: u32 = rows.flat_map(|at| (0..step).map(move |c| u32::from(rgb[at + c * 3]))).sum();
+        *to = ((sum + px / 2) / px) as u8;
     }
 }
 

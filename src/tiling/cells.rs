@@ -65,6 +65,19 @@ impl CellMask {
             .any(|j| self.bits[j * self.w as usize..][columns.clone()].iter().any(|&b| b != 0))
     }
 
+    /// Share of the cells that `rect` touches that are computed.
+    pub fn share(&self, rect: Rect<Target>) -> f64 {
+        let cell = i64::from(CELL_PX);
+        let range = |lo: i64, hi: i64| lo.div_euclid(cell)..(hi - 1).div_euclid(cell) + 1;
+        let touched = range(rect.y, rect.bottom()).flat_map(|j| range(rect.x, rect.right()).map(move |i| (i, j)));
+        let (mut computed, mut all) = (0_u32, 0_u32);
+        for (i, j) in touched {
+            all += 1;
+            computed += u32::from(self.contains(i * cell, j * cell));
+        }
+        f64::from(computed) / f64::from(all.max(1))
+    }
+
     /// At most `count` computed cells, evenly spread in row order.
     pub fn spread(&self, count: usize) -> Vec<Rect<Target>> {
         let computed: Vec<usize> = (0..self.bits.len()).filter(|&i| self.bits[i] != 0).collect();

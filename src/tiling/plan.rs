@@ -26,14 +26,19 @@ pub enum Borders {
 }
 
 /// How tiles are cut; checked by [`Tiler::new`].
+///
+/// A model may say one thing per `out_stride` × `out_stride` pixels it sees. Regions, blocks and cells are then squares
+/// of what it says (the target grid), while tile, step and margin are counted in the finer pixels it sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tiler {
-    /// Side of a tile.
+    /// Side of a tile, in px the model sees.
     pub tile_px: u32,
-    /// Step between tiles.
+    /// Step between tiles, in px the model sees.
     pub stride_px: u32,
-    /// Ring of the tile whose prediction is dropped.
+    /// Ring of the tile whose prediction is dropped, in px the model sees.
     pub margin_px: u32,
+    /// Px the model sees along one target px.
+    pub out_stride: u32,
     /// Which pixels of a prediction are used.
     pub window: Window,
     /// Side of a region's core.
@@ -49,9 +54,9 @@ pub struct Tiler {
 /// One tile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TileSpec {
-    /// What is read; may reach outside the slide (white).
+    /// What is read, in px the model sees; may reach outside the slide (white).
     pub input: Rect<Target>,
-    /// What the prediction covers: `input` without the margin; may reach outside the slide.
+    /// What the prediction covers: `input` without the margin, in target px; may reach outside the slide.
     pub core: Rect<Target>,
     /// The part of the core that is used, inside the slide.
     pub used: Rect<Target>,
@@ -100,7 +105,22 @@ impl Tiler {
         if region_px == 0 || block_px == 0 || !STRIP_PX.is_multiple_of(block_px) {
             return Err(format!("`block_px` is {block_px}, expected a divisor of {STRIP_PX}"));
         }
-        Ok(Self { tile_px, stride_px, margin_px, window, region_px, halo_px, block_px, borders: Borders::Kept })
+        let (out_stride, borders) = (1, Borders::Kept);
+        Ok(Self { tile_px, stride_px, margin_px, out_stride, window, region_px, halo_px, block_px, borders })
+    }
+
+    /// The same for a model that says one thing per `out_stride` × `out_stride` px.
+    ///
+    /// # Errors
+    /// A sentence `found, expected` when step or core are no multiples of it.
+    pub fn with_out_stride(self, out_stride: u32) -> Result<Self, String> {
+        let core = self.tile_px - 2 * self.margin_px;
+        for (name, px) in [("stride_px", self.stride_px), ("tile_px − 2 × margin_px", core)] {
+            if !px.is_multiple_of(out_stride) {
+                return Err(format!("`{name}` is {px}, expected a multiple of the output's {out_stride} px"));
+            }
+        }
+        Ok(Self { out_stride, ..self })
     }
 
     /// The same, with `borders` where strips meet.
@@ -121,28 +141,38 @@ impl Tiler {
         (i64::from(index) * px - halo, (i64::from(index) + 1) * px + halo)
     }
 
-    /// Side of what a prediction covers.
+    /// Side of what a prediction covers, in target px.
     pub fn core_px(&self) -> u32 {
-        self.tile_px - 2 * self.margin_px
+        (self.tile_px - 2 * self.margin_px) / self.out_stride
+    }
+
+    /// Step between tiles, in target px.
+    pub fn step_px(&self) -> u32 {
+        self.stride_px / self.out_stride
     }
 
     /// Tile `(i, j)` of the infinite grid. Its stride cell is `[i·stride, (i+1)·stride)`; the core is centred on it.
     fn tile(&self, i: i64, j: i64, grid: &TargetGrid) -> TileSpec {
-        let stride = i64::from(self.stride_px);
-        let lead = i64::from((self.core_px() - self.stride_px) / 2);
+        let stride = i64::from(self.step_px());
+        let lead = i64::from((self.core_px() - self.step_px()) / 2);
         let core = Rect::new(i * stride - lead, j * stride - lead, self.core_px(), self.core_px());
         let used = match self.window {
-            Window::Crop => Rect::new(i * stride, j * stride, self.stride_px, self.stride_px),
+            Window::Crop => Rect::new(i * stride, j * stride, self.step_px(), self.step_px()),
             Window::Hann => core,
         };
-        TileSpec { input: core.inflate(self.margin_px), core, used: used.intersect(&grid.size.rect()), strip: 0 }
+        TileSpec {
+            input: core.enlarge(self.out_stride).inflate(self.margin_px),
+            core,
+            used: used.intersect(&grid.size.rect()),
+            strip: 0,
+        }
     }
 
     /// Plans a slide.
     pub fn plan(self, grid: TargetGrid, cells: CellMask) -> TilePlan {
         let mut tiles = vec![];
         let strips = grid.size.w.div_ceil(self.strip_regions() * self.region_px);
-        let stride = i64::from(self.stride_px);
+        let stride = i64::from(self.step_px());
         let reach = if self.window == Window::Hann { i64::from(self.core_px()).div_euclid(stride) + 1 } else { 0 };
         let rows = i64::from(grid.size.h).div_euclid(stride) + 1 + reach;
         let columns = i64::from(grid.size.w).div_euclid(stride) + 1 + reach;
@@ -189,6 +219,14 @@ impl Tiler {
 }
 
 impl TilePlan {
+    /// Drops tiles of whose cells less than `share` are computed. For models that say one thing per tile: nothing is
+    /// stitched, so no region waits for them.
+    pub fn keep_tiles_with(&mut self, share: f64) {
+        let cells = &self.cells;
+        self.tiles.retain(|tile| cells.share(tile.used) >= share);
+        self.region_tiles.fill(0);
+    }
+
     /// The core of region `index`.
     pub fn region_core(&self, index: usize) -> Rect<Target> {
         let px = self.tiler.region_px;
@@ -243,9 +281,9 @@ impl TilePlan {
         let block = u64::from(t.block_px);
         let up = |px: u64| px.div_ceil(block) * block;
         let width = up(u64::from(self.grid.size.w.min(STRIP_PX)) + u64::from(t.halo_px) + block);
-        let front = up(u64::from(t.region_px + 2 * t.halo_px + t.stride_px) + block);
+        let front = up(u64::from(t.region_px + 2 * t.halo_px + t.step_px()) + block);
         let is_wide = self.grid.size.w > STRIP_PX && t.borders == Borders::Kept;
-        let kept = up(2 * u64::from(t.halo_px + t.stride_px)) * u64::from(self.grid.size.h);
+        let kept = up(2 * u64::from(t.halo_px + t.step_px())) * u64::from(self.grid.size.h);
         let border = if is_wide { kept } else { 0 };
         (width * front.min(up(self.grid.size.h.into())) + border) * per_px
     }

@@ -8,6 +8,7 @@ use crate::cli::{log, progress, signals};
 use crate::config::settings::{ModelChoice, Settings};
 use crate::config::{self, Diagnostic, Loaded, suggest};
 use crate::error::{RunError, exit};
+use crate::model::{ClassHead, slide_use};
 use crate::pipeline::{self, CancelToken, Request, RunContext};
 use std::io::Write;
 
@@ -60,9 +61,15 @@ fn as_json_lines(found: &[Diagnostic]) -> String {
 
 /// What the run counts.
 pub fn noun(settings: &Settings) -> &'static str {
-    match settings.model {
+    match &settings.model {
         ModelChoice::Hematoxylin(_) => "nuclei",
         ModelChoice::StainThreshold(_) => "lesions",
+        ModelChoice::Network(m) => match m.name.as_deref().and_then(slide_use).map(|used| used.classes) {
+            Some(ClassHead::Types) => "nuclei",
+            Some(ClassHead::Semantic) => "lesions",
+            Some(ClassHead::Tile) => "tiles",
+            None => "objects",
+        },
     }
 }
 

@@ -6,6 +6,7 @@ use super::forms;
 use crate::config::key::{Key, Kind, Preset};
 use crate::config::settings;
 use serde::Deserialize;
+use std::path::PathBuf;
 
 pub(super) const BATCH_KEYS: &[Key] = &[
     Key::section("batch", "how tiles are gathered"),
@@ -19,7 +20,7 @@ pub(super) const BATCH_KEYS: &[Key] = &[
 ];
 
 pub(super) const KEYS: &[Key] = &[
-    Key::section("model", "which model; exactly one of `hematoxylin`, `stain_threshold`"),
+    Key::section("model", "which model; exactly one of `hematoxylin`, `stain_threshold`, `network`"),
     Key::choice(
         "model.hematoxylin",
         Kind::Section,
@@ -82,6 +83,41 @@ pub(super) const KEYS: &[Key] = &[
         "",
         "colour of the class in masks, overviews and QuPath",
     ),
+    Key::choice(
+        "model.network",
+        Kind::Section,
+        Preset::Unset("{ weights: weights/hover_net_fast.safetensors }"),
+        "a network of `wsi-run models` with weights made by `wsi-run convert`; the file says which network, classes and \
+         resolution",
+    ),
+    Key::value(
+        "model.network.weights",
+        Kind::Path,
+        Preset::Unset("weights/a.safetensors"),
+        "",
+        "the weights, or `random` for a trial of speed and memory; must be said",
+    ),
+    Key::value(
+        "model.network.name",
+        Kind::Text,
+        Preset::Found("what the weights say", "hover_net_fast"),
+        "",
+        "network the weights must be for; must be said for `random`",
+    ),
+    Key::value(
+        "model.network.precision",
+        Kind::OneOf(&["auto", "f32", "bf16"]),
+        Preset::Is("f32"),
+        "",
+        "numbers it computes with; `auto` is `bf16` where the processor has instructions for it",
+    ),
+    Key::value(
+        "model.network.views",
+        Kind::OneOf(&["one", "flips", "all"]),
+        Preset::Is("one"),
+        "",
+        "test-time augmentation: answers to a tile, its 4 mirror images, or all 8 turns and mirror images are averaged",
+    ),
 ];
 
 /// `batch`.
@@ -111,6 +147,8 @@ pub enum Model {
     Hematoxylin(Hematoxylin),
     /// Optical density of a stain above a value.
     StainThreshold(StainThreshold),
+    /// A network with weights.
+    Network(Network),
 }
 
 /// `model.hematoxylin`.
@@ -154,6 +192,25 @@ pub struct StainThreshold {
     color: [u8; 3],
 }
 
+/// `model.network`.
+///
+/// ```
+/// let model: wsi_run::config::schema::Network = serde_saphyr::from_str(r#"
+/// weights: weights/hover_net_fast.safetensors
+/// precision: f32
+/// views: all
+/// "#)?;
+/// # Ok::<(), serde_saphyr::Error>(())
+/// ```
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    weights: Option<PathBuf>,
+    name: Option<String>,
+    precision: settings::Precision,
+    views: settings::Views,
+}
+
 impl Batch {
     pub(super) fn into_settings(self) -> settings::Batch {
         settings::Batch { size: self.size }
@@ -174,6 +231,16 @@ impl Model {
                 threshold_od: m.threshold_od,
                 class: m.class,
                 color: m.color,
+            }),
+            Self::Network(m) => settings::ModelChoice::Network(settings::Network {
+                weights: match m.weights {
+                    Some(path) if path.as_os_str() == "random" => settings::NetworkWeights::Random,
+                    // `validate` refuses the empty path.
+                    path => settings::NetworkWeights::File(path.unwrap_or_default()),
+                },
+                name: m.name,
+                precision: m.precision,
+                views: m.views,
             }),
         }
     }

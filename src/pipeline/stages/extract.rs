@@ -1,6 +1,6 @@
 //! Turns regions into what is written: instances, or classes.
 
-use super::{Stitched, WriteMessage};
+use super::{Stitched, TileAnswer, WriteMessage};
 use crate::{
     config::settings,
     error::{SlideError, StageName},
@@ -59,21 +59,39 @@ impl ExtractStage {
     }
 }
 
+/// A slide's tiles as a class map with a pixel per tile, its probabilities, and the rows of its table.
+fn tile_parts(job: &SlideJob, answers: &[TileAnswer]) -> Vec<SlidePart> {
+    let (grid, classes) = (&job.header.grid, job.header.classes.len());
+    let maps = instances::tile_maps(grid, classes, answers.iter().map(|a| (a.at, &a.probs[..])));
+    let core = grid.size.rect();
+    vec![
+        SlidePart::Prob { core, channels: classes as u32, data: maps.prob },
+        SlidePart::Tiles { tiles: maps.tiles },
+        SlidePart::Semantic { core, classes: maps.classes },
+    ]
+}
+
 impl Stage for ExtractStage {
     type In = Stitched;
     type Out = WriteMessage;
 
     fn process(&mut self, item: Stitched, out: &mut dyn Emit<WriteMessage>) -> Result<(), StageStop> {
-        let (job, region): (Arc<SlideJob>, Region) = match item {
-            Stitched::Ended(job) => return Ok(out.emit(WriteMessage::Ended(job))?),
-            Stitched::Region(job, region) => (job, region),
+        let job = match &item {
+            Stitched::Ended(job) => return Ok(out.emit(WriteMessage::Ended(job.clone()))?),
+            Stitched::Region(job, _) | Stitched::Tiles(job, _) => job.clone(),
         };
         if job.failure().is_some() {
             return Ok(out.emit(WriteMessage::Lost(job))?);
         }
-        let parts =
-            job.clocks.time(StageName::Instances, || catch_unwind(AssertUnwindSafe(|| self.parts(&job, &region))));
-        self.pool.give(region);
+        let work = || match &item {
+            Stitched::Region(job, region) => self.parts(job, region),
+            Stitched::Tiles(job, answers) => tile_parts(job, answers),
+            Stitched::Ended(_) => vec![],
+        };
+        let parts = job.clocks.time(StageName::Instances, || catch_unwind(AssertUnwindSafe(work)));
+        if let Stitched::Region(_, region) = item {
+            self.pool.give(region);
+        }
         match parts {
             Ok(parts) => {
                 for part in parts {

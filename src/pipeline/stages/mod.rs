@@ -58,10 +58,20 @@ pub enum TileOutcome {
     Skipped(TileRef),
 }
 
+/// What was said of one tile.
+pub struct TileAnswer {
+    /// Column and row of the tile.
+    pub at: (u32, u32),
+    /// Probability of each class, in fixed point.
+    pub probs: Vec<i16>,
+}
+
 /// What the stitcher hands on.
 pub enum Stitched {
     /// A finished region.
     Region(Arc<SlideJob>, Region),
+    /// What was said of each tile of a slide, of models that say one thing per tile.
+    Tiles(Arc<SlideJob>, Vec<TileAnswer>),
     /// Every planned tile of the slide has arrived; no region follows.
     Ended(Arc<SlideJob>),
 }

@@ -14,6 +14,8 @@ pub struct PredictStage {
     pub model: Arc<dyn Model>,
     /// Side of the tiles.
     pub tile_px: u32,
+    /// Side of what is used of their maps.
+    pub core_px: u32,
 }
 
 impl Stage for PredictStage {
@@ -34,6 +36,7 @@ impl Stage for PredictStage {
             return Err(RunError::Forward(format!("got maps of {} tiles, expected {}", maps.len(), tiles.len())).into());
         }
         for (tile, maps) in tiles.into_iter().zip(maps) {
+            let maps = maps.into_iter().map(|map| map.middle(self.core_px)).collect();
             tile.at.job.clocks.add(StageName::Model, each);
             out.emit(TileOutcome::Predicted(tile, maps))?;
         }

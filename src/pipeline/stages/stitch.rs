@@ -1,15 +1,18 @@
 //! Puts tile predictions on their slide's canvas and hands out regions.
 
-use super::{Stitched, TileOutcome, TileRef};
+use super::{Stitched, TileAnswer, TileOutcome, TileRef};
 use crate::{
     error::{RunError, StageName},
-    model::Head,
+    model::{Head, HeadMap},
+    output::ResultKind,
     pipeline::{
         heap,
+        job::SlideJob,
         progress::Progress,
         stage::{Emit, Stage, StageStop},
     },
-    stitch::{RegionPool, SlideCanvas},
+    stitch::{Region, RegionPool, SlideCanvas},
+    tiling::TileSpec,
 };
 use std::{collections::HashMap, sync::Arc};
 
@@ -18,18 +21,57 @@ const TILES_BETWEEN_TRIMS: usize = 64;
 
 /// One stitcher thread's state: the canvases of the slides it owns.
 pub struct StitchStage {
+    kind: ResultKind,
     heads: Vec<(Head, u32)>,
-    keeps_rgb: bool,
     pool: Arc<RegionPool>,
     progress: Arc<dyn Progress>,
-    /// Per slot: the canvas and the number of tiles that arrived.
-    slides: HashMap<usize, (SlideCanvas, usize)>,
+    /// Per slot: what was gathered and the number of tiles that arrived.
+    slides: HashMap<usize, (Gathered, usize)>,
+}
+
+/// What was predicted of a slide so far.
+enum Gathered {
+    Maps(Box<SlideCanvas>),
+    Answers(Vec<TileAnswer>),
+}
+
+impl Gathered {
+    /// Takes a tile's maps and hands out the regions they complete.
+    fn add(&mut self, job: &SlideJob, tile: &TileSpec, maps: &[HeadMap], rgb: &[u8]) -> Result<Vec<Region>, RunError> {
+        match self {
+            Self::Maps(canvas) => canvas.add(tile, maps, rgb).map_err(|e| RunError::Forward(e.to_string())),
+            Self::Answers(answers) => {
+                let step = i64::from(job.plan.tiler.stride_px);
+                let at = ((tile.used.x / step) as u32, (tile.used.y / step) as u32);
+                let answer = maps.iter().find(|m| m.head == Head::Classification);
+                answers.extend(answer.map(|m| TileAnswer { at, probs: m.data.clone() }));
+                Ok(vec![])
+            }
+        }
+    }
+
+    /// Counts a tile without prediction.
+    fn skip(&mut self, tile: &TileSpec) -> Vec<Region> {
+        match self {
+            Self::Maps(canvas) => canvas.skip(tile),
+            Self::Answers(_) => vec![],
+        }
+    }
 }
 
 impl StitchStage {
     /// A stitcher for a model's heads.
-    pub fn new(heads: Vec<(Head, u32)>, keeps_rgb: bool, pool: Arc<RegionPool>, progress: Arc<dyn Progress>) -> Self {
-        Self { heads, keeps_rgb, pool, progress, slides: HashMap::new() }
+    pub fn new(kind: ResultKind, heads: Vec<(Head, u32)>, pool: Arc<RegionPool>, progress: Arc<dyn Progress>) -> Self {
+        Self { kind, heads, pool, progress, slides: HashMap::new() }
+    }
+
+    fn gather(&self, job: &SlideJob) -> Gathered {
+        if self.kind == ResultKind::Tiles {
+            return Gathered::Answers(vec![]);
+        }
+        // Colours are measured per nucleus.
+        let keeps_rgb = self.kind == ResultKind::Nuclei;
+        Gathered::Maps(Box::new(SlideCanvas::new(job.plan.clone(), self.heads.clone(), keeps_rgb, self.pool.clone())))
     }
 }
 
@@ -41,11 +83,9 @@ impl Stage for StitchStage {
         let (TileOutcome::Predicted(super::Tile { at: TileRef { job, index }, .. }, _)
         | TileOutcome::Skipped(TileRef { job, index })) = &item;
         let (job, tile) = (job.clone(), job.plan.tiles[*index]);
-        let (canvas, arrived) = self.slides.entry(job.slot).or_insert_with(|| {
-            (SlideCanvas::new(job.plan.clone(), self.heads.clone(), self.keeps_rgb, self.pool.clone()), 0)
-        });
-        *arrived += 1;
-        let is_last = *arrived == job.plan.tiles.len();
+        let (mut gathered, mut arrived) = self.slides.remove(&job.slot).unwrap_or_else(|| (self.gather(&job), 0));
+        arrived += 1;
+        let is_last = arrived == job.plan.tiles.len();
         if arrived.is_multiple_of(TILES_BETWEEN_TRIMS) {
             heap::give_back();
         }
@@ -53,9 +93,9 @@ impl Stage for StitchStage {
             let regions = job.clocks.time(StageName::Stitch, || match &item {
                 TileOutcome::Predicted(tile_px, maps) => {
                     job.tile_done();
-                    canvas.add(&tile, maps, &tile_px.rgb).map_err(|e| RunError::Forward(e.to_string()))
+                    gathered.add(&job, &tile, maps, &tile_px.rgb)
                 }
-                TileOutcome::Skipped(_) => Ok(canvas.skip(&tile)),
+                TileOutcome::Skipped(_) => Ok(gathered.skip(&tile)),
             })?;
             // The tile's buffer goes home before this thread waits for room downstream.
             drop(item);
@@ -64,12 +104,16 @@ impl Stage for StitchStage {
                 out.emit(Stitched::Region(job.clone(), region))?;
             }
         }
-        if is_last {
-            if let Some((canvas, _)) = self.slides.remove(&job.slot) {
+        if !is_last {
+            self.slides.insert(job.slot, (gathered, arrived));
+            return Ok(());
+        }
+        match gathered {
+            Gathered::Maps(canvas) => {
                 tracing::debug!(slide = job.header.id, bytes = canvas.peak_bytes(), "canvas at its largest");
             }
-            out.emit(Stitched::Ended(job))?;
+            Gathered::Answers(answers) => out.emit(Stitched::Tiles(job.clone(), answers))?,
         }
-        Ok(())
+        Ok(out.emit(Stitched::Ended(job))?)
     }
 }

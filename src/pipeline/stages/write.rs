@@ -4,7 +4,7 @@ use super::WriteMessage;
 use crate::{
     error::{SlideError, StageName},
     instances::{Instance, Lesion, LesionFinder},
-    output::{Committed, OutputError, SlidePart, SlideWriter},
+    output::{Committed, OutputError, ResultKind, SlidePart, SlideWriter},
     pipeline::{
         heap,
         job::{Failure, SlideJob},
@@ -23,8 +23,9 @@ pub struct SlideOutcome {
 
 /// One writer thread's state.
 pub struct WriteStage {
-    /// Smallest lesion of semantic models; `None` when nuclei are written.
-    lesion_min_area_um2: Option<f64>,
+    kind: ResultKind,
+    /// Smallest lesion of semantic models.
+    lesion_min_area_um2: f64,
     slides: HashMap<usize, Open>,
 }
 
@@ -38,8 +39,8 @@ struct Open {
 
 impl WriteStage {
     /// A writer without slides.
-    pub fn new(lesion_min_area_um2: Option<f64>) -> Self {
-        Self { lesion_min_area_um2, slides: HashMap::new() }
+    pub fn new(kind: ResultKind, lesion_min_area_um2: f64) -> Self {
+        Self { kind, lesion_min_area_um2, slides: HashMap::new() }
     }
 
     /// The open outputs of `job`; nothing for a late message of a slide whose slot has gone to the next.
@@ -49,8 +50,11 @@ impl WriteStage {
 
     /// Ends the slide if nothing of it is still on its way.
     fn end_if_whole(&mut self, job: Arc<SlideJob>, out: &mut dyn Emit<SlideOutcome>) -> Result<(), StageStop> {
+        // The tiles of a slide come as one.
+        let of_tiles = usize::from(!job.plan.tiles.is_empty());
+        let expected = if self.kind == ResultKind::Tiles { of_tiles } else { job.plan.region_count() };
         let Some(open) = self.open_of(&job) else { return Ok(()) };
-        let is_whole = open.regions == job.plan.region_count() || job.failure().is_some();
+        let is_whole = open.regions == expected || job.failure().is_some();
         if !(open.has_ended && is_whole) {
             return Ok(());
         }
@@ -60,8 +64,8 @@ impl WriteStage {
             // What the flow used is free now, and the commit needs other sizes.
             heap::give_back();
             let commit = || {
-                if let Some(min_area_um2) = self.lesion_min_area_um2 {
-                    add_lesions(&mut writer, &job, min_area_um2)?;
+                if self.kind == ResultKind::Semantic {
+                    add_lesions(&mut writer, &job, self.lesion_min_area_um2)?;
                 }
                 writer.commit()
             };
@@ -104,8 +108,8 @@ impl Stage for WriteStage {
             }
             WriteMessage::Part(job, part) => {
                 let Some(open) = self.open_of(&job) else { return Ok(()) };
-                // A region's probabilities come before its classes or nuclei; only the latter count it.
-                let counts = !matches!(part, SlidePart::Prob { .. });
+                // Probabilities and rows of tiles come before the region's classes or nuclei; only the latter count it.
+                let counts = !matches!(part, SlidePart::Prob { .. } | SlidePart::Tiles { .. });
                 if job.failure().is_none()
                     && let Some(writer) = &mut open.writer
                     && let Err(error) = job.clocks.time(StageName::Output, || writer.write(part))

@@ -1,0 +1,158 @@
+//! From what a network's last layers give to head maps.
+//!
+//! Owns: [`HeadValues`], [`HeadPlan`]. Must not know: networks, tiles' positions.
+//!
+//! Logits become probabilities here, in f32, and are rounded to fixed point.
+
+use super::{
+    graph::{Activation, Graph, Op},
+    spec::{Head, HeadMap, HeadSpec},
+};
+
+/// One head of one image, as it lies in memory: value `(c, y, x)` at `c·channel_stride + (y·w + x)·pixel_stride`.
+#[derive(Debug, Clone, Copy)]
+pub struct HeadValues<'a> {
+    /// The values.
+    pub data: &'a [f32],
+    /// Channels.
+    pub channels: usize,
+    /// Rows.
+    pub h: usize,
+    /// Columns.
+    pub w: usize,
+    /// Values from a pixel to the next.
+    pub pixel_stride: usize,
+    /// Values from a channel to the next.
+    pub channel_stride: usize,
+}
+
+/// What is made of one output of a network.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HeadPlan {
+    /// Which output of the graph.
+    pub output: usize,
+    /// What it becomes.
+    pub spec: HeadSpec,
+    rule: Rule,
+}
+
+/// How values are read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Rule {
+    /// They are what they mean, times a factor.
+    Value { factor: f32 },
+    /// Logits of one channel.
+    Sigmoid,
+    /// Logits of two channels, of which the second is asked for.
+    SecondOfTwo,
+    /// Logits of channels that exclude each other.
+    Softmax,
+}
+
+/// What is made of each output of `graph`, heads in the order of [`Head`].
+///
+/// Of two channels that exclude each other the first is background, and one channel is kept. Star distances are
+/// brought from px of the image to px of the output by `out_stride`.
+pub fn head_plans(graph: &Graph, out_stride: u32) -> Vec<HeadPlan> {
+    let mut plans: Vec<HeadPlan> = (0..)
+        .zip(graph.outputs())
+        .map(|(output, o)| {
+            let channels = graph.channels(o.node);
+            let is_prob = matches!(
+                graph.nodes()[o.node.index()].op,
+                Op::Activation(Activation::Sigmoid) | Op::Activation(Activation::Softmax)
+            );
+            let (rule, channels) = match (o.head, channels) {
+                (Head::HorizontalVertical, n) => (Rule::Value { factor: 1.0 }, n),
+                (Head::StarDistance, n) => (Rule::Value { factor: 1.0 / out_stride as f32 }, n),
+                (_, n) if is_prob => (Rule::Value { factor: 1.0 }, n),
+                (Head::Semantic | Head::NuclearPixel, 1) => (Rule::Sigmoid, 1),
+                (Head::Semantic | Head::NuclearPixel, 2) => (Rule::SecondOfTwo, 1),
+                (_, n) => (Rule::Softmax, n),
+            };
+            HeadPlan { output, spec: HeadSpec { head: o.head, channels: channels as u32 }, rule }
+        })
+        .collect();
+    plans.sort_by_key(|p| p.spec.head);
+    plans
+}
+
+impl HeadPlan {
+    /// The head's map.
+    pub fn map(&self, values: &HeadValues<'_>) -> HeadMap {
+        let HeadSpec { head, channels } = self.spec;
+        let px = values.h * values.w;
+        let fixed = |v: f32| (v * head.scale()).round_ties_even() as i16;
+        let at = |c: usize, i: usize| values.data[c * values.channel_stride + i * values.pixel_stride];
+        let mut data = vec![0_i16; channels as usize * px];
+        match self.rule {
+            Rule::Value { factor } => {
+                for (c, plane) in data.chunks_exact_mut(px).enumerate() {
+                    plane.iter_mut().enumerate().for_each(|(i, to)| *to = fixed(at(c, i) * factor));
+                }
+            }
+            Rule::Sigmoid => data.iter_mut().enumerate().for_each(|(i, to)| *to = fixed(sigmoid(at(0, i)))),
+            Rule::SecondOfTwo => {
+                data.iter_mut().enumerate().for_each(|(i, to)| *to = fixed(sigmoid(at(1, i) - at(0, i))));
+            }
+            Rule::Softmax => {
+                let mut probs = vec![0.0_f32; channels as usize];
+                for i in 0..px {
+                    let most = (0..probs.len()).map(|c| at(c, i)).fold(f32::NEG_INFINITY, f32::max);
+                    probs.iter_mut().enumerate().for_each(|(c, p)| *p = (at(c, i) - most).exp());
+                    let sum: f32 = probs.iter().sum();
+                    probs.iter().enumerate().for_each(|(c, p)| data[c * px + i] = fixed(p / sum));
+                }
+            }
+        }
+        HeadMap { head, channels, w: values.w as u32, h: values.h as u32, data }
+    }
+}
+
+fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{HoverNetMode, crescent_seg_net, hover_net, stardist_unet};
+
+    fn values(data: &[f32], channels: usize) -> HeadValues<'_> {
+        let px = data.len() / channels;
+        HeadValues { data, channels, h: 1, w: px, pixel_stride: 1, channel_stride: px }
+    }
+
+    #[test]
+    fn logits_become_probabilities_and_distances_stay_what_they_are() {
+        let plans = head_plans(&hover_net(HoverNetMode::Fast, Some(3)), 1);
+        let heads: Vec<_> = plans.iter().map(|p| (p.output, p.spec.head, p.spec.channels)).collect();
+        let expected = [(1, Head::NuclearPixel, 1), (2, Head::HorizontalVertical, 2), (0, Head::TypeProbability, 3)];
+        assert_eq!(heads, expected);
+        let one = 16384;
+        // Background and nucleus: equal, and ln 3 apart.
+        assert_eq!(plans[0].map(&values(&[0.0, 0.0, 0.0, 3.0_f32.ln()], 2)).data, [one / 2, one / 4 * 3]);
+        assert_eq!(plans[1].map(&values(&[-1.0, 0.5], 2)).data, [-one, one / 2]);
+        assert_eq!(plans[2].map(&values(&[0.0, 2.0_f32.ln(), 0.0], 3)).data, [one / 4, one / 2, one / 4]);
+    }
+
+    #[test]
+    fn probabilities_of_the_graph_are_not_taken_for_logits_and_rays_are_in_px_of_the_output() {
+        let plans = head_plans(&stardist_unet(32, Some(2)), 2);
+        assert_eq!(plans[0].map(&values(&[0.25], 1)).data, [4096]);
+        let star = plans.iter().find(|p| p.spec.head == Head::StarDistance).unwrap();
+        assert_eq!(star.map(&values(&[10.0; 32], 32)).data, [80; 32], "10 px of the image are 5 px, in sixteenths");
+        let types = plans.iter().find(|p| p.spec.head == Head::TypeProbability).unwrap();
+        assert_eq!(types.map(&values(&[0.5, 0.25, 0.25], 3)).data, [8192, 4096, 4096]);
+    }
+
+    #[test]
+    fn both_layouts_give_the_same_map() {
+        let plan = head_plans(&crescent_seg_net(3), 1)[0];
+        let chw: Vec<f32> = (0..12).map(|i| (i * 7 % 5) as f32).collect();
+        let hwc: Vec<f32> = (0..12).map(|i| chw[i % 3 * 4 + i / 3]).collect();
+        let a = HeadValues { data: &chw, channels: 3, h: 2, w: 2, pixel_stride: 1, channel_stride: 4 };
+        let b = HeadValues { data: &hwc, channels: 3, h: 2, w: 2, pixel_stride: 3, channel_stride: 1 };
+        assert_eq!(plan.map(&a), plan.map(&b));
+    }
+}

@@ -1,0 +1,162 @@
+//! A network of the zoo as a model of the flow.
+//!
+//! Owns: [`NetworkModel`], [`Execute`]. Must not know: slides, tiles' positions, how a graph is run.
+
+use super::{
+    graph::Graph,
+    heads::{HeadPlan, HeadValues, head_plans},
+    slide_use::{ClassHead, SlideUse, class_head, slide_use},
+    spec::{ClassInfo, Head, HeadMap, Model, ModelError, ModelSpec, check_tile},
+    weights::{Normalisation, Weights, WeightsMetadata},
+};
+use crate::{
+    config::settings::{self, NetworkWeights},
+    units::Mpp,
+};
+use std::sync::{Mutex, PoisonError};
+
+/// Runs a graph with its weights on tiles.
+pub trait Execute: Send + Sync {
+    /// Runs a batch.
+    ///
+    /// # Shapes
+    /// - `images`: `N` tiles `[side_px, side_px, 3]` u8 RGB
+    /// - `done` is called once per image, from any thread, with its number and one [`HeadValues`] per output of the
+    ///   graph, in the graph's order.
+    ///
+    /// # Errors
+    /// [`ModelError`] when the device failed.
+    fn run(
+        &self,
+        images: &[&[u8]],
+        side_px: usize,
+        done: &(dyn Fn(usize, &[HeadValues<'_>]) + Sync),
+    ) -> Result<(), ModelError>;
+
+    /// Bytes it holds while it runs batches of `batch` tiles, weights included.
+    fn bytes(&self, side_px: usize, batch: usize) -> u64;
+}
+
+/// Makes an [`Execute`] of a graph, its weights and how pixels are normalised.
+pub type MakeExecute<'a> = &'a dyn Fn(&Graph, &Weights, &settings::Network) -> Result<Box<dyn Execute>, ModelError>;
+
+/// A network with its weights.
+pub struct NetworkModel {
+    spec: ModelSpec,
+    heads: Vec<HeadPlan>,
+    execute: Box<dyn Execute>,
+}
+
+impl NetworkModel {
+    /// The network of the settings.
+    ///
+    /// # Errors
+    /// [`ModelError`]: weights that cannot be read or are another network's; no such network; a network that cannot
+    /// be run.
+    pub fn new(
+        settings: &settings::Network,
+        input_mpp: Option<Mpp>,
+        make: MakeExecute<'_>,
+    ) -> Result<Self, ModelError> {
+        let (graph, weights) = match &settings.weights {
+            NetworkWeights::Random => random(settings.name.as_deref().unwrap_or_default())?,
+            NetworkWeights::File(path) => {
+                let read = Weights::read_fitting(path, &|metadata| {
+                    if let Some(wanted) = settings.name.as_ref().filter(|n| **n != metadata.model) {
+                        return Err(format!("weights are for `{}`, expected `{wanted}`", metadata.model));
+                    }
+                    Ok(usable(&metadata.model)?.graphs(metadata.classes.len()))
+                });
+                read.map_err(|e| {
+                    let hint = e.hint.map_or_else(String::new, |hint| format!("; {hint}"));
+                    ModelError(format!("{e}{hint}"))
+                })?
+            }
+        };
+        let used = usable(graph.name()).map_err(ModelError)?;
+        let spec = spec(&graph, &used, &weights, input_mpp)?;
+        let heads = head_plans(&graph, used.out_stride);
+        let execute = make(&graph, &weights, settings)?;
+        Ok(Self { spec, heads, execute })
+    }
+}
+
+fn usable(name: &str) -> Result<SlideUse, String> {
+    slide_use(name).ok_or_else(|| format!("there is no network `{name}`: see `wsi-run models`"))
+}
+
+/// The published form of a network with the weights it has before training.
+fn random(name: &str) -> Result<(Graph, Weights), ModelError> {
+    let used = usable(name).map_err(ModelError)?;
+    let classes = match used.classes {
+        ClassHead::Semantic => 1,
+        ClassHead::Types => 5,
+        ClassHead::Tile => 3,
+    };
+    let graph = used.graphs(classes).swap_remove(0);
+    let metadata = WeightsMetadata {
+        model: name.to_owned(),
+        classes: (0..classes)
+            .map(|i| ClassInfo { name: format!("class_{}", i + 1), color: PALETTE[i % PALETTE.len()] })
+            .collect(),
+        input_mpp: Mpp::new(used.input_mpp).expect("resolutions of the zoo are positive"),
+        normalisation: Normalisation::IMAGENET,
+        licence: "none".to_owned(),
+        training_data: "none: random values".to_owned(),
+    };
+    let weights = Weights::random(&graph, metadata, 0);
+    Ok((graph, weights))
+}
+
+/// Colours of classes nobody named (Okabe and Ito 2008).
+const PALETTE: [[u8; 3]; 5] = [[230, 159, 0], [86, 180, 233], [0, 158, 115], [213, 94, 0], [204, 121, 167]];
+
+fn spec(graph: &Graph, used: &SlideUse, weights: &Weights, input_mpp: Option<Mpp>) -> Result<ModelSpec, ModelError> {
+    let side = used.tile_px as usize;
+    let shapes = graph.shapes(side, side).map_err(|e| ModelError(e.to_string()))?;
+    let dense = graph.outputs().iter().find(|o| o.head != Head::Classification);
+    let covered = dense.map_or(used.tile_px, |o| shapes[o.node.index()].w as u32 * used.out_stride);
+    let margin_px = (used.tile_px - covered) / 2;
+    let mut classes = weights.metadata.classes.clone();
+    if class_head(graph).is_none() && classes.len() != 1 {
+        classes = vec![ClassInfo { name: "nucleus".to_owned(), color: [0, 255, 0] }];
+    }
+    Ok(ModelSpec {
+        name: graph.name(),
+        weights_sha256: weights.file_sha256.clone(),
+        input_mpp: input_mpp.unwrap_or(weights.metadata.input_mpp),
+        // Trained weights know their resolution; random ones take any.
+        any_mpp: weights.file_sha256.is_none(),
+        tile_px: used.tile_px,
+        tile_step_px: used.tile_step_px,
+        margin_px,
+        usual_margin_px: margin_px + used.context_px,
+        out_stride: used.out_stride,
+        heads: head_plans(graph, used.out_stride).iter().map(|p| p.spec).collect(),
+        classes,
+    })
+}
+
+impl Model for NetworkModel {
+    fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    fn is_one_core(&self) -> bool {
+        false
+    }
+
+    fn forward(&self, images: &[&[u8]], tile_px: u32) -> Result<Vec<Vec<HeadMap>>, ModelError> {
+        images.iter().try_for_each(|rgb| check_tile(rgb, tile_px, self.spec.margin_px))?;
+        let found: Vec<Mutex<Vec<HeadMap>>> = images.iter().map(|_| Mutex::default()).collect();
+        self.execute.run(images, tile_px as usize, &|image, outputs| {
+            let maps = self.heads.iter().map(|plan| plan.map(&outputs[plan.output])).collect();
+            *found[image].lock().unwrap_or_else(PoisonError::into_inner) = maps;
+        })?;
+        Ok(found.into_iter().map(|maps| maps.into_inner().unwrap_or_else(PoisonError::into_inner)).collect())
+    }
+
+    fn bytes(&self, tile_px: u32, batch: u32) -> u64 {
+        self.execute.bytes(tile_px as usize, batch as usize)
+    }
+}
