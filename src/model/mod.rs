@@ -31,7 +31,7 @@ pub mod zoo;
 mod parity;
 
 pub use backbone::convnext::{ConvNextSize, ConvNextVersion};
-pub use clin_seg_net::clin_seg_net;
+pub use clin_seg_net::{CLIN_SEG_NET_ORGANS, clin_seg_net};
 pub use crescent_dense_net::crescent_dense_net;
 pub use crescent_seg_net::crescent_seg_net;
 pub use ctranspath::ctranspath;

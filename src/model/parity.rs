@@ -4,15 +4,16 @@
 //! misnamed, misshapen or used in the wrong place cannot go unseen.
 
 use super::{
-    Head,
+    CLIN_SEG_NET_ORGANS, Head,
     autograd::{Mode, Network},
     backbone::{
         convnext::{ConvNextSize, ConvNextVersion, convnext},
         mobilenet_v2::mobilenet_v2,
+        swin::swin_tiny,
     },
     clin_seg_net, crescent_dense_net, crescent_seg_net, ctranspath, deeplab_v3_plus_mobilenet_v2, deeplab_v3_resnet101,
     efficientnet_v2_b0,
-    graph::{Graph, NodeId, Parameter},
+    graph::{Conv, Graph, NodeId, Parameter},
     histonext,
     hover_net::{HoverNetMode, hover_net},
     hybrid_effnet_resnet, light_mu_seg, resnet_50, stardist_unet,
@@ -211,7 +212,7 @@ fn histonext_is_what_its_file_says() {
 
 #[test]
 fn clin_seg_net_is_what_its_file_says() {
-    check("clin_seg_net", clin_seg_net(25, 32));
+    check("clin_seg_net", clin_seg_net(CLIN_SEG_NET_ORGANS.len(), 32));
 }
 
 #[test]
@@ -222,6 +223,16 @@ fn efficientnet_v2_b0_is_that_of_timm() {
 #[test]
 fn hybrid_is_both_its_halves() {
     check("hybrid_effnet_resnet", hybrid_effnet_resnet(3));
+}
+
+#[test]
+fn swin_is_that_of_timm() {
+    let on_patches = |g: &mut Graph, prefix: &str, x: NodeId| {
+        let x = g.conv(&format!("{prefix}patch_embed.proj"), x, Conv::new(96, 4).stride(4));
+        let x = g.layer_norm(&format!("{prefix}patch_embed.norm"), x, 1e-5);
+        [swin_tiny(g, prefix, x)]
+    };
+    check("swin_tiny", features(on_patches));
 }
 
 #[test]

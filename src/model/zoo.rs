@@ -4,7 +4,7 @@
 
 use super::{
     backbone::convnext::{ConvNextSize, ConvNextVersion},
-    clin_seg_net::clin_seg_net,
+    clin_seg_net::{CLIN_SEG_NET_ORGANS, clin_seg_net},
     crescent_dense_net::crescent_dense_net,
     crescent_seg_net::crescent_seg_net,
     ctranspath::ctranspath,
@@ -84,7 +84,7 @@ pub fn zoo() -> Vec<ZooEntry> {
         entry("histonext_large", "nuclei", 270, || next(ConvNextSize::Large), Some(414.0), Some(155.7)),
         entry("histonext_xlarge", "nuclei", 270, || next(ConvNextSize::XLarge), Some(734.4), Some(276.0)),
         // The paper's 83.9 GFLOPs are two operations per MAC (see `clin_seg_net.rs`).
-        entry("clin_seg_net", "semantic", 256, || clin_seg_net(ORGANS, 32), Some(9.79), Some(41.95)),
+        entry("clin_seg_net", "semantic", 256, || clin_seg_net(CLIN_SEG_NET_ORGANS.len(), 32), Some(9.79), Some(41.95)),
         entry("light_mu_seg", "semantic", 512, || light_mu_seg(3, false), Some(7.05), None),
         entry("light_mu_seg_v3", "semantic", 512, || light_mu_seg(3, true), None, None),
         entry("stardist_unet", "nuclei", 256, || stardist_unet(32, Some(6)), None, None),
@@ -104,9 +104,6 @@ pub fn zoo() -> Vec<ZooEntry> {
         entry("ctranspath", "classification", 224, || ctranspath(3), Some(27.519), Some(4.371)),
     ]
 }
-
-/// Rows of ClinSegNet's organs: the 24 of its table of organs, and any.
-const ORGANS: usize = 25;
 
 /// HistoNeXt as published: first version of ConvNeXt, PanNuke's five types and the background.
 fn next(size: ConvNextSize) -> Graph {
@@ -204,7 +201,7 @@ mod tests {
     #[test]
     fn clin_seg_net_grows_with_film_as_in_its_papers_table() {
         for (film_channels, paper_m) in [(32, 9.79), (64, 9.88), (128, 10.06), (256, 10.42)] {
-            let m = clin_seg_net(ORGANS, film_channels).parameter_count() as f64 / 1e6;
+            let m = clin_seg_net(CLIN_SEG_NET_ORGANS.len(), film_channels).parameter_count() as f64 / 1e6;
             assert!((m - paper_m).abs() < 0.005, "{film_channels}: {m} M parameters, paper {paper_m}");
         }
     }

@@ -93,3 +93,65 @@ fn apart(size: [usize; 2], window_px: usize, shifts: [usize; 2], device: &Device
     }
     Tensor::from_vec(values, (1, rows * columns, 1, pixels, pixels), device)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::DType;
+
+    const WINDOW_PX: usize = 2;
+    const HEADS: usize = 2;
+
+    /// Values as plain numbers, `[n][c][y][x]` in row-major order.
+    fn plain(x: &[f64], table: &[f64], [c, h, w]: [usize; 3], shift_px: usize) -> Vec<f64> {
+        let shifts = [h, w].map(|side| if side == WINDOW_PX { 0 } else { shift_px });
+        let (per_head, mut out) = (c / HEADS, vec![0.0; c * h * w]);
+        let at = |part: usize, channel: usize, [y, x_]: [usize; 2]| x[((part * c + channel) * h + y) * w + x_];
+        // Window and whether a pixel came from the other edge, per axis; and its place in the window.
+        let rolled = |axis: usize, p: usize| (p + [h, w][axis] - shifts[axis]) % [h, w][axis];
+        let seat = |axis: usize, p: usize| (rolled(axis, p) / WINDOW_PX, rolled(axis, p) % WINDOW_PX, p < shifts[axis]);
+        let pixels: Vec<[usize; 2]> = (0..h * w).map(|i| [i / w, i % w]).collect();
+        for head in 0..HEADS {
+            let channels = head * per_head..(head + 1) * per_head;
+            for &query in &pixels {
+                let mut weights = vec![];
+                for &key in &pixels {
+                    let seats = [0, 1].map(|axis| (seat(axis, query[axis]), seat(axis, key[axis])));
+                    if seats.iter().any(|(q, k)| q.0 != k.0) {
+                        continue;
+                    }
+                    let apart = if seats.iter().any(|(q, k)| q.2 != k.2) { APART } else { 0.0 };
+                    let [down, right] = seats.map(|(q, k)| q.1 + WINDOW_PX - 1 - k.1);
+                    let bias = table[(down * (2 * WINDOW_PX - 1) + right) * HEADS + head];
+                    let dot: f64 = channels.clone().map(|i| at(0, i, query) * at(1, i, key)).sum();
+                    weights.push((key, (dot / (per_head as f64).sqrt() + bias + apart).exp()));
+                }
+                let all: f64 = weights.iter().map(|(_, weight)| weight).sum();
+                for i in channels.clone() {
+                    let seen: f64 = weights.iter().map(|(key, weight)| weight / all * at(2, i, *key)).sum();
+                    out[(i * h + query[0]) * w + query[1]] = seen;
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn windows_agree_with_plain_loops_at_every_shift_and_shape() {
+        let values = |count: usize, step: usize| -> Vec<f64> {
+            (0..count).map(|i| ((i * step + 5) % 101) as f64 / 33.0 - 1.5).collect()
+        };
+        let table = values(9 * HEADS, 47);
+        for (c, h, w, shift_px) in [(4, 4, 6, 0), (4, 4, 6, 1), (2, 2, 8, 1), (2, 6, 2, 1), (4, 2, 2, 1)] {
+            let x = values(3 * c * h * w, 37);
+            let tensor = Tensor::from_slice(&x, (1, 3 * c, h, w), &Device::Cpu).unwrap();
+            let bias = Tensor::from_slice(&table, (9, HEADS), &Device::Cpu).unwrap();
+            let y = window_attention(&tensor, &bias, HEADS, WINDOW_PX, shift_px).unwrap();
+            assert_eq!((y.dims(), y.dtype()), (&[1, c, h, w][..], DType::F64));
+            let y: Vec<f64> = y.flatten_all().unwrap().to_vec1().unwrap();
+            let expected = plain(&x, &table, [c, h, w], shift_px);
+            let worst = y.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert!(worst < 1e-12, "{c} × {h} × {w}, shift {shift_px}: {worst}");
+        }
+    }
+}
