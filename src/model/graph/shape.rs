@@ -93,11 +93,7 @@ fn node_shape(node: &Node, inputs: &[Shape], h: usize, w: usize) -> Result<Shape
             Some(other) => Err(format!("`{other}`, expected `[any, {}, {}]`", x.h, x.w)),
             None => Ok(Shape { c: node.channels, ..x }),
         },
-        Op::Multiply => {
-            let gate = inputs[1];
-            let fits = (gate.c == x.c || gate.c == 1) && ((gate.h, gate.w) == (x.h, x.w) || (gate.h, gate.w) == (1, 1));
-            if fits { Ok(x) } else { Err(format!("gate `{gate}`, expected it to spread over `{x}`")) }
-        }
+        Op::Multiply => gated(x, inputs[1]),
         Op::SpaceToDepth if x.h % 2 + x.w % 2 > 0 => Err(format!("`{x}`, expected even sides")),
         Op::SpaceToDepth => Ok(Shape { c: node.channels, h: x.h / 2, w: x.w / 2 }),
         Op::GlobalAvgPool | Op::GlobalMaxPool => Ok(Shape { h: 1, w: 1, ..x }),
@@ -119,6 +115,11 @@ fn node_shape(node: &Node, inputs: &[Shape], h: usize, w: usize) -> Result<Shape
         | Op::ChannelMax
         | Op::Dropout { .. } => Ok(Shape { c: node.channels, ..x }),
     }
+}
+
+fn gated(x: Shape, gate: Shape) -> Result<Shape, String> {
+    let fits = (gate.c == x.c || gate.c == 1) && ((gate.h, gate.w) == (x.h, x.w) || (gate.h, gate.w) == (1, 1));
+    if fits { Ok(x) } else { Err(format!("gate `{gate}`, expected it to spread over `{x}`")) }
 }
 
 fn window_fits(x: Shape, heads: usize, window_px: usize, shift_px: usize) -> Result<(), String> {
