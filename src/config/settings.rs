@@ -228,6 +228,8 @@ pub struct Network {
     pub weights: NetworkWeights,
     /// Numbers it computes with.
     pub precision: Precision,
+    /// What the slides show, for a network that is told the organ.
+    pub organ: Option<String>,
     /// Views of each tile whose answers are averaged.
     pub views: Views,
 }

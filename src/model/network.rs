@@ -3,6 +3,7 @@
 //! Owns: [`NetworkModel`], [`Execute`]. Must not know: slides, tiles' positions, how a graph is run.
 
 use super::{
+    clin_seg_net::CLIN_SEG_NET_ORGANS,
     graph::Graph,
     heads::{HeadPlan, HeadValues, head_plans},
     slide_use::{ClassHead, SlideUse, class_head, slide_use},
@@ -10,7 +11,7 @@ use super::{
     weights::{Normalisation, Weights, WeightsMetadata},
 };
 use crate::{
-    config::settings::{self, NetworkWeights},
+    config::settings::{self, NetworkWeights, Precision},
     units::Mpp,
 };
 use std::sync::{Mutex, PoisonError};
@@ -37,8 +38,17 @@ pub trait Execute: Send + Sync {
     fn bytes(&self, side_px: usize, batch: usize) -> u64;
 }
 
-/// Makes an [`Execute`] of a graph, its weights and how pixels are normalised.
-pub type MakeExecute<'a> = &'a dyn Fn(&Graph, &Weights, &settings::Network) -> Result<Box<dyn Execute>, ModelError>;
+/// Makes an [`Execute`] of a graph, its weights (which say how pixels are normalised) and options.
+pub type MakeExecute<'a> = &'a dyn Fn(&Graph, &Weights, &ExecuteOptions) -> Result<Box<dyn Execute>, ModelError>;
+
+/// How a graph is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExecuteOptions {
+    /// Numbers it computes with.
+    pub precision: Precision,
+    /// What the images show: the row of every embedding.
+    pub kind: usize,
+}
 
 /// A network with its weights.
 pub struct NetworkModel {
@@ -74,15 +84,29 @@ impl NetworkModel {
             }
         };
         let used = usable(graph.name()).map_err(ModelError)?;
+        let kind = kind(graph.name(), settings.organ.as_deref())?;
+        let graph = graph.for_use();
         let spec = spec(&graph, &used, &weights, input_mpp)?;
         let heads = head_plans(&graph, used.out_stride);
-        let execute = make(&graph, &weights, settings)?;
+        let execute = make(&graph, &weights, &ExecuteOptions { precision: settings.precision, kind })?;
         Ok(Self { spec, heads, execute })
     }
 }
 
 fn usable(name: &str) -> Result<SlideUse, String> {
     slide_use(name).ok_or_else(|| format!("there is no network `{name}`: see `wsi-run models`"))
+}
+
+/// The row of a network's embedding for an organ.
+fn kind(network: &str, organ: Option<&str>) -> Result<usize, ModelError> {
+    let Some(organ) = organ else { return Ok(0) };
+    if network != "clin_seg_net" {
+        return Err(ModelError(format!("`organ` is `{organ}`, but `{network}` is not told the organ")));
+    }
+    CLIN_SEG_NET_ORGANS
+        .iter()
+        .position(|&o| o == organ)
+        .ok_or_else(|| ModelError(format!("`organ` is `{organ}`, expected one of {}", CLIN_SEG_NET_ORGANS.join(", "))))
 }
 
 /// The published form of a network with the weights it has before training.

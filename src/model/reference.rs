@@ -16,17 +16,18 @@ use candle_core::{DType, Device, Tensor};
 pub struct CandleExecute {
     network: Network,
     normalisation: Normalisation,
+    kind: usize,
 }
 
 impl CandleExecute {
-    /// The graph with these weights.
+    /// The graph with these weights, for images of `kind` (see [`Network::forward_of_kinds`]).
     ///
     /// # Errors
     /// [`ModelError`] when the weights lack a tensor of the graph.
-    pub fn new(graph: &Graph, weights: &Weights) -> Result<Self, ModelError> {
+    pub fn new(graph: &Graph, weights: &Weights, kind: usize) -> Result<Self, ModelError> {
         let network = Network::new(graph.clone(), weights, DType::F32, &Device::Cpu);
         let network = network.map_err(|e| ModelError(e.to_string()))?;
-        Ok(Self { network, normalisation: weights.metadata.normalisation })
+        Ok(Self { network, normalisation: weights.metadata.normalisation, kind })
     }
 
     fn one(&self, rgb: &[u8], side_px: usize, done: &dyn Fn(&[HeadValues<'_>])) -> candle_core::Result<()> {
@@ -35,7 +36,7 @@ impl CandleExecute {
         let value = |c: usize, i: usize| (f32::from(rgb[i * 3 + c]) / 255.0 - mean[c]) / std[c];
         let image: Vec<f32> = (0..3).flat_map(|c| (0..px).map(move |i| (c, i))).map(|(c, i)| value(c, i)).collect();
         let image = Tensor::from_vec(image, (1, 3, side_px, side_px), &Device::Cpu)?;
-        let outputs = self.network.forward(&image, Mode::INFER)?;
+        let outputs = self.network.forward_of_kinds(&image, &[self.kind], Mode::INFER)?;
         let mut kept = vec![];
         for output in &outputs {
             let (_, channels, h, w) = output.dims4()?;

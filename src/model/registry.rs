@@ -73,11 +73,11 @@ pub fn catalogue() -> Vec<ModelEntry> {
 mod tests {
     use super::*;
     use crate::{
-        config::settings::{Network, StainChannel, StainThreshold},
-        model::{Execute, HEMATOXYLIN_DEFAULTS, graph::Graph, weights::Weights},
+        config::settings::{StainChannel, StainThreshold},
+        model::{Execute, ExecuteOptions, HEMATOXYLIN_DEFAULTS, graph::Graph, weights::Weights},
     };
 
-    fn only_models_without_weights(_: &Graph, _: &Weights, _: &Network) -> Result<Box<dyn Execute>, ModelError> {
+    fn only_models_without_weights(_: &Graph, _: &Weights, _: &ExecuteOptions) -> Result<Box<dyn Execute>, ModelError> {
         Err(ModelError("a network was asked for".into()))
     }
 

@@ -3,12 +3,14 @@
 //! Owns: [`SlideUse`], [`slide_use`]. Must not know: weights' values, how a graph is run, slides.
 
 use super::{
+    CLIN_SEG_NET_ORGANS,
     backbone::convnext::{ConvNextSize, ConvNextVersion},
-    crescent_dense_net, crescent_seg_net, deeplab_v3_plus_mobilenet_v2, deeplab_v3_resnet101,
+    clin_seg_net, crescent_dense_net, crescent_seg_net, ctranspath, deeplab_v3_plus_mobilenet_v2, deeplab_v3_resnet101,
+    efficientnet_v2_b0,
     graph::Graph,
     histonext,
     hover_net::{HoverNetMode, hover_net},
-    light_mu_seg, resnet_50,
+    hybrid_effnet_resnet, light_mu_seg, resnet_50,
     spec::Head,
     stardist_unet,
     u_net::{UNetEncoder, attention_u_net, u_net, u_net_on},
@@ -103,9 +105,18 @@ pub fn slide_use(name: &str) -> Option<SlideUse> {
         "u_net_mit_b0" => map(|n| vec![u_net_on(UNetEncoder::MitB0, n)], 256, 32),
         "deeplab_v3_plus_mobilenet_v2" => map(|n| vec![deeplab_v3_plus_mobilenet_v2(n)], 256, 32),
         "deeplab_v3_resnet101" => map(|n| vec![deeplab_v3_resnet101(n)], 256, 32),
+        "clin_seg_net" => map(|n| clin_seg_nets(n), 256, 64),
+        "efficientnet_v2_b0" => tile(|n| vec![efficientnet_v2_b0(n)], 224),
+        "hybrid_effnet_resnet" => tile(|n| vec![hybrid_effnet_resnet(n)], 224),
+        "ctranspath" => SlideUse { tile_step_px: Some(224), ..tile(|n| vec![ctranspath(n)], 224) },
         "resnet_50" => tile(|n| vec![resnet_50(n)], 224),
         _ => return None,
     })
+}
+
+/// It tells one kind of lesion from the rest.
+fn clin_seg_nets(channels: usize) -> Vec<Graph> {
+    (channels == 1).then(|| clin_seg_net(CLIN_SEG_NET_ORGANS.len(), 32)).into_iter().collect()
 }
 
 fn histonexts(size: ConvNextSize, types: usize) -> Vec<Graph> {

@@ -49,8 +49,8 @@ impl Setup {
     /// [`RunError::Setup`] when the model cannot be built or an override is not one it can take.
     pub fn new(settings: &Settings) -> Result<Self, RunError> {
         let wanted = &settings.tiling;
-        let model = model::build(&settings.model, wanted.input_mpp, &|graph, weights, _| {
-            Ok(Box::new(CandleExecute::new(graph, weights)?))
+        let model = model::build(&settings.model, wanted.input_mpp, &|graph, weights, options| {
+            Ok(Box::new(CandleExecute::new(graph, weights, options.kind)?))
         })
         .map_err(|e| refused(e.to_string(), "see `wsi-run models` for what each model takes"))?;
         let spec = model.spec().clone();

@@ -112,6 +112,13 @@ pub(super) const KEYS: &[Key] = &[
         "numbers it computes with; `auto` is `bf16` where the processor has instructions for it",
     ),
     Key::value(
+        "model.network.organ",
+        Kind::Text,
+        Preset::Unset("breast"),
+        "",
+        "organ of the slides, for `clin_seg_net`, which is told it; unset is any organ",
+    ),
+    Key::value(
         "model.network.views",
         Kind::OneOf(&["one", "flips", "all"]),
         Preset::Is("one"),
@@ -208,6 +215,7 @@ pub struct Network {
     weights: Option<PathBuf>,
     name: Option<String>,
     precision: settings::Precision,
+    organ: Option<String>,
     views: settings::Views,
 }
 
@@ -240,6 +248,7 @@ impl Model {
                 },
                 name: m.name,
                 precision: m.precision,
+                organ: m.organ,
                 views: m.views,
             }),
         }
