@@ -6,7 +6,14 @@ mod foreground; // Which pixels may be nuclei?
 mod distance; // How deep inside?
 mod watershed; // Which nucleus does a pixel belong to?
 mod own; // Which region does a nucleus belong to?
+mod pieces; // The largest piece of a nucleus.
+mod grouped_runs; // Runs of many nuclei.
+mod finish; // From pixels to an instance.
 mod extract; // Nuclei of a region.
+mod star_polygon; // Star-convex polygons.
+mod star_overlap; // How much do two share?
+mod suppress; // Which of many stay?
+mod star; // Nuclei of a region from star-convex predictions.
 mod stretches; // Pieces of a row of one class.
 mod run_lists; // Runs of many components.
 mod components; // Connected areas, row by row.
@@ -24,4 +31,5 @@ pub use instance::{Features, Instance, Run};
 pub use lesions::{Lesion, LesionFinder};
 pub use measure::{RgbWindow, centroid, measure};
 pub use semantic::{prob_u8, semantic_classes};
+pub use star::{STAR_DEFAULTS, extract_stars, star_halo_px, star_scratch_bytes};
 pub use watershed::WATERSHED_DEFAULTS;
