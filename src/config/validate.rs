@@ -24,6 +24,7 @@ pub fn validate(settings: &Settings) -> Vec<Problem> {
     tiling(settings, &mut problems);
     model(settings, &mut problems);
     instances(settings, &mut problems);
+    star(settings, &mut problems);
     output(settings, &mut problems);
     problems
 }
@@ -129,6 +130,20 @@ fn instances(settings: &Settings, problems: &mut Vec<Problem>) {
             format!(
                 "`instances.watershed.min_area_um2` drops every nucleus: found `{}`, expected less than max_area_um2 = `{}`",
                 w.min_area_um2, w.max_area_um2
+            ),
+            "a nucleus is some 20 to 200 µm²",
+        ));
+    }
+}
+
+fn star(settings: &Settings, problems: &mut Vec<Problem>) {
+    let s = &settings.instances.star;
+    if s.min_area_um2 >= s.max_area_um2 {
+        problems.push(problem(
+            &["instances.star.min_area_um2", "instances.star.max_area_um2"],
+            format!(
+                "`instances.star.min_area_um2` drops every nucleus: found `{}`, expected less than max_area_um2 = `{}`",
+                s.min_area_um2, s.max_area_um2
             ),
             "a nucleus is some 20 to 200 µm²",
         ));
