@@ -36,6 +36,46 @@ pub(super) const KEYS: &[Key] = &[
         "µm²",
         "smaller holes in nuclei are filled",
     ),
+    Key::section(
+        "instances.np_hv",
+        "nuclei from nuclear pixels and distances to their centres: HoVer-Net's post-processing; areas are its 10 px at 0.25 µm/px",
+    ),
+    Key::value(
+        "instances.np_hv.np_threshold",
+        Kind::Real { min: 0.01, max: 0.99 },
+        Preset::Is("0.5"),
+        "",
+        "a pixel is in a nucleus at or above this probability",
+    ),
+    Key::value(
+        "instances.np_hv.overall_threshold",
+        Kind::Real { min: 0.01, max: 0.99 },
+        Preset::Is("0.4"),
+        "",
+        "a pixel divides nuclei at or above this energy, 1 being the steepest edge of the connected area",
+    ),
+    Key::value(
+        "instances.np_hv.min_area_um2",
+        NUCLEUS_AREA,
+        Preset::Is("0.625"),
+        "µm²",
+        "smaller connected areas, and smaller nuclei, are dropped",
+    ),
+    Key::value("instances.np_hv.max_area_um2", NUCLEUS_AREA, Preset::Is("400"), "µm²", "larger nuclei are dropped"),
+    Key::value(
+        "instances.np_hv.min_marker_um2",
+        NUCLEUS_AREA,
+        Preset::Is("0.625"),
+        "µm²",
+        "nuclei whose middle, below `overall_threshold`, is smaller are dropped",
+    ),
+    Key::value(
+        "instances.np_hv.max_hole_um2",
+        NUCLEUS_AREA,
+        Preset::Is("4"),
+        "µm²",
+        "smaller holes in the middle of a nucleus are filled",
+    ),
     Key::section("instances.lesions", "lesions from a semantic map: connected areas of a class"),
     Key::value(
         "instances.lesions.min_area_um2",
@@ -58,6 +98,13 @@ pub(super) const KEYS: &[Key] = &[
 /// ```
 /// let instances: wsi_run::config::schema::Instances = serde_saphyr::from_str(r#"
 /// watershed: { threshold: 0.5, min_area_um2: 10, max_area_um2: 1000, min_distance_um: 3.0, max_hole_um2: 10 }
+/// np_hv:
+///   np_threshold: 0.5
+///   overall_threshold: 0.4
+///   min_area_um2: 1
+///   max_area_um2: 400
+///   min_marker_um2: 1
+///   max_hole_um2: 16
 /// lesions: { min_area_um2: 1000 }
 /// region_px: 1024
 /// "#)?;
@@ -67,6 +114,7 @@ pub(super) const KEYS: &[Key] = &[
 #[serde(deny_unknown_fields)]
 pub struct Instances {
     watershed: Watershed,
+    np_hv: NpHv,
     lesions: Lesions,
     region_px: u32,
 }
@@ -93,6 +141,30 @@ pub struct Watershed {
     max_hole_um2: f64,
 }
 
+/// `instances.np_hv`.
+///
+/// ```
+/// let np_hv: wsi_run::config::schema::NpHv = serde_saphyr::from_str(r#"
+/// np_threshold: 0.5
+/// overall_threshold: 0.4
+/// min_area_um2: 1
+/// max_area_um2: 400
+/// min_marker_um2: 1
+/// max_hole_um2: 16
+/// "#)?;
+/// # Ok::<(), serde_saphyr::Error>(())
+/// ```
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NpHv {
+    np_threshold: f64,
+    overall_threshold: f64,
+    min_area_um2: f64,
+    max_area_um2: f64,
+    min_marker_um2: f64,
+    max_hole_um2: f64,
+}
+
 /// `instances.lesions`.
 ///
 /// ```
@@ -107,7 +179,7 @@ pub struct Lesions {
 
 impl Instances {
     pub(super) fn into_settings(self) -> settings::Instances {
-        let w = self.watershed;
+        let (w, n) = (self.watershed, self.np_hv);
         settings::Instances {
             watershed: settings::Watershed {
                 threshold: w.threshold,
@@ -115,6 +187,14 @@ impl Instances {
                 max_area_um2: w.max_area_um2,
                 min_distance_um: w.min_distance_um,
                 max_hole_um2: w.max_hole_um2,
+            },
+            np_hv: settings::NpHv {
+                np_threshold: n.np_threshold,
+                overall_threshold: n.overall_threshold,
+                min_area_um2: n.min_area_um2,
+                max_area_um2: n.max_area_um2,
+                min_marker_um2: n.min_marker_um2,
+                max_hole_um2: n.max_hole_um2,
             },
             lesions: settings::Lesions { min_area_um2: self.lesions.min_area_um2 },
             region_px: self.region_px,
