@@ -1,12 +1,12 @@
 //! Nuclei per second of the extraction, pixels per second of the embedded models; one core.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use std::{hint::black_box, io::Read};
+use std::hint::black_box;
 use wsi_run::{
-    config::settings::{self, StainChannel, StainThreshold},
+    config::settings::{StainChannel, StainThreshold},
     geometry::{Rect, Size, TargetGrid},
-    instances::{STAR_DEFAULTS, WATERSHED_DEFAULTS, extract_nuclei, extract_stars},
-    model::{HEMATOXYLIN_DEFAULTS, Head, HematoxylinModel, Model, StainThresholdModel},
+    instances::{NP_HV_DEFAULTS, WATERSHED_DEFAULTS, extract_np_hv, extract_nuclei},
+    model::{ClassInfo, HEMATOXYLIN_DEFAULTS, Head, HematoxylinModel, Model, StainThresholdModel},
     stitch::{Plane, Region},
     units::{Mpp, MppXy},
 };
@@ -59,55 +59,50 @@ fn extraction(c: &mut Criterion) {
     group.finish();
 }
 
-/// Star-convex predictions of crowded nuclei, repeated to `side` × `side`: `fixtures/star`, laid out as its `make.py` says.
-fn crowded(side: usize) -> Region {
-    let mut bytes = Vec::new();
-    flate2::read::GzDecoder::new(&include_bytes!("../fixtures/star/crowded.bin.gz")[..])
-        .read_to_end(&mut bytes)
-        .expect("the fixture is gzipped");
-    let values: Vec<i16> = bytes.chunks_exact(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
-    let [w, h, rays, candidates] = std::array::from_fn(|i| values[i] as usize);
-    let prob = &values[5..5 + w * h];
-    let mut distances = vec![0; rays * w * h];
-    let mut value = 0i16;
-    for (k, differences) in values[5 + w * h..].chunks_exact(candidates).take(rays).enumerate() {
-        for (at, difference) in (0..w * h).filter(|&i| prob[i] > 8192).zip(differences) {
-            value = value.wrapping_add(*difference);
-            distances[k * w * h + at] = value;
+/// Maps of HoVer-Net's shape: an ellipse in each square of 38.8 px, 10,600 on 4000 × 4000, some of them touching.
+fn hover_maps(side: u32) -> Vec<Plane> {
+    let n = (side * side) as usize;
+    let (mut nuclear, mut hv, mut types) = (vec![0i16; n], vec![0i16; 2 * n], vec![0i16; 7 * n]);
+    let across = (f64::from(side) / 38.8) as u32;
+    let hash = |i: u32, k: u32| f64::from((i * 7 + k).wrapping_mul(2_654_435_769) >> 16) / 65_536.0;
+    for i in 0..across * across {
+        let (cx, cy) = (f64::from(i % across) * 38.8 + 19.4, f64::from(i / across) * 38.8 + 19.4);
+        let (cx, cy) = (cx + 12.0 * hash(i, 0) - 6.0, cy + 12.0 * hash(i, 1) - 6.0);
+        let (rx, ry) = (8.0 + 5.0 * hash(i, 2), 8.0 + 5.0 * hash(i, 3));
+        for y in (cy - ry) as u32..=((cy + ry) as u32).min(side - 1) {
+            for x in (cx - rx) as u32..=((cx + rx) as u32).min(side - 1) {
+                let (u, v) = ((f64::from(x) - cx) / rx, (f64::from(y) - cy) / ry);
+                let at = (y * side + x) as usize;
+                if u * u + v * v <= 1.0 && nuclear[at] == 0 {
+                    nuclear[at] = 16_384;
+                    (hv[at], hv[n + at]) = ((u * 16_384.0) as i16, (v * 16_384.0) as i16);
+                    types[(1 + i as usize % 6) * n + at] = 16_384;
+                }
+            }
         }
     }
-    let repeat =
-        |tile: &[i16]| -> Vec<i16> { (0..side * side).map(|i| tile[i / side % h * w + i % side % w]).collect() };
-    let rect = Rect::new(0, 0, side as u32, side as u32);
-    Region {
-        core: rect,
-        rect,
-        computed: vec![1; side * side],
-        planes: vec![
-            Plane { head: Head::NuclearPixel, channels: 1, data: repeat(prob) },
-            Plane {
-                head: Head::StarDistance,
-                channels: rays as u32,
-                data: distances.chunks_exact(w * h).flat_map(repeat).collect(),
-            },
-        ],
-        rgb: Vec::new(),
-    }
+    vec![
+        Plane { head: Head::TypeProbability, channels: 7, data: types },
+        Plane { head: Head::NuclearPixel, channels: 1, data: nuclear },
+        Plane { head: Head::HorizontalVertical, channels: 2, data: hv },
+    ]
 }
 
-fn stars(c: &mut Criterion) {
-    let mut group = c.benchmark_group("cpu/extract_stars");
+fn np_hv(c: &mut Criterion) {
+    let mut group = c.benchmark_group("cpu/extract_np_hv");
     group.sample_size(20);
-    let model = HematoxylinModel::new(&HEMATOXYLIN_DEFAULTS, None).expect("the defaults fit");
-    let mpp = Mpp::new(0.5).expect("0.5 is positive");
-    let region = crowded(1024);
-    let grid = TargetGrid::new(Size::new(1024, 1024), MppXy::square(mpp), mpp);
-    for prob_threshold in [0.5, 0.69] {
-        let settings = settings::Star { prob_threshold, ..STAR_DEFAULTS };
-        let nuclei = extract_stars(&region, &grid, &settings, model.spec()).len() as u64;
+    let mut spec = HematoxylinModel::new(&HEMATOXYLIN_DEFAULTS, None).expect("the defaults fit").spec().clone();
+    spec.classes = (0..6).map(|i| ClassInfo { name: format!("type {i}"), color: [0; 3] }).collect();
+    let mpp = Mpp::new(0.25).expect("0.25 is positive");
+    for side in [512u32, 1024, 2048, 4096] {
+        let rect = Rect::new(0, 0, side, side);
+        let computed = vec![1; (side * side) as usize];
+        let region = Region { core: rect, rect, computed, planes: hover_maps(side), rgb: Vec::new() };
+        let grid = TargetGrid::new(Size::new(side, side), MppXy::square(mpp), mpp);
+        let nuclei = extract_np_hv(&region, &grid, &NP_HV_DEFAULTS, &spec).len() as u64;
         group.throughput(Throughput::Elements(nuclei));
-        group.bench_function(BenchmarkId::from_parameter(format!("above_{prob_threshold}")), |b| {
-            b.iter(|| extract_stars(black_box(&region), &grid, &settings, model.spec()));
+        group.bench_function(BenchmarkId::from_parameter(side), |b| {
+            b.iter(|| extract_np_hv(black_box(&region), &grid, &NP_HV_DEFAULTS, &spec));
         });
     }
     group.finish();
@@ -138,5 +133,5 @@ fn models(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, extraction, stars, models);
+criterion_group!(benches, extraction, np_hv, models);
 criterion_main!(benches);

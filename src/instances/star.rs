@@ -49,9 +49,9 @@ pub fn star_halo_px(settings: &settings::Star, input_mpp: Mpp) -> u32 {
 }
 
 /// Bytes that a thread keeps after extracting from a region of `rect_px` pixels, halo included, without the instances,
-/// when one pixel in eight proposes a nucleus.
-pub fn star_scratch_bytes(rect_px: u64, rays: u64) -> u64 {
-    rect_px + rect_px / 8 * (6 * rays + 128)
+/// when one pixel in eight proposes a nucleus of 32 rays: 6 bytes a ray and 128 more for each.
+pub fn star_scratch_bytes(rect_px: u64) -> u64 {
+    rect_px + rect_px / 8 * (6 * 32 + 128)
 }
 
 fn max_radius_px(settings: &settings::Star, input_mpp: Mpp) -> u32 {

@@ -23,6 +23,9 @@ pub(super) struct Slabs {
     counts: Vec<[u8; 2]>,
 }
 
+/// x and y of each vertex.
+type Vertices<'a> = (&'a [i16], &'a [i16]);
+
 /// Polygons with one notch have two; more than four are rare even when each distance is noise.
 const LAYERS: usize = 4;
 
@@ -137,7 +140,7 @@ fn mean_absolute(p: f32, q: f32) -> f32 {
 }
 
 /// [`shared_area_px`] for polygons of any shape, edge by edge.
-pub(super) fn shared_area_of_any_px(a: (&[i16], &[i16]), b: (&[i16], &[i16]), (dx, dy): (i32, i32)) -> f32 {
+pub(super) fn shared_area_of_any_px(a: Vertices, b: Vertices, (dx, dy): (i32, i32)) -> f32 {
     let mut sum = 0.0;
     for (upper, lower, sign) in edges(a, (0, 0)) {
         for (other_upper, other_lower, other_sign) in edges(b, (dx, dy)) {
@@ -155,10 +158,7 @@ pub(super) fn shared_area_of_any_px(a: (&[i16], &[i16]), b: (&[i16], &[i16]), (d
 }
 
 /// Upper end, lower end and sign of each edge that is not level.
-fn edges<'a>(
-    (xs, ys): (&'a [i16], &'a [i16]),
-    (dx, dy): (i32, i32),
-) -> impl Iterator<Item = ((i32, i32), (i32, i32), f32)> + 'a {
+fn edges<'a>((xs, ys): Vertices<'a>, (dx, dy): (i32, i32)) -> impl Iterator<Item = ((i32, i32), (i32, i32), f32)> + 'a {
     let point = move |k: usize| (i32::from(xs[k]) + dx, i32::from(ys[k]) + dy);
     (0..xs.len()).map(move |k| (point(k), point((k + 1) % xs.len()))).filter(|(from, to)| from.1 != to.1).map(
         |(from, to)| {
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn shared(a: (&[i16], &[i16]), b: (&[i16], &[i16]), apart: (i32, i32)) -> Option<f32> {
+    fn shared(a: Vertices, b: Vertices, apart: (i32, i32)) -> Option<f32> {
         let mut slabs = [Slabs::default(), Slabs::default()];
         // Buffers keep what was there before.
         slabs[0].cut(&[-9, 9, 9, 0, -9], &[-9, -9, 9, 0, 9]);
@@ -183,12 +183,12 @@ mod tests {
 
     #[test]
     fn squares_share_a_rectangle_and_crossing_bars_a_square() {
-        let square: (&[i16], &[i16]) = (&[4, -4, -4, 4], &[4, 4, -4, -4]);
+        let square: Vertices = (&[4, -4, -4, 4], &[4, 4, -4, -4]);
         assert_eq!(shared(square, square, (0, 0)), Some(64.0));
         assert_eq!(shared(square, square, (5, 2)), Some(18.0));
         assert_eq!(shared(square, square, (8, 0)), Some(0.0));
         assert_eq!(shared(square, square, (0, 9)), Some(0.0));
-        let (flat, tall): ((&[i16], &[i16]), (&[i16], &[i16])) =
+        let (flat, tall): (Vertices, Vertices) =
             ((&[9, -9, -9, 9], &[1, 1, -1, -1]), (&[1, -1, -1, 1], &[9, 9, -9, -9]));
         assert_eq!(shared(flat, tall, (3, -4)), Some(4.0));
         assert_eq!(shared_area_of_any_px(flat, tall, (3, -4)), 4.0);

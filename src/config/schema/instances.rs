@@ -36,6 +36,46 @@ pub(super) const KEYS: &[Key] = &[
         "µm²",
         "smaller holes in nuclei are filled",
     ),
+    Key::section(
+        "instances.np_hv",
+        "nuclei from nuclear pixels and distances to their centres: HoVer-Net's post-processing; areas are its 10 px at 0.25 µm/px",
+    ),
+    Key::value(
+        "instances.np_hv.np_threshold",
+        Kind::Real { min: 0.01, max: 0.99 },
+        Preset::Is("0.5"),
+        "",
+        "a pixel is in a nucleus at or above this probability",
+    ),
+    Key::value(
+        "instances.np_hv.overall_threshold",
+        Kind::Real { min: 0.01, max: 0.99 },
+        Preset::Is("0.4"),
+        "",
+        "a pixel divides nuclei at or above this energy, 1 being the steepest edge of the connected area",
+    ),
+    Key::value(
+        "instances.np_hv.min_area_um2",
+        NUCLEUS_AREA,
+        Preset::Is("0.625"),
+        "µm²",
+        "smaller connected areas, and smaller nuclei, are dropped",
+    ),
+    Key::value("instances.np_hv.max_area_um2", NUCLEUS_AREA, Preset::Is("400"), "µm²", "larger nuclei are dropped"),
+    Key::value(
+        "instances.np_hv.min_marker_um2",
+        NUCLEUS_AREA,
+        Preset::Is("0.625"),
+        "µm²",
+        "nuclei whose middle, below `overall_threshold`, is smaller are dropped",
+    ),
+    Key::value(
+        "instances.np_hv.max_hole_um2",
+        NUCLEUS_AREA,
+        Preset::Is("4"),
+        "µm²",
+        "smaller holes in the middle of a nucleus are filled",
+    ),
     Key::section("instances.star", "nuclei from star-convex predictions: non-maximum suppression"),
     Key::value(
         "instances.star.prob_threshold",
@@ -82,6 +122,13 @@ pub(super) const KEYS: &[Key] = &[
 /// ```
 /// let instances: wsi_run::config::schema::Instances = serde_saphyr::from_str(r#"
 /// watershed: { threshold: 0.5, min_area_um2: 10, max_area_um2: 1000, min_distance_um: 3.0, max_hole_um2: 10 }
+/// np_hv:
+///   np_threshold: 0.5
+///   overall_threshold: 0.4
+///   min_area_um2: 1
+///   max_area_um2: 400
+///   min_marker_um2: 1
+///   max_hole_um2: 16
 /// star: { prob_threshold: 0.69, nms_overlap: 0.3, min_area_um2: 12, max_area_um2: 400, max_radius_um: 12 }
 /// lesions: { min_area_um2: 1000 }
 /// region_px: 1024
@@ -92,6 +139,7 @@ pub(super) const KEYS: &[Key] = &[
 #[serde(deny_unknown_fields)]
 pub struct Instances {
     watershed: Watershed,
+    np_hv: NpHv,
     star: Star,
     lesions: Lesions,
     region_px: u32,
@@ -116,6 +164,30 @@ pub struct Watershed {
     min_area_um2: f64,
     max_area_um2: f64,
     min_distance_um: f64,
+    max_hole_um2: f64,
+}
+
+/// `instances.np_hv`.
+///
+/// ```
+/// let np_hv: wsi_run::config::schema::NpHv = serde_saphyr::from_str(r#"
+/// np_threshold: 0.5
+/// overall_threshold: 0.4
+/// min_area_um2: 1
+/// max_area_um2: 400
+/// min_marker_um2: 1
+/// max_hole_um2: 16
+/// "#)?;
+/// # Ok::<(), serde_saphyr::Error>(())
+/// ```
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NpHv {
+    np_threshold: f64,
+    overall_threshold: f64,
+    min_area_um2: f64,
+    max_area_um2: f64,
+    min_marker_um2: f64,
     max_hole_um2: f64,
 }
 
@@ -155,7 +227,7 @@ pub struct Lesions {
 
 impl Instances {
     pub(super) fn into_settings(self) -> settings::Instances {
-        let (w, s) = (self.watershed, self.star);
+        let (w, n, s) = (self.watershed, self.np_hv, self.star);
         settings::Instances {
             watershed: settings::Watershed {
                 threshold: w.threshold,
@@ -163,6 +235,14 @@ impl Instances {
                 max_area_um2: w.max_area_um2,
                 min_distance_um: w.min_distance_um,
                 max_hole_um2: w.max_hole_um2,
+            },
+            np_hv: settings::NpHv {
+                np_threshold: n.np_threshold,
+                overall_threshold: n.overall_threshold,
+                min_area_um2: n.min_area_um2,
+                max_area_um2: n.max_area_um2,
+                min_marker_um2: n.min_marker_um2,
+                max_hole_um2: n.max_hole_um2,
             },
             star: settings::Star {
                 prob_threshold: s.prob_threshold,
