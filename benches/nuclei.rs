@@ -5,8 +5,8 @@ use std::hint::black_box;
 use wsi_run::{
     config::settings::{StainChannel, StainThreshold},
     geometry::{Rect, Size, TargetGrid},
-    instances::{WATERSHED_DEFAULTS, extract_nuclei},
-    model::{HEMATOXYLIN_DEFAULTS, Head, HematoxylinModel, Model, StainThresholdModel},
+    instances::{NP_HV_DEFAULTS, WATERSHED_DEFAULTS, extract_np_hv, extract_nuclei},
+    model::{ClassInfo, HEMATOXYLIN_DEFAULTS, Head, HematoxylinModel, Model, StainThresholdModel},
     stitch::{Plane, Region},
     units::{Mpp, MppXy},
 };
@@ -59,6 +59,55 @@ fn extraction(c: &mut Criterion) {
     group.finish();
 }
 
+/// Maps of HoVer-Net's shape: an ellipse in each square of 38.8 px, 10,600 on 4000 × 4000, some of them touching.
+fn hover_maps(side: u32) -> Vec<Plane> {
+    let n = (side * side) as usize;
+    let (mut nuclear, mut hv, mut types) = (vec![0i16; n], vec![0i16; 2 * n], vec![0i16; 7 * n]);
+    let across = (f64::from(side) / 38.8) as u32;
+    let hash = |i: u32, k: u32| f64::from((i * 7 + k).wrapping_mul(2_654_435_769) >> 16) / 65_536.0;
+    for i in 0..across * across {
+        let (cx, cy) = (f64::from(i % across) * 38.8 + 19.4, f64::from(i / across) * 38.8 + 19.4);
+        let (cx, cy) = (cx + 12.0 * hash(i, 0) - 6.0, cy + 12.0 * hash(i, 1) - 6.0);
+        let (rx, ry) = (8.0 + 5.0 * hash(i, 2), 8.0 + 5.0 * hash(i, 3));
+        for y in (cy - ry) as u32..=((cy + ry) as u32).min(side - 1) {
+            for x in (cx - rx) as u32..=((cx + rx) as u32).min(side - 1) {
+                let (u, v) = ((f64::from(x) - cx) / rx, (f64::from(y) - cy) / ry);
+                let at = (y * side + x) as usize;
+                if u * u + v * v <= 1.0 && nuclear[at] == 0 {
+                    nuclear[at] = 16_384;
+                    (hv[at], hv[n + at]) = ((u * 16_384.0) as i16, (v * 16_384.0) as i16);
+                    types[(1 + i as usize % 6) * n + at] = 16_384;
+                }
+            }
+        }
+    }
+    vec![
+        Plane { head: Head::TypeProbability, channels: 7, data: types },
+        Plane { head: Head::NuclearPixel, channels: 1, data: nuclear },
+        Plane { head: Head::HorizontalVertical, channels: 2, data: hv },
+    ]
+}
+
+fn np_hv(c: &mut Criterion) {
+    let mut group = c.benchmark_group("cpu/extract_np_hv");
+    group.sample_size(20);
+    let mut spec = HematoxylinModel::new(&HEMATOXYLIN_DEFAULTS, None).expect("the defaults fit").spec().clone();
+    spec.classes = (0..6).map(|i| ClassInfo { name: format!("type {i}"), color: [0; 3] }).collect();
+    let mpp = Mpp::new(0.25).expect("0.25 is positive");
+    for side in [512u32, 1024, 2048, 4096] {
+        let rect = Rect::new(0, 0, side, side);
+        let computed = vec![1; (side * side) as usize];
+        let region = Region { core: rect, rect, computed, planes: hover_maps(side), rgb: Vec::new() };
+        let grid = TargetGrid::new(Size::new(side, side), MppXy::square(mpp), mpp);
+        let nuclei = extract_np_hv(&region, &grid, &NP_HV_DEFAULTS, &spec).len() as u64;
+        group.throughput(Throughput::Elements(nuclei));
+        group.bench_function(BenchmarkId::from_parameter(side), |b| {
+            b.iter(|| extract_np_hv(black_box(&region), &grid, &NP_HV_DEFAULTS, &spec));
+        });
+    }
+    group.finish();
+}
+
 fn models(c: &mut Criterion) {
     let mut group = c.benchmark_group("cpu/model");
     group.sample_size(20);
@@ -84,5 +133,5 @@ fn models(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, extraction, models);
+criterion_group!(benches, extraction, np_hv, models);
 criterion_main!(benches);

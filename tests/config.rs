@@ -4,7 +4,10 @@ use proptest::prelude::*;
 use std::path::PathBuf;
 use wsi_run::config::settings::{ModelChoice, SlideSource, Stain, StainReference, TissueMethod};
 use wsi_run::config::{self, Loaded, environment::Environment, resolve::load_text};
-use wsi_run::{instances::WATERSHED_DEFAULTS, model::HEMATOXYLIN_DEFAULTS};
+use wsi_run::{
+    instances::{NP_HV_DEFAULTS, WATERSHED_DEFAULTS},
+    model::HEMATOXYLIN_DEFAULTS,
+};
 
 fn quiet() -> Environment {
     Environment { threads: None, cpus: 4 }
@@ -211,6 +214,7 @@ fn the_least_pipeline_has_the_constants_of_the_model_and_of_the_watershed() {
     let settings = loads("slides: { dir: a }\n", &[]).settings;
     assert_eq!(settings.model, ModelChoice::Hematoxylin(HEMATOXYLIN_DEFAULTS));
     assert_eq!(settings.instances.watershed, WATERSHED_DEFAULTS);
+    assert_eq!(settings.instances.np_hv, NP_HV_DEFAULTS);
 }
 
 #[test]

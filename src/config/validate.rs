@@ -137,16 +137,28 @@ fn model(settings: &Settings, problems: &mut Vec<Problem>) {
 }
 
 fn instances(settings: &Settings, problems: &mut Vec<Problem>) {
-    let w = &settings.instances.watershed;
-    if w.min_area_um2 >= w.max_area_um2 {
-        problems.push(problem(
-            &["instances.watershed.min_area_um2", "instances.watershed.max_area_um2"],
-            format!(
-                "`instances.watershed.min_area_um2` drops every nucleus: found `{}`, expected less than max_area_um2 = `{}`",
-                w.min_area_um2, w.max_area_um2
-            ),
-            "a nucleus is some 20 to 200 µm²",
-        ));
+    let (w, n, s) = (&settings.instances.watershed, &settings.instances.np_hv, &settings.instances.star);
+    let areas = [
+        ["instances.watershed.min_area_um2", "instances.watershed.max_area_um2"],
+        ["instances.np_hv.min_area_um2", "instances.np_hv.max_area_um2"],
+        ["instances.np_hv.min_marker_um2", "instances.np_hv.max_area_um2"],
+        ["instances.star.min_area_um2", "instances.star.max_area_um2"],
+    ];
+    let values = [w.min_area_um2, n.min_area_um2, n.min_marker_um2, s.min_area_um2].into_iter().zip([
+        w.max_area_um2,
+        n.max_area_um2,
+        n.max_area_um2,
+        s.max_area_um2,
+    ]);
+    for (keys, (least, most)) in areas.iter().zip(values) {
+        if least >= most {
+            let key = keys[0];
+            problems.push(problem(
+                keys,
+                format!("`{key}` drops every nucleus: found `{least}`, expected less than max_area_um2 = `{most}`"),
+                "a nucleus is some 20 to 200 µm²",
+            ));
+        }
     }
 }
 

@@ -184,6 +184,7 @@ fn spawn_all<'scope, 'env: 'scope>(
     for _ in 0..threads {
         let stage = ExtractStage {
             settings: setup.settings.instances.clone(),
+            extractor: setup.extractor,
             spec: setup.model.spec().clone(),
             writes_prob: setup.settings.output.ome_zarr.as_ref().is_some_and(|z| z.prob),
             pool: regions.clone(),

@@ -5,7 +5,7 @@
 use crate::{
     config::settings::{Settings, Window},
     error::RunError,
-    instances,
+    instances::Extractor,
     model::{self, CandleExecute, Head, Model},
     output::ResultKind,
     pixels::stain::StainTarget,
@@ -30,6 +30,8 @@ pub struct Setup {
     pub input_mpp: Mpp,
     /// How slides are cut.
     pub tiler: Tiler,
+    /// How nuclei are found, for a model that tells them.
+    pub extractor: Option<Extractor>,
     /// What the run writes.
     pub kind: ResultKind,
     /// Tiles per batch.
@@ -48,11 +50,19 @@ impl Setup {
     /// # Errors
     /// [`RunError::Setup`] when the model cannot be built or an override is not one it can take.
     pub fn new(settings: &Settings) -> Result<Self, RunError> {
-        let wanted = &settings.tiling;
-        let model = model::build(&settings.model, wanted.input_mpp, &|graph, weights, options| {
+        let model = model::build(&settings.model, settings.tiling.input_mpp, &|graph, weights, options| {
             Ok(Box::new(CandleExecute::new(graph, weights, options.kind)?))
         })
         .map_err(|e| refused(e.to_string(), "see `wsi-run models` for what each model takes"))?;
+        Self::with_model(settings, model)
+    }
+
+    /// Takes `model` instead of the one the settings name, and checks that the tiling fits it.
+    ///
+    /// # Errors
+    /// [`RunError::Setup`] when an override is not one the model can take.
+    pub fn with_model(settings: &Settings, model: Arc<dyn Model>) -> Result<Self, RunError> {
+        let wanted = &settings.tiling;
         let spec = model.spec().clone();
         let input_mpp = wanted.input_mpp.unwrap_or(spec.input_mpp);
         if !spec.any_mpp && input_mpp != spec.input_mpp {
@@ -85,21 +95,18 @@ impl Setup {
             // Every pixel from four tiles.
             Window::Hann => core_px.div_ceil(2).next_multiple_of(spec.out_stride),
         });
-        let kind = if spec.has(Head::NuclearPixel) {
+        let extractor = Extractor::of(&spec);
+        let kind = if extractor.is_some() {
             ResultKind::Nuclei
         } else if spec.has(Head::Classification) {
             ResultKind::Tiles
         } else {
             ResultKind::Semantic
         };
-        let is_nuclei = kind == ResultKind::Nuclei;
         // What is said once per tile has nothing to blend.
         let window = if kind == ResultKind::Tiles { Window::Crop } else { settings.stitch.window };
-        let halo_px = if is_nuclei {
-            instances::halo_px(&settings.instances.watershed, input_mpp.times(spec.out_stride))
-        } else {
-            0
-        };
+        let target_mpp = input_mpp.times(spec.out_stride);
+        let halo_px = extractor.map_or(0, |e| e.halo_px(&settings.instances, target_mpp));
         let tiler = Tiler::new(
             (tile_px, stride_px, margin_px),
             window,
@@ -111,7 +118,7 @@ impl Setup {
         let stain = StainTarget::new(&settings.pixels.stain).map_err(|e| refused(e.to_string(), e.hint()))?;
         let usual = if model.is_one_core() { ONE_CORE_BATCH } else { WHOLE_MACHINE_BATCH };
         let batch_size = settings.batch.size.unwrap_or(usual) as usize;
-        Ok(Self { settings: settings.clone(), model, input_mpp, tiler, kind, batch_size, stain })
+        Ok(Self { settings: settings.clone(), model, input_mpp, tiler, extractor, kind, batch_size, stain })
     }
 
     /// Compute threads.
@@ -168,9 +175,10 @@ impl Setup {
         let maps = u64::from(self.tiler.core_px()).pow(2) * channels * 2;
         let batches = (self.predictors() + 2) as u64 * self.batch_size as u64;
         let region = u64::from(self.tiler.region_px + 2 * self.tiler.halo_px).pow(2);
-        // A region waiting or being extracted: its planes, mask and pixels, and about 20 bytes per px of scratch.
-        let regions =
-            (2 * self.threads() + 2) as u64 * region * (2 * channels + 4) + self.threads() as u64 * region * 20;
+        // A region waiting or being extracted: its planes, mask and pixels; the scratch of those being extracted, and
+        // what they hand on.
+        let scratch = self.extractor.map_or(16 * region, |e| e.scratch_bytes(region)) + 4 * region;
+        let regions = (2 * self.threads() + 2) as u64 * region * (2 * channels + 4) + self.threads() as u64 * scratch;
         let model = self.model.bytes(self.tiler.tile_px, self.batch_size as u32);
         self.pool_buffers() as u64 * self.tile_bytes() as u64 + batches * maps + regions + model
     }

@@ -16,7 +16,7 @@ mod stitch;
 mod tiling;
 mod tissue;
 
-pub use instances::{Instances, Lesions, Watershed};
+pub use instances::{Instances, Lesions, NpHv, Star, Watershed};
 pub use model::{Batch, Hematoxylin, Model, StainThreshold};
 pub use output::{Geojson, OmeZarr, Output, Overview, Parquet};
 pub use pixels::{Pixels, Reference, Stain};

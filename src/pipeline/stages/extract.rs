@@ -4,7 +4,7 @@ use super::{Stitched, TileAnswer, WriteMessage};
 use crate::{
     config::settings,
     error::{SlideError, StageName},
-    instances,
+    instances::{self, Extractor},
     model::{Head, ModelSpec},
     output::SlidePart,
     pipeline::{
@@ -26,6 +26,8 @@ const SEMANTIC_THRESHOLD: f64 = 0.5;
 pub struct ExtractStage {
     /// How objects are found.
     pub settings: settings::Instances,
+    /// Which way, for a model that tells nuclei.
+    pub extractor: Option<Extractor>,
     /// What the model's heads mean.
     pub spec: ModelSpec,
     /// Whether probabilities are written too.
@@ -45,8 +47,8 @@ impl ExtractStage {
             let data = (0..channels).flat_map(|c| instances::prob_u8(region, prob_head, c)).collect();
             parts.push(SlidePart::Prob { core: region.core, channels, data });
         }
-        if self.spec.has(Head::NuclearPixel) {
-            let found = instances::extract_nuclei(region, &job.plan.grid, &self.settings.watershed, &self.spec);
+        if let Some(extractor) = self.extractor {
+            let found = extractor.extract(region, &job.plan.grid, &self.settings, &self.spec);
             self.progress.tiles_done(&job.header.id, 0, found.len() as u64);
             parts.push(SlidePart::Nuclei { core: region.core, computed: region.core_computed(), instances: found });
         } else {

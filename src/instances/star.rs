@@ -1,0 +1,164 @@
+//! Nuclei of a region from star-convex predictions.
+//!
+//! Owns: [`extract_stars`], [`star_halo_px`], [`star_scratch_bytes`], [`STAR_DEFAULTS`]. Must not know: networks, files,
+//! other regions.
+//!
+//! What is found does not depend on how the slide was cut into regions, as long as each has [`star_halo_px`] around
+//! its core (or ends at the slide's edge).
+//!
+//! Source: the `stardist` package (Schmidt 2018; Weigert 2022 for types), `nms.py`, `models/model2d.py`. Differs: which
+//! proposals stay depends on what is near only (see [`super::suppress`]); a nucleus' type is that of its pixels, not
+//! of its centre's; of a nucleus cut by a better one the largest piece is kept; pixels not computed belong to none.
+
+use super::{
+    finish::{Finisher, Vote},
+    instance::{Instance, Run},
+    pieces::keep_largest_piece,
+    star_polygon::{Outline, Star, Stars, take_free},
+    suppress::{Suppression, reach_px},
+};
+use crate::{
+    config::settings,
+    geometry::{Rect, Size, Target, TargetGrid},
+    model::{Head, ModelSpec},
+    stitch::{Plane, Region},
+    units::Mpp,
+};
+use std::cell::RefCell;
+
+/// Thresholds of `stardist`'s network for H&E; areas as for other nuclei.
+pub const STAR_DEFAULTS: settings::Star = settings::Star {
+    prob_threshold: 0.69,
+    nms_overlap: 0.3,
+    min_area_um2: 12.0,
+    max_area_um2: 400.0,
+    max_radius_um: 12.0,
+};
+
+/// Pixels nearer than this to the slide's edge propose nothing: networks are unsure there.
+const EDGE_PX: i64 = 2;
+
+/// Width of the ring around a region's core that [`extract_stars`] needs to see.
+///
+/// The centre of a nucleus lies within a radius of its centroid. Of its pixels, those are taken that better nuclei
+/// overlap: their centres are within two radii of its own. Which proposals are nuclei depends on what is within
+/// [`reach_px`] of them.
+pub fn star_halo_px(settings: &settings::Star, input_mpp: Mpp) -> u32 {
+    let radius_px = max_radius_px(settings, input_mpp);
+    3 * radius_px + reach_px(radius_px)
+}
+
+/// Bytes that a thread keeps after extracting from a region of `rect_px` pixels, halo included, without the instances,
+/// when one pixel in eight proposes a nucleus of 32 rays: 6 bytes a ray and 128 more for each.
+pub fn star_scratch_bytes(rect_px: u64) -> u64 {
+    rect_px + rect_px / 8 * (6 * 32 + 128)
+}
+
+fn max_radius_px(settings: &settings::Star, input_mpp: Mpp) -> u32 {
+    ((settings.max_radius_um / input_mpp.um_per_px()).ceil() as u32).max(1)
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Buffers of one region, kept by the thread.
+#[derive(Default)]
+struct Scratch {
+    stars: Stars,
+    suppression: Suppression,
+    outline: Outline,
+    /// 1 where a pixel was computed and belongs to no nucleus yet.
+    free: Vec<u8>,
+    runs: Vec<Run>,
+    pieces: Vec<u32>,
+}
+
+/// Finds the nuclei whose centroid lies in the region's core, sorted by the first pixel.
+///
+/// Each pixel above the threshold proposes the polygon its distances make; of proposals that overlap too much, the most
+/// probable stays. A pixel in several polygons belongs to the most probable; of each nucleus the largest 4-connected
+/// piece is kept. With a type head, a nucleus' class is the one with the largest mean probability over its pixels
+/// (background left out); without, it is the model's first, and its probability is that of the pixel that proposed
+/// it. Empty when the region has no nuclear-pixel or no star-distance plane.
+pub fn extract_stars(region: &Region, grid: &TargetGrid, settings: &settings::Star, spec: &ModelSpec) -> Vec<Instance> {
+    let area_um2 = [settings.min_area_um2, settings.max_area_um2];
+    let (Some(finisher), Some(distances)) =
+        (Finisher::new(region, grid, spec, area_um2, Vote::Mean), region.plane(Head::StarDistance))
+    else {
+        return Vec::new();
+    };
+    let typed = region.plane(Head::TypeProbability).is_some_and(|p| p.channels as usize == spec.classes.len() + 1);
+    let radius_px = max_radius_px(settings, grid.input_mpp);
+    // Whoever has pixels in common with a nucleus of this region.
+    let painted = region.core.inflate(3 * radius_px);
+    SCRATCH.with_borrow_mut(|s| {
+        s.stars.clear(distances.channels as usize);
+        propose(region, grid.size, settings.prob_threshold, [finisher.nuclear(), distances], radius_px, &mut s.stars);
+        s.free.clear();
+        s.free.extend_from_slice(&region.computed);
+        let mut instances = Vec::new();
+        let Scratch { stars, suppression, outline, free, runs, pieces } = s;
+        suppression.run(stars, settings.nms_overlap as f32, radius_px, |star| {
+            if !painted.contains(i64::from(star.x), i64::from(star.y)) {
+                return;
+            }
+            runs.clear();
+            paint(stars, star, region.rect, outline, free, runs);
+            if runs.is_empty() {
+                return;
+            }
+            let kept = keep_largest_piece(runs, pieces);
+            if let Some(mut instance) = finisher.finish_instance(&runs[..kept]) {
+                if !typed {
+                    instance.class_probs = vec![f32::from(star.prob) / Head::NuclearPixel.scale()];
+                }
+                instances.push(instance);
+            }
+        });
+        instances.sort_unstable_by_key(|i: &Instance| i.runs[0]);
+        instances
+    })
+}
+
+/// Collects what the pixels above the threshold propose.
+fn propose(
+    region: &Region,
+    slide: Size<Target>,
+    threshold: f64,
+    [probs, distances]: [&Plane; 2],
+    radius_px: u32,
+    stars: &mut Stars,
+) {
+    let rect = region.rect;
+    let (w, area) = (rect.w as usize, rect.area() as usize);
+    // Integers are above a number when they are above its floor.
+    let above = (threshold * f64::from(probs.head.scale())).floor() as i16;
+    let (right, bottom) = (i64::from(slide.w) - EDGE_PX, i64::from(slide.h) - EDGE_PX);
+    let inner = Rect::from_edges(EDGE_PX, EDGE_PX, right, bottom);
+    let part = rect.intersect(&inner);
+    for y in part.y..part.bottom() {
+        let row = (y - rect.y) as usize * w;
+        for x in part.x..part.right() {
+            let at = row + (x - rect.x) as usize;
+            if probs.data[at] > above {
+                stars.push((x as i32, y as i32), probs.data[at], radius_px, |k| distances.data[k * area + at]);
+            }
+        }
+    }
+}
+
+/// Takes the free pixels of a polygon.
+fn paint(stars: &Stars, star: &Star, rect: Rect<Target>, outline: &mut Outline, free: &mut [u8], runs: &mut Vec<Run>) {
+    let (left, right, w) = (rect.x, rect.right(), rect.w as usize);
+    stars.pixels(star, outline, |y, x0, x1| {
+        let (y, x0, x1) = (i64::from(y), i64::from(x0).max(left), i64::from(x1).min(right));
+        if y >= rect.y && y < rect.bottom() && x0 < x1 {
+            let row = &mut free[(y - rect.y) as usize * w..][..w];
+            take_free(row, left as u32, Run { y: y as u32, x0: x0 as u32, x1: x1 as u32 }, |run| runs.push(run));
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests;
