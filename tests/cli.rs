@@ -48,7 +48,7 @@ fn run_is_implied_when_the_first_word_is_no_verb() {
         }
     }
     assert!(matches!(parse("plan p.yaml").unwrap().verb, Verb::Plan(_)));
-    assert!(matches!(parse("-v models").unwrap().verb, Verb::Models));
+    assert!(matches!(parse("-v models").unwrap().verb, Verb::Models(_)));
 }
 
 #[test]

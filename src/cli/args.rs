@@ -83,11 +83,19 @@ pub enum Verb {
     Thumbnail(ThumbnailArgs),
     /// Check that the outputs of a run agree with each other and with its manifest
     Verify(VerifyArgs),
-    /// List the models
-    Models,
+    /// List the models, and what networks cost
+    Models(ModelsArgs),
     /// Print completions for a shell
     #[command(after_help = COMPLETION_EXAMPLES)]
     Completions(CompletionsArgs),
+}
+
+/// `wsi-run models`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ModelsArgs {
+    /// Print the table of networks in Markdown
+    #[arg(long)]
+    pub markdown: bool,
 }
 
 const RUN_EXAMPLES: &str = "\

@@ -28,6 +28,6 @@ pub fn dispatch(cli: &Cli, style: Style) -> anyhow::Result<u8> {
         Verb::Info(args) => slide::info(args, style),
         Verb::Thumbnail(args) => slide::picture(args, style),
         Verb::Verify(args) => verify::run(args, &cli.common, style),
-        Verb::Models => models::run(),
+        Verb::Models(args) => models::run(args),
     }
 }
