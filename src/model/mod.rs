@@ -19,6 +19,7 @@ mod stardist;
 mod u_net;
 
 pub mod autograd;
+pub mod convert;
 pub mod graph;
 pub mod weights;
 pub mod zoo;
