@@ -4,6 +4,7 @@ use crate::model::{
     spec::{ClassInfo, Head},
 };
 use crate::units::Mpp;
+use safetensors::{Dtype, tensor::TensorView};
 use std::path::PathBuf;
 
 fn toy() -> Graph {
