@@ -32,5 +32,6 @@ pub(super) fn run() -> anyhow::Result<u8> {
             told(entry.paper_gmacs)
         )?;
     }
+    writeln!(out, "\n`wsi-run convert` makes their weights from checkpoints of PyTorch and from safetensors")?;
     Ok(crate::error::exit::OK)
 }

@@ -150,14 +150,11 @@ fn matched<'c>(checkpoint: &'c Checkpoint, conversion: &Conversion<'_>, form: &F
     }
     let graph = graph_for(&named, conversion, form)?;
     let parameters: Vec<Parameter> = graph.parameters().into_iter().filter(|p| is_wanted(&p.name)).collect();
-    for parameter in &parameters {
-        let other = checkpoint
-            .others()
-            .iter()
-            .find(|(name, _)| name_here(name, conversion.encoder_only, form).as_ref() == Some(&parameter.name));
-        if let Some((name, what)) = other {
-            return Err((format!("`{name}` is no tensor that can be read: {what}"), None));
-        }
+    let here =
+        |(name, what): &'c (String, String)| Some((name_here(name, conversion.encoder_only, form)?, (name, what)));
+    let others: HashMap<String, (&String, &String)> = checkpoint.others().iter().filter_map(here).collect();
+    if let Some((name, what)) = parameters.iter().find_map(|p| others.get(&p.name)) {
+        return Err((format!("`{name}` is no tensor that can be read: it is {what}"), None));
     }
     check(&named, &parameters, graph.name())?;
     let kept = parameters.into_iter().filter(|p| p.kind != ParameterKind::Counter);
@@ -179,7 +176,6 @@ fn graph_for(named: &Named<'_>, conversion: &Conversion<'_>, form: &Form) -> Res
     let classes = conversion.classes.len();
     let head = named.get(form.head).and_then(|tensor| tensor.shape.first().copied());
     if conversion.encoder_only || form.outputs.fit(head, classes) {
-        // Of a head that claims more outputs than it can tell classes, the class check below says so.
         return Ok((form.build)(if conversion.encoder_only { form.outputs.of(1) } else { head }));
     }
     let Some(outputs) = head else {

@@ -184,11 +184,26 @@ fn two_names_for_one_tensor_are_an_error() {
     let (_dir, both) = foreign(&names.map(|n| (n.to_owned(), (vec![1], vec![0.0]))).into());
     let error = convert(&both, &old_and_new).unwrap_err().to_string();
     assert!(error.contains(&format!("`{}` and `{}` are both `{}`", names[0], names[1], names[1])), "{error}");
-    // What stands where a tensor is wanted and is none is told, not called missing.
     let error = convert(&path("hostile_system.pth"), &old_and_new).unwrap_err().to_string();
     assert!(error.contains("`posix.system` to be called") && error.ends_with("hostile_system.pth"), "{error}");
     let error = convert(&path("plain.zip.pth"), &old_and_new).unwrap_err().to_string();
     assert!(error.contains("604 missing") || error.contains("606 missing"), "{error}");
+}
+
+#[test]
+fn what_stands_where_a_tensor_is_wanted_and_is_none_is_told() {
+    // The format before PyTorch 1.6: {'grid_0.bias': None, 'x': a tensor of one number}.
+    let mut file =
+        b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}.\x80\x02}(U\x0bgrid_0.biasN".to_vec();
+    file.extend(
+        b"U\x01xctorch._utils\n_rebuild_tensor_v2\n((U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x01tQK\x00",
+    );
+    file.extend(b"K\x01\x85K\x01\x85\x89}tRu.\x80\x02]U\x010a.\x01\0\0\0\0\0\0\0\0\0\x80\x3f");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.pth");
+    std::fs::write(&path, file).unwrap();
+    let error = convert(&path, &conversion(CLASSES)).unwrap_err().to_string();
+    assert!(error.contains("`grid_0.bias` is no tensor that can be read: it is `None`"), "{error}");
 }
 
 #[test]
@@ -222,7 +237,7 @@ fn encoder_names_come_back(model: &str, dropped: &[&str], theirs: impl Fn(&str) 
     }
     assert!(count > 0 || model == "resnet_50", "{model}");
     let is_left_out = |n: &&str| name_here(n, true, &form).is_none_or(|n| !is_encoders(model, &n));
-    assert!(dropped.iter().all(|n| is_left_out(n)), "{model}");
+    assert!(dropped.iter().all(is_left_out), "{model}");
 }
 
 #[test]

@@ -187,7 +187,9 @@ impl Pickled {
             let args = self.pickle.tuple(call.args)?;
             match path {
                 "torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor" => {
-                    return Some(self.placed(args).ok_or_else(|| "its storage or shape makes no sense".to_owned()));
+                    return Some(
+                        self.placed(args).ok_or_else(|| "a tensor whose storage or shape makes no sense".to_owned()),
+                    );
                 }
                 "torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state" => {
                     id = *args.first()?
@@ -195,12 +197,12 @@ impl Pickled {
                 "torch._tensor._rebuild_from_type_v2" => match (self.pickle.global(*args.first()?)?, args) {
                     ("torch._utils._rebuild_tensor_v2", [_, _, inner, ..]) => {
                         let placed = self.pickle.tuple(*inner).and_then(|inner| self.placed(inner));
-                        return Some(placed.ok_or_else(|| "its storage or shape makes no sense".to_owned()));
+                        return Some(placed.ok_or_else(|| "a tensor whose storage or shape makes no sense".to_owned()));
                     }
-                    (path, _) => return Some(Err(format!("it is made by `{}`", shortened(path)))),
+                    (path, _) => return Some(Err(format!("made by `{}`", shortened(path)))),
                 },
                 path if path.starts_with("torch._utils._rebuild_") => {
-                    return Some(Err(format!("it is made by `{}`, expected a dense tensor", shortened(path))));
+                    return Some(Err(format!("made by `{}`, expected a dense tensor", shortened(path))));
                 }
                 _ => return None,
             }
