@@ -67,6 +67,9 @@ fn every_verb_parses() {
         "verify results",
         "models",
         "completions zsh",
+        "convert a.pth --model hover_net --classes pannuke -o a.safetensors",
+        "convert a.pth --model hover_net --classes-from type_info.json --mpp 0.25 -o a.safetensors",
+        "convert a.pth --model resnet_50 --encoder-only --prefix module.encoder_q. --entry state_dict -o a.safetensors",
         "config",
         "config p.yaml --set a.b=1",
         "config --markdown",
@@ -99,9 +102,19 @@ fn help_shows_verbs_examples_and_exit_codes() {
     let help = program(&["--help"]);
     assert_eq!(help.status.code(), Some(0));
     let help = text(&help.stdout);
-    for part in
-        ["run", "plan", "config", "info", "thumbnail", "verify", "models", "completions", "Examples:", "Exit codes:"]
-    {
+    for part in [
+        "run",
+        "plan",
+        "config",
+        "info",
+        "thumbnail",
+        "verify",
+        "models",
+        "convert",
+        "completions",
+        "Examples:",
+        "Exit codes:",
+    ] {
         assert!(help.contains(part), "{part}\n{help}");
     }
     assert!(help.lines().all(|line| line.chars().count() <= 120), "{help}");
@@ -273,4 +286,77 @@ fn a_pattern_without_a_folder_finds_what_lies_beside() {
         assert_eq!(out.status.code(), Some(0), "{pattern}: {}", text(&out.stderr));
         assert!(text(&out.stderr).contains("1 slide, 0 failed"), "{pattern}: {}", text(&out.stderr));
     }
+}
+
+/// `convert` with these words after the checkpoint and the network.
+fn convert(checkpoint: &str, model: &str, rest: &[&str]) -> Output {
+    program(&[&["convert", checkpoint, "--model", model], rest].concat())
+}
+
+#[test]
+fn convert_says_what_it_made_and_from_what() {
+    use wsi_run::model::weights::Weights;
+    let (folder, checkpoint) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let theirs = checkpoint.path().join("theirs.pth");
+    let ours = folder.path().join("ours.safetensors");
+    let graph = wsi_run::model::stardist_unet(32, None);
+    let metadata = wsi_run::model::weights::WeightsMetadata {
+        model: "none".to_owned(),
+        classes: vec![],
+        input_mpp: wsi_run::units::Mpp::new(1.0).unwrap(),
+        normalisation: wsi_run::model::weights::Normalisation::UNIT,
+        licence: String::new(),
+        training_data: String::new(),
+    };
+    // Formats are told by what is in a file, not by its name.
+    Weights::random(&graph, metadata, 1).write(&theirs).unwrap();
+    let words = ["--classes", "kumar", "--mpp", "0.5", "--licence", "MIT", "--training-data", "ten slides", "-o"];
+    let done = convert(theirs.to_str().unwrap(), "stardist_unet", &[&words[..], &[ours.to_str().unwrap()]].concat());
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    let said = text(&done.stdout);
+    for part in ["1,425,761", "nucleus #00ff00", "0.5 µm/px", "MIT", "ten slides", "sha256"] {
+        assert!(said.contains(part), "{part}\n{said}");
+    }
+    let (read_graph, weights) = Weights::open(&ours).unwrap();
+    assert_eq!(read_graph, graph);
+    assert_eq!((weights.metadata.licence.as_str(), weights.metadata.training_data.as_str()), ("MIT", "ten slides"));
+    assert!(said.contains(&weights.sha256()), "{said}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+
+    let onto_itself = convert(ours.to_str().unwrap(), "stardist_unet", &["-o", ours.to_str().unwrap()]);
+    assert_eq!(onto_itself.status.code(), Some(2));
+    assert!(text(&onto_itself.stderr).contains("output is the checkpoint itself"), "{}", text(&onto_itself.stderr));
+}
+
+#[test]
+fn convert_refuses_what_makes_no_sense_and_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.safetensors");
+    let out = out.to_str().unwrap();
+    let good = ["--classes", "a=#000000", "--mpp", "1", "-o", out];
+    let cases: [(&str, &str, &[&str], i32, &str); 9] = [
+        ("plain.zip.pth", "nonsense", &good, 2, "hint: the networks are crescent_seg_net, "),
+        ("plain.zip.pth", "u_net", &["--classes", "red", "--mpp", "1", "-o", out], 2, "`name=#rrggbb`"),
+        ("plain.zip.pth", "u_net", &["--classes", "a=#000000", "--mpp", "0", "-o", out], 2, "`--mpp` is `0`"),
+        ("plain.zip.pth", "u_net", &["--classes-from", "Cargo.toml", "--mpp", "1", "-o", out], 2, "type info"),
+        (
+            "plain.zip.pth",
+            "u_net",
+            &["--normalisation", "1,2", "--encoder-only", "--mpp", "1", "-o", out],
+            2,
+            "imagenet",
+        ),
+        ("plain.zip.pth", "u_net", &["--classes", "a=#000000", "-o", out], 1, "hint: give it with `--mpp`"),
+        ("plain.zip.pth", "u_net", &good, 1, "hint: this looks like a checkpoint of another network"),
+        ("hostile_eval.pth", "u_net", &good, 1, "hint: nothing was run"),
+        ("hostile_header.safetensors", "u_net", &good, 1, "header claims `10000000000` bytes"),
+    ];
+    for (file, model, rest, code, expected) in cases {
+        let bad = convert(&format!("fixtures/weights/{file}"), model, rest);
+        let said = text(&bad.stderr);
+        assert_eq!(bad.status.code(), Some(code), "{said}");
+        assert!(said.contains(expected), "{expected}\n{said}");
+        assert!(said.lines().count() <= 4 || code == 2, "{said}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use wsi_run::{
-    config::{self, settings::NetworkWeights, settings::ModelChoice},
+    config::{self, settings::ModelChoice, settings::NetworkWeights},
     pipeline::{Setup, find_slides, plan_slide},
 };
 
@@ -27,7 +27,8 @@ fn every_shipped_pipeline_can_be_planned() {
             assert!(matches!(network.weights, NetworkWeights::File(_)), "{name} says no weights");
             overrides.push("model.network.weights=random".to_owned());
         }
-        let settings = config::load(&path, &overrides).unwrap_or_else(|f| panic!("{name}: {}", config::render(&f))).settings;
+        let settings =
+            config::load(&path, &overrides).unwrap_or_else(|f| panic!("{name}: {}", config::render(&f))).settings;
         let setup = Setup::new(&settings).unwrap_or_else(|e| panic!("{name}: {e}"));
         let slides = find_slides(&settings).unwrap();
         let plan = plan_slide(&slides[0], &setup).unwrap_or_else(|e| panic!("{name}: {e}"));

@@ -28,6 +28,7 @@ mod stardist;
 mod u_net;
 
 pub mod autograd;
+pub mod convert;
 pub mod graph;
 pub mod weights;
 pub mod zoo;
@@ -54,7 +55,7 @@ pub use network::{Execute, ExecuteOptions, MakeExecute, NetworkModel};
 pub use reference::CandleExecute;
 pub use registry::{ModelEntry, build, catalogue};
 pub use resnet_50::resnet_50;
-pub use slide_use::{ClassHead, SlideUse, slide_use};
+pub use slide_use::{SlideUse, slide_use};
 pub use spec::{ClassInfo, Head, HeadMap, HeadSpec, Model, ModelError, ModelSpec};
 pub use stain_threshold::StainThresholdModel;
 pub use stardist::stardist_unet;

@@ -4,11 +4,12 @@
 
 use super::{
     clin_seg_net::CLIN_SEG_NET_ORGANS,
+    convert::forms::{Outputs, form},
     graph::Graph,
     heads::{HeadPlan, HeadValues, head_plans},
-    slide_use::{ClassHead, SlideUse, class_head, slide_use},
+    slide_use::{SlideUse, class_head, slide_use},
     spec::{ClassInfo, Head, HeadMap, Model, ModelError, ModelSpec, check_tile},
-    weights::{Normalisation, Weights, WeightsMetadata},
+    weights::{Weights, WeightsMetadata},
 };
 use crate::{
     config::settings::{self, NetworkWeights, Precision},
@@ -70,31 +71,27 @@ impl NetworkModel {
     ) -> Result<Self, ModelError> {
         let (graph, weights) = match &settings.weights {
             NetworkWeights::Random => random(settings.name.as_deref().unwrap_or_default())?,
-            NetworkWeights::File(path) => {
-                let read = Weights::read_fitting(path, &|metadata| {
-                    if let Some(wanted) = settings.name.as_ref().filter(|n| **n != metadata.model) {
-                        return Err(format!("weights are for `{}`, expected `{wanted}`", metadata.model));
-                    }
-                    Ok(usable(&metadata.model)?.graphs(metadata.classes.len()))
-                });
-                read.map_err(|e| {
-                    let hint = e.hint.map_or_else(String::new, |hint| format!("; {hint}"));
-                    ModelError(format!("{e}{hint}"))
-                })?
-            }
+            NetworkWeights::File(path) => Weights::open(path).map_err(|e| {
+                let hint = e.hint.map_or_else(String::new, |hint| format!("; {hint}"));
+                ModelError(format!("{e}{hint}"))
+            })?,
         };
-        let used = usable(graph.name()).map_err(ModelError)?;
+        if let Some(wanted) = settings.name.as_deref().filter(|&name| name != graph.name()) {
+            return Err(ModelError(format!("weights are for `{}`, `model.network.name` is `{wanted}`", graph.name())));
+        }
+        let used = usable(graph.name())?;
         let kind = kind(graph.name(), settings.organ.as_deref())?;
         let graph = graph.for_use();
-        let spec = spec(&graph, &used, &weights, input_mpp)?;
+        let is_trained = settings.weights != NetworkWeights::Random;
+        let spec = spec(&graph, &used, &weights, input_mpp, is_trained)?;
         let heads = head_plans(&graph, used.out_stride);
         let execute = make(&graph, &weights, &ExecuteOptions { precision: settings.precision, kind })?;
         Ok(Self { spec, heads, execute })
     }
 }
 
-fn usable(name: &str) -> Result<SlideUse, String> {
-    slide_use(name).ok_or_else(|| format!("there is no network `{name}`: see `wsi-run models`"))
+fn usable(name: &str) -> Result<SlideUse, ModelError> {
+    slide_use(name).ok_or_else(|| ModelError(format!("there is no network `{name}`: see `wsi-run models`")))
 }
 
 /// The row of a network's embedding for an organ.
@@ -111,20 +108,20 @@ fn kind(network: &str, organ: Option<&str>) -> Result<usize, ModelError> {
 
 /// The published form of a network with the weights it has before training.
 fn random(name: &str) -> Result<(Graph, Weights), ModelError> {
-    let used = usable(name).map_err(ModelError)?;
-    let classes = match used.classes {
-        ClassHead::Semantic => 1,
-        ClassHead::Types => 5,
-        ClassHead::Tile => 3,
+    let (used, form) = (usable(name)?, form(name).expect("every network that is used has a form"));
+    let classes = match form.outputs {
+        Outputs::Semantic | Outputs::One => 1,
+        Outputs::Types | Outputs::TypesOrNone => 5,
+        Outputs::Classes => 3,
     };
-    let graph = used.graphs(classes).swap_remove(0);
+    let graph = (form.build)(form.outputs.of(classes));
     let metadata = WeightsMetadata {
         model: name.to_owned(),
         classes: (0..classes)
             .map(|i| ClassInfo { name: format!("class_{}", i + 1), color: PALETTE[i % PALETTE.len()] })
             .collect(),
         input_mpp: Mpp::new(used.input_mpp).expect("resolutions of the zoo are positive"),
-        normalisation: Normalisation::IMAGENET,
+        normalisation: form.normalisation,
         licence: "none".to_owned(),
         training_data: "none: random values".to_owned(),
     };
@@ -135,7 +132,13 @@ fn random(name: &str) -> Result<(Graph, Weights), ModelError> {
 /// Colours of classes nobody named (Okabe and Ito 2008).
 const PALETTE: [[u8; 3]; 5] = [[230, 159, 0], [86, 180, 233], [0, 158, 115], [213, 94, 0], [204, 121, 167]];
 
-fn spec(graph: &Graph, used: &SlideUse, weights: &Weights, input_mpp: Option<Mpp>) -> Result<ModelSpec, ModelError> {
+fn spec(
+    graph: &Graph,
+    used: &SlideUse,
+    weights: &Weights,
+    input_mpp: Option<Mpp>,
+    is_trained: bool,
+) -> Result<ModelSpec, ModelError> {
     let side = used.tile_px as usize;
     let shapes = graph.shapes(side, side).map_err(|e| ModelError(e.to_string()))?;
     let dense = graph.outputs().iter().find(|o| o.head != Head::Classification);
@@ -147,10 +150,10 @@ fn spec(graph: &Graph, used: &SlideUse, weights: &Weights, input_mpp: Option<Mpp
     }
     Ok(ModelSpec {
         name: graph.name(),
-        weights_sha256: weights.file_sha256.clone(),
+        weights_sha256: is_trained.then(|| weights.sha256()),
         input_mpp: input_mpp.unwrap_or(weights.metadata.input_mpp),
         // Trained weights know their resolution; random ones take any.
-        any_mpp: weights.file_sha256.is_none(),
+        any_mpp: !is_trained,
         tile_px: used.tile_px,
         tile_step_px: used.tile_step_px,
         margin_px,

@@ -5,29 +5,37 @@
 //! The format is safetensors. A file fits a network exactly or not at all: a tensor that is missing, left over or of
 //! another shape is named, and so is one that holds a NaN. Nothing is loaded from a file that cannot prove itself.
 
+mod checkpoint;
+mod file;
 mod metadata;
 pub(in crate::model) mod random;
 
+pub use checkpoint::{Checkpoint, CheckpointTensor, Element, Selection};
+pub(super) use file::Mismatch;
 pub use metadata::{Normalisation, WeightsMetadata};
 
 use super::graph::{Graph, Init, Parameter, ParameterKind};
-use safetensors::{
-    Dtype, SafeTensorError, SafeTensors,
-    tensor::{Metadata, TensorView},
-};
+use file::{Opened, read_checked};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::{
-    collections::{BTreeMap, HashMap},
-    fmt::Write as _,
+    collections::BTreeMap,
+    ffi::OsString,
     fs::File,
-    io::Read,
+    io::{BufWriter, Write as _},
     path::Path,
 };
 
 /// Longest header accepted: a network of 100,000 tensors needs a tenth of it.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
+/// Metadata key of a file that does not hold the whole network, and its one value.
+const PART: &str = "part";
+const ENCODER: &str = "encoder";
 /// Tensors named in one message.
 const NAMED: usize = 5;
+
+/// A message and a hint.
+type Failure = (String, Option<&'static str>);
 
 /// Why weights cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,9 +63,16 @@ pub struct WeightTensor {
 pub struct Weights {
     /// What they are.
     pub metadata: WeightsMetadata,
-    /// sha256 of the file they were read from.
-    pub file_sha256: Option<String>,
     tensors: BTreeMap<String, WeightTensor>,
+    part: Part,
+}
+
+/// How much of a network a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Whole,
+    /// To start training from.
+    Encoder,
 }
 
 impl Weights {
@@ -72,7 +87,17 @@ impl Weights {
             assert_eq!(values.len(), parameter.len(), "values of `{}`", parameter.name);
             tensors.insert(parameter.name, WeightTensor { shape: parameter.shape, values });
         }
-        Self { metadata, file_sha256: None, tensors }
+        Self { metadata, tensors, part: Part::Whole }
+    }
+
+    /// No values yet, for a whole network or its encoder alone: the caller sees to it that they become complete.
+    pub(super) fn empty(metadata: WeightsMetadata, is_encoder: bool) -> Self {
+        Self { metadata, tensors: BTreeMap::new(), part: if is_encoder { Part::Encoder } else { Part::Whole } }
+    }
+
+    /// Adds a tensor.
+    pub(super) fn insert(&mut self, name: String, shape: Vec<usize>, values: Vec<f32>) {
+        self.tensors.insert(name, WeightTensor { shape, values });
     }
 
     /// The values a network has before training: PyTorch's defaults, drawn from `seed`.
@@ -102,177 +127,114 @@ impl Weights {
     pub fn read(path: &Path, graph: &Graph) -> Result<Self, WeightsError> {
         let fail = |(message, hint)| WeightsError { message, hint, path: path.display().to_string() };
         let bytes = read_checked(path).map_err(fail)?;
-        parse(&bytes, graph).map_err(fail)
+        let file = Opened::new(&bytes).map_err(fail)?;
+        file.whole(graph).map_err(fail)
     }
 
-    /// Reads a file that says itself which network it is for: `forms` gives the forms that network can have, of which
-    /// the first that the file's tensors fit is taken.
+    /// Reads a file of any network there is, and makes the network with as many outputs as the file's classes.
     ///
     /// # Errors
-    /// As [`Weights::read`]; what `forms` says of a network it does not know.
-    pub fn read_fitting(
-        path: &Path,
-        forms: &dyn Fn(&WeightsMetadata) -> Result<Vec<Graph>, String>,
-    ) -> Result<(Graph, Self), WeightsError> {
+    /// Those of [`Weights::read`]; no network has the name the file says.
+    pub fn open(path: &Path) -> Result<(Graph, Self), WeightsError> {
         let fail = |(message, hint)| WeightsError { message, hint, path: path.display().to_string() };
         let bytes = read_checked(path).map_err(fail)?;
-        let (info, metadata) = header(&bytes).map_err(fail)?;
-        let forms = forms(&metadata).map_err(|message| fail((message, None)))?;
-        let fits = |graph: &&Graph| {
-            let wanted = graph.parameters().into_iter().filter(|p| p.kind != ParameterKind::Counter);
-            wanted.into_iter().all(|p| info.info(&p.name).is_some_and(|t| t.shape == p.shape))
-        };
-        let graph = forms.iter().find(fits).or(forms.first()).cloned();
-        let graph = graph.ok_or_else(|| fail((format!("model `{}` has no form", metadata.model), None)))?;
-        let weights = parse(&bytes, &graph).map_err(fail)?;
+        let file = Opened::new(&bytes).map_err(fail)?;
+        let graph = file.graph().map_err(fail)?;
+        let weights = file.whole(&graph).map_err(fail)?;
         Ok((graph, weights))
     }
 
-    /// Writes a file that [`Weights::read`] and PyTorch's `safetensors` read.
+    /// The encoder of a file made for the same network, whole or of the encoder alone; every other tensor as before
+    /// training, drawn from `seed`. `classes` are those to be trained for.
     ///
     /// # Errors
-    /// [`WeightsError`] when the file cannot be written.
+    /// Those of [`Weights::read`], of the encoder's tensors; the network has none that could be told apart.
+    pub fn read_encoder(
+        path: &Path,
+        graph: &Graph,
+        classes: Vec<super::spec::ClassInfo>,
+        seed: u64,
+    ) -> Result<Self, WeightsError> {
+        let fail = |(message, hint)| WeightsError { message, hint, path: path.display().to_string() };
+        let bytes = read_checked(path).map_err(fail)?;
+        let mut read = Opened::new(&bytes).and_then(|file| file.encoder(graph)).map_err(fail)?;
+        read.metadata.classes = classes;
+        let mut weights = Self::random(graph, read.metadata, seed);
+        weights.tensors.append(&mut read.tensors);
+        Ok(weights)
+    }
+
+    /// Writes a file that [`Weights::read`] and PyTorch's `safetensors` read: aside, then renamed into place.
+    ///
+    /// # Errors
+    /// [`WeightsError`] when the file cannot be written; what was there before is still there then.
     pub fn write(&self, path: &Path) -> Result<(), WeightsError> {
-        let fail = |message: String| WeightsError { message, hint: None, path: path.display().to_string() };
-        let bytes: BTreeMap<&str, (Vec<u8>, &[usize])> = self
-            .tensors
-            .iter()
-            .map(|(name, t)| (name.as_str(), (t.values.iter().flat_map(|v| v.to_le_bytes()).collect(), &t.shape[..])))
-            .collect();
-        let mut views = Vec::with_capacity(bytes.len());
-        for (name, (data, shape)) in &bytes {
-            let view = TensorView::new(Dtype::F32, shape.to_vec(), data).map_err(|e| fail(e.to_string()))?;
-            views.push((*name, view));
+        let fail = |e: &dyn std::fmt::Display| WeightsError {
+            message: format!("cannot be written: {e}"),
+            hint: None,
+            path: path.display().to_string(),
+        };
+        let name = path.file_name().ok_or_else(|| fail(&"the name of a file is missing"))?;
+        let mut aside = OsString::from(".");
+        aside.push(name);
+        aside.push(format!(".partial-{}", std::process::id()));
+        let aside = path.with_file_name(aside);
+        let written = self.write_at(&aside).and_then(|()| std::fs::rename(&aside, path));
+        written.map_err(|e| {
+            // It may not be there; the error above is the one to tell.
+            let _ = std::fs::remove_file(&aside);
+            fail(&e)
+        })
+    }
+
+    /// The same bytes for the same weights: the crate would write the metadata in another order each time, and make files
+    /// that only their owner may read.
+    fn write_at(&self, path: &Path) -> std::io::Result<()> {
+        let mut metadata: BTreeMap<String, String> = self.metadata.to_map().into_iter().collect();
+        if self.part == Part::Encoder {
+            metadata.insert(PART.to_owned(), ENCODER.to_owned());
         }
-        let mut map = self.metadata.to_map();
-        map.insert("sha256".to_owned(), digest(bytes.iter().map(|(name, (data, _))| (*name, &data[..]))));
-        safetensors::serialize_to_file(views, Some(map), path).map_err(|e| fail(e.to_string()))
-    }
-}
-
-/// A message and a hint.
-type Failure = (String, Option<&'static str>);
-
-const CONVERT: Option<&str> = Some("make the file with `wsi-run convert`");
-
-/// The whole file, once its first bytes make sense: a hostile length must not be allocated.
-fn read_checked(path: &Path) -> Result<Vec<u8>, Failure> {
-    let io = |e: std::io::Error| (format!("cannot be read: {e}"), None);
-    let mut file = File::open(path).map_err(io)?;
-    let size = file.metadata().map_err(io)?.len();
-    if size < 8 {
-        return Err((format!("file is cut off: `{size}` bytes, expected at least 8"), None));
-    }
-    let mut first = [0; 8];
-    file.read_exact(&mut first).map_err(io)?;
-    let header = u64::from_le_bytes(first);
-    if first.starts_with(b"PK\x03\x04") || first.starts_with(&[0x80]) && header > MAX_HEADER_BYTES {
-        return Err(("file is a PyTorch pickle, expected safetensors".to_owned(), CONVERT));
-    }
-    if header > MAX_HEADER_BYTES {
-        return Err((format!("header claims `{header}` bytes, expected at most {MAX_HEADER_BYTES}"), None));
-    }
-    if header > size - 8 {
-        return Err((format!("file is cut off: header claims `{header}` bytes, file has `{}` more", size - 8), None));
-    }
-    let mut bytes = first.to_vec();
-    file.read_to_end(&mut bytes).map_err(io)?;
-    Ok(bytes)
-}
-
-/// What the file says of itself and of its tensors.
-fn header(bytes: &[u8]) -> Result<(Metadata, WeightsMetadata), Failure> {
-    let (_, info) = SafeTensors::read_metadata(bytes).map_err(|e| match e {
-        SafeTensorError::MetadataIncompleteBuffer => {
-            ("file is cut off or has a tail: its size is not that of the tensors in its header".to_owned(), None)
+        metadata.insert("sha256".to_owned(), self.sha256());
+        let (mut header, mut at) = (serde_json::Map::new(), 0);
+        header.insert("__metadata__".to_owned(), json!(metadata));
+        for (name, tensor) in &self.tensors {
+            let end = at + 4 * tensor.values.len();
+            let about = json!({ "dtype": "F32", "shape": tensor.shape, "data_offsets": [at, end] });
+            header.insert(name.clone(), about);
+            at = end;
         }
-        e => (format!("header cannot be read: {e}"), None),
-    })?;
-    let no_map = HashMap::new();
-    let map = info.metadata().as_ref().unwrap_or(&no_map);
-    let metadata = WeightsMetadata::from_map(map).map_err(|m| (m, CONVERT))?;
-    Ok((info, metadata))
-}
-
-fn parse(bytes: &[u8], graph: &Graph) -> Result<Weights, Failure> {
-    let (info, metadata) = header(bytes)?;
-    let file = SafeTensors::deserialize(bytes).map_err(|e| (format!("tensors cannot be read: {e}"), None))?;
-    let no_map = HashMap::new();
-    let map = info.metadata().as_ref().unwrap_or(&no_map);
-    if metadata.model != graph.name() {
-        let message = format!("file is for the model `{}`, expected `{}`", metadata.model, graph.name());
-        return Err((message, Some("choose the model the weights were trained for")));
-    }
-    let parameters = graph.parameters();
-    check_tensors(&file, graph.name(), &parameters)?;
-    let mut views: Vec<(&str, &[u8])> = Vec::with_capacity(file.len());
-    views.extend(file.iter().map(|(name, view)| (name, view.data())));
-    views.sort_unstable();
-    let (found, expected) = (digest(views.into_iter()), map.get("sha256").map_or("", String::as_str));
-    if found != expected {
-        return Err((format!("tensors have sha256 `{found}`, expected {expected}"), Some("copy the file again")));
-    }
-    let mut tensors = BTreeMap::new();
-    for parameter in parameters.into_iter().filter(|p| p.kind != ParameterKind::Counter) {
-        let view = file.tensor(&parameter.name).map_err(|e| (e.to_string(), None))?;
-        let values = floats(&parameter.name, &view)?;
-        tensors.insert(parameter.name, WeightTensor { shape: parameter.shape, values });
-    }
-    Ok(Weights { metadata, file_sha256: Some(hex(&Sha256::digest(bytes))), tensors })
-}
-
-/// Every tensor there, none left over, each of the right shape.
-fn check_tensors(file: &SafeTensors<'_>, network: &str, parameters: &[Parameter]) -> Result<(), Failure> {
-    let known: HashMap<&str, &Parameter> = parameters.iter().map(|p| (p.name.as_str(), p)).collect();
-    let (mut missing, mut misshapen) = (vec![], vec![]);
-    for p in parameters {
-        match file.tensor(&p.name) {
-            Ok(view) if view.shape() != p.shape => {
-                misshapen.push(format!("`{}` is `{:?}`, expected `{:?}`", p.name, view.shape(), p.shape));
-            }
-            Err(_) if p.kind != ParameterKind::Counter => missing.push(format!("`{}` {:?}", p.name, p.shape)),
-            _ => {}
+        let mut header = serde_json::to_vec(&header)?;
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let mut file = BufWriter::new(File::create(path)?);
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(&header)?;
+        for tensor in self.tensors.values() {
+            file.write_all(&tensor.bytes())?;
         }
+        file.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
     }
-    let mut extra: Vec<String> =
-        file.iter().filter(|(n, _)| !known.contains_key(n)).map(|(n, v)| format!("`{n}` {:?}", v.shape())).collect();
-    extra.sort_unstable();
-    let mut message = format!("tensors are not those of `{network}`");
-    for (what, names) in [("missing", &missing), ("left over", &extra), ("of another shape", &misshapen)] {
-        if let Some(named) = names.get(..names.len().min(NAMED)).filter(|n| !n.is_empty()) {
-            let more = if names.len() > NAMED { ", …" } else { "" };
-            write!(message, "; {} {what}: {}{more}", names.len(), named.join(", ")).expect("a String takes any text");
-        }
+
+    /// sha256 of names and values, as the file's metadata says it.
+    pub fn sha256(&self) -> String {
+        digest(self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.bytes())))
     }
-    if missing.is_empty() && extra.is_empty() && misshapen.is_empty() { Ok(()) } else { Err((message, CONVERT)) }
 }
 
-/// The tensor's values, all finite.
-fn floats(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, Failure> {
-    let data = view.data();
-    let values: Vec<f32> = match view.dtype() {
-        Dtype::F32 => data.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
-        Dtype::F64 => data.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b) as f32).collect(),
-        other => return Err((format!("`{name}` is of type `{other:?}`, expected F32 or F64"), CONVERT)),
-    };
-    match values.iter().position(|v| !v.is_finite()) {
-        Some(at) => Err((format!("`{name}` holds `{}` at position {at}, expected finite numbers", values[at]), None)),
-        None => Ok(values),
+impl WeightTensor {
+    /// One tensor's at a time: no file is in memory twice.
+    fn bytes(&self) -> Vec<u8> {
+        self.values.iter().flat_map(|v| v.to_le_bytes()).collect()
     }
 }
 
 /// sha256 of the tensors' names and bytes, given in the order of names.
-fn digest<'a>(tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
+fn digest<'a, B: AsRef<[u8]>>(tensors: impl Iterator<Item = (&'a str, B)>) -> String {
     let mut hash = Sha256::new();
     for (name, data) in tensors {
         hash.update(name.as_bytes());
-        hash.update(data);
+        hash.update(data.as_ref());
     }
-    hex(&hash.finalize())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]

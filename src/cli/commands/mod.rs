@@ -4,6 +4,7 @@
 
 mod completions;
 mod config;
+mod convert;
 mod models;
 mod pipeline;
 mod plan;
@@ -29,5 +30,6 @@ pub fn dispatch(cli: &Cli, style: Style) -> anyhow::Result<u8> {
         Verb::Thumbnail(args) => slide::picture(args, style),
         Verb::Verify(args) => verify::run(args, &cli.common, style),
         Verb::Models(args) => models::run(args),
+        Verb::Convert(args) => convert::run(args, &cli.common, style),
     }
 }

@@ -49,19 +49,24 @@ pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<u8> {
     for entry in model::catalogue() {
         writeln!(out, "{}\n  gives  {}\n  input  {}\n  {}\n", entry.name, entry.task, entry.input, entry.summary)?;
     }
-    writeln!(out, "networks, with weights: `model: {{ network: {{ weights: … }} }}`; counted, and as their papers print\n")?;
+    writeln!(
+        out,
+        "networks, with weights: `model: {{ network: {{ weights: … }} }}`; counted, and as their papers print\n"
+    )?;
     let head = ["", "gives", "tile", "M params", "paper", "GMACs", "paper"];
     let [name, gives, tile, params, paper, gmacs, paper_gmacs] = head;
     writeln!(out, "  {name:<30} {gives:<15} {tile:<26} {params:>9} {paper:>9} {gmacs:>9} {paper_gmacs:>9}")?;
     for Line { name, gives, tile, parameters: [params, paper], gmacs: [gmacs, paper_gmacs] } in lines()? {
         writeln!(out, "  {name:<30} {gives:<15} {tile:<26} {params:>9} {paper:>9} {gmacs:>9} {paper_gmacs:>9}")?;
     }
+    writeln!(out, "\n`wsi-run convert` makes their weights from checkpoints of PyTorch and from safetensors")?;
     Ok(crate::error::exit::OK)
 }
 
 /// The table of networks as the README has it.
 fn markdown() -> anyhow::Result<String> {
-    let mut text = "| network | gives | tile | M parameters | paper | GMACs | paper |\n|---|---|---|---|---|---|---|\n".to_owned();
+    let mut text =
+        "| network | gives | tile | M parameters | paper | GMACs | paper |\n|---|---|---|---|---|---|---|\n".to_owned();
     for Line { name, gives, tile, parameters: [params, paper], gmacs: [gmacs, paper_gmacs] } in lines()? {
         text += &format!("| `{name}` | {gives} | {tile} | {params} | {paper} | {gmacs} | {paper_gmacs} |\n");
     }

@@ -8,7 +8,7 @@ use crate::cli::{log, progress, signals};
 use crate::config::settings::{ModelChoice, Settings};
 use crate::config::{self, Diagnostic, Loaded, suggest};
 use crate::error::{RunError, exit};
-use crate::model::{ClassHead, slide_use};
+use crate::model::convert::{Outputs, form};
 use crate::pipeline::{self, CancelToken, Request, RunContext};
 use std::io::Write;
 
@@ -64,10 +64,10 @@ pub fn noun(settings: &Settings) -> &'static str {
     match &settings.model {
         ModelChoice::Hematoxylin(_) => "nuclei",
         ModelChoice::StainThreshold(_) => "lesions",
-        ModelChoice::Network(m) => match m.name.as_deref().and_then(slide_use).map(|used| used.classes) {
-            Some(ClassHead::Types) => "nuclei",
-            Some(ClassHead::Semantic) => "lesions",
-            Some(ClassHead::Tile) => "tiles",
+        ModelChoice::Network(m) => match m.name.as_deref().and_then(form).map(|form| form.outputs) {
+            Some(Outputs::Types | Outputs::TypesOrNone) => "nuclei",
+            Some(Outputs::Semantic | Outputs::One) => "lesions",
+            Some(Outputs::Classes) => "tiles",
             None => "objects",
         },
     }
