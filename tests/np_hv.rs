@@ -296,7 +296,7 @@ proptest! {
 fn large_areas_lose_nothing_by_their_limits_of_reach() {
     let maps = Maps::exact(&fixture("nuclei"), SIDE).noisy();
     let whole = extract_whole(&maps, &NP_HV_DEFAULTS, 0.25);
-    // Nuclei of up to 250 µm² only: most areas of several nuclei are large then.
+    // A limit just above the largest nucleus: most areas of several nuclei are large then.
     let limited = extract_whole(&maps, &settings::NpHv { max_area_um2: 60.0, ..NP_HV_DEFAULTS }, 0.25);
     let pixels = |found: &[Instance]| -> HashMap<(u32, u32), usize> {
         let of = |(i, n): (usize, &Instance)| {

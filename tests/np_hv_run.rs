@@ -81,7 +81,7 @@ struct Drawn {
     odd: bool,
 }
 
-/// Draws `across × down` ellipses, at most `count`, that crowd and often touch; later ones are cut by earlier ones.
+/// Draws `across × down` ellipses, at most `count`, some of which touch; later ones are cut by earlier ones.
 fn draw(side: u32, across: u32, count: u32) -> (Vec<u8>, Vec<Drawn>) {
     let mut seed = 11u64;
     let mut random = |low: f64, high: f64| {
@@ -93,8 +93,8 @@ fn draw(side: u32, across: u32, count: u32) -> (Vec<u8>, Vec<Drawn>) {
     let step = f64::from(side - 12) / f64::from(across);
     for i in 0..count {
         let (cx, cy) = ((f64::from(i % across) + 0.5) * step + 6.0, (f64::from(i / across) + 0.5) * step + 6.0);
-        let (cx, cy) = (cx + random(-6.0, 6.0), cy + random(-6.0, 6.0));
-        let (long, slim, turn) = (random(8.0, 13.0), random(0.65, 1.0), random(0.0, std::f64::consts::PI));
+        let (cx, cy) = (cx + random(-8.0, 8.0), cy + random(-8.0, 8.0));
+        let (long, slim, turn) = (random(9.0, 14.0), random(0.65, 1.0), random(0.0, std::f64::consts::PI));
         let mut pixels = Vec::new();
         for y in (cy - 14.0) as u32..=(cy + 14.0) as u32 {
             for x in (cx - 14.0) as u32..=(cx + 14.0) as u32 {
