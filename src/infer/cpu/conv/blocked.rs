@@ -174,7 +174,7 @@ impl Blocked {
             }
             Order::Rows => (0, in_cols * cin, in_rows * in_cols * cin + WORDS),
             Order::Windows => {
-                let block = (rows * out_w | 1) * WORDS;
+                let block = ((rows * out_w) | 1) * WORDS;
                 (block, out_w * WORDS, block * self.part_blocks())
             }
         }
