@@ -125,19 +125,25 @@ impl Mac for Bf16 {
 
     #[inline(always)]
     unsafe fn tile_of<const VN: usize, const D: usize>(n: usize, t: &Tile, taps: &Taps, finish: &Finish) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match n {
-                14 => tile::<Self, 14, VN, D>(t, taps, finish),
-                12 => tile::<Self, 12, VN, D>(t, taps, finish),
-                8 => tile::<Self, 8, VN, D>(t, taps, finish),
-                7 => tile::<Self, 7, VN, D>(t, taps, finish),
-                4 => tile::<Self, 4, VN, D>(t, taps, finish),
-                2 => tile::<Self, 2, VN, D>(t, taps, finish),
-                1 => tile::<Self, 1, VN, D>(t, taps, finish),
-                _ => unreachable!("tile of {n} pixels"),
+        // A function of its own, as in single precision.
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+        unsafe fn of<const VN: usize, const D: usize>(n: usize, t: &Tile, taps: &Taps, finish: &Finish) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                match n {
+                    14 => tile::<Bf16, 14, VN, D>(t, taps, finish),
+                    12 => tile::<Bf16, 12, VN, D>(t, taps, finish),
+                    8 => tile::<Bf16, 8, VN, D>(t, taps, finish),
+                    7 => tile::<Bf16, 7, VN, D>(t, taps, finish),
+                    4 => tile::<Bf16, 4, VN, D>(t, taps, finish),
+                    2 => tile::<Bf16, 2, VN, D>(t, taps, finish),
+                    1 => tile::<Bf16, 1, VN, D>(t, taps, finish),
+                    _ => unreachable!("tile of {n} pixels"),
+                }
             }
         }
+        // SAFETY: the caller's promise.
+        unsafe { of::<VN, D>(n, t, taps, finish) }
     }
 }
 
