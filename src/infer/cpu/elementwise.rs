@@ -350,10 +350,14 @@ pub(super) unsafe fn softmax<S: Simd>(from: *const f32, to: *mut f32, n: usize) 
     // SAFETY: the caller's promise.
     unsafe {
         let top = S::splat(largest::<S>(from, n));
-        vectors::<S>(n, |i, lanes| {
+        // A loop, not `vectors`: this closure is too large to be inlined, and would lose its instructions.
+        let mut i = 0;
+        while i < n {
+            let lanes = (n - i).min(S::LANES);
             let e = math::exp::<S>(S::sub(load::<S>(from.add(i), lanes), top));
             store::<S>(to.add(i), e, lanes);
-        });
+            i += lanes;
+        }
         let by = S::splat(1.0 / sum::<S>(to, n));
         vectors::<S>(n, |i, lanes| store::<S>(to.add(i), S::mul(load::<S>(to.add(i), lanes), by), lanes));
     }
