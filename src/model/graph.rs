@@ -91,6 +91,11 @@ impl Graph {
         &self.nodes
     }
 
+    /// The id of each of [`Graph::nodes`].
+    pub fn ids(&self) -> impl Iterator<Item = NodeId> {
+        (0..self.nodes.len()).map(NodeId)
+    }
+
     /// The heads, in the authors' order.
     pub fn outputs(&self) -> &[Output] {
         &self.outputs
