@@ -17,6 +17,7 @@ pub mod tiling; // Which tiles are read?
 pub mod pixels; // What does the model see?
 pub mod kernels; // What can be done to a tensor?
 pub mod model; // What does the model say?
+pub mod infer; // How does it say it fast?
 pub mod stitch; // How do tiles become a slide?
 pub mod instances; // What is an object?
 pub mod output; // Where does it go?

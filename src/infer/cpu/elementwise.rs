@@ -1,0 +1,361 @@
+//! Functions of single values and single pixels.
+//!
+//! Owns: activations, sums, gates, copies, channel means, softmax, pixels to floats. Must not know: graphs.
+
+use super::{
+    isa::Isa,
+    math,
+    simd::{Kernel, Simd, dispatch},
+    view::{View, ViewMut},
+};
+use crate::model::graph::Activation;
+use std::ops::Range;
+
+/// The most inputs [`add`] takes.
+pub const MAX_ADDENDS: usize = 8;
+
+/// `activation(x)`; softmax is over the channels of a pixel.
+///
+/// # Panics
+/// If the sizes differ.
+pub fn activate(isa: Isa, x: View<'_>, activation: Activation, out: &mut ViewMut<'_>, rows: Range<usize>) {
+    if activation == Activation::Softmax {
+        out.check(x.size(), &rows);
+        // SAFETY: sizes and rows are checked.
+        return unsafe { dispatch(isa, Softmax { x, out, rows }) };
+    }
+    add(isa, &[x], Some(activation), out, rows);
+}
+
+/// A copy, into a slice of a larger buffer for instance.
+///
+/// # Panics
+/// If the sizes differ.
+pub fn copy(isa: Isa, x: View<'_>, out: &mut ViewMut<'_>, rows: Range<usize>) {
+    add(isa, &[x], None, out, rows);
+}
+
+/// `activation(Σ inputs)`, summed in order.
+///
+/// # Panics
+/// If the sizes differ or there are more than [`MAX_ADDENDS`].
+pub fn add(isa: Isa, inputs: &[View<'_>], activation: Option<Activation>, out: &mut ViewMut<'_>, rows: Range<usize>) {
+    assert!((1..=MAX_ADDENDS).contains(&inputs.len()), "{} addends", inputs.len());
+    inputs.iter().for_each(|x| out.check(x.size(), &rows));
+    // SAFETY: sizes and rows are checked.
+    unsafe { dispatch(isa, Add { inputs, activation, out, rows }) }
+}
+
+/// `activation(x · scale + shift)`, channel by channel: a batch norm, or what group norm comes down to.
+///
+/// # Panics
+/// If the sizes differ.
+pub fn affine(
+    isa: Isa,
+    x: View<'_>,
+    (scale, shift): (&[f32], &[f32]),
+    activation: Option<Activation>,
+    out: &mut ViewMut<'_>,
+    rows: Range<usize>,
+) {
+    out.check(x.size(), &rows);
+    let c = x.size().2;
+    assert!(scale.len() == c && shift.len() == c, "factors of {c} channels");
+    // SAFETY: sizes and rows are checked.
+    unsafe { dispatch(isa, Affine { x, scale, shift, activation, out, rows }) }
+}
+
+/// `x · gate` for a gate `[1, 1, c]`, `[h, w, 1]` or `[h, w, c]`.
+///
+/// # Panics
+/// If the sizes do not fit.
+pub fn multiply(isa: Isa, x: View<'_>, gate: View<'_>, out: &mut ViewMut<'_>, rows: Range<usize>) {
+    let (h, w, c) = x.size();
+    out.check((h, w, c), &rows);
+    let gate = if (gate.size().0, gate.size().1) == (1, 1) && (h, w) != (1, 1) { gate.spread(h, w) } else { gate };
+    assert!(gate.size() == (h, w, c) || gate.size() == (h, w, 1), "gate {:?} of {:?}", gate.size(), x.size());
+    // SAFETY: sizes and rows are checked.
+    unsafe { dispatch(isa, Multiply { x, gate, out, rows }) }
+}
+
+/// Mean over the channels: `[h, w, 1]`.
+///
+/// # Panics
+/// If the sizes do not fit.
+pub fn channel_mean(isa: Isa, x: View<'_>, out: &mut ViewMut<'_>, rows: Range<usize>) {
+    let (h, w, _) = x.size();
+    out.check((h, w, 1), &rows);
+    // SAFETY: sizes and rows are checked.
+    unsafe { dispatch(isa, OverChannels { x, max: false, out, rows }) }
+}
+
+/// Largest value over the channels: `[h, w, 1]`.
+///
+/// # Panics
+/// If the sizes do not fit.
+pub fn channel_max(isa: Isa, x: View<'_>, out: &mut ViewMut<'_>, rows: Range<usize>) {
+    let (h, w, _) = x.size();
+    out.check((h, w, 1), &rows);
+    // SAFETY: sizes and rows are checked.
+    unsafe { dispatch(isa, OverChannels { x, max: true, out, rows }) }
+}
+
+/// 8-bit RGB to floats: `pixel · scale + shift`, channel by channel.
+///
+/// # Shapes
+/// - `pixels`: `[h, w, 3]`
+/// - `out`: `[h, w, 3]`
+///
+/// # Panics
+/// If the sizes differ.
+pub fn from_rgb(pixels: &[u8], scale: [f32; 3], shift: [f32; 3], out: &mut ViewMut<'_>, rows: Range<usize>) {
+    let (h, w, _) = out.size();
+    out.check((h, w, 3), &rows);
+    assert_eq!(pixels.len(), h * w * 3, "bytes of {h}x{w} pixels");
+    for y in rows {
+        for (x, rgb) in pixels[y * w * 3..][..w * 3].chunks_exact(3).enumerate() {
+            let to = out.pixel(y, x);
+            for c in 0..3 {
+                // SAFETY: sizes and rows are checked.
+                unsafe { *to.add(c) = f32::from(rgb[c]) * scale[c] + shift[c] }
+            }
+        }
+    }
+}
+
+/// Calls `each(offset, lanes)` for the vectors of `n` floats; the last may be in part.
+///
+/// # Safety
+/// As `each`.
+#[inline(always)]
+pub(super) unsafe fn vectors<S: Simd>(n: usize, mut each: impl FnMut(usize, usize)) {
+    let mut i = 0;
+    while i + S::LANES <= n {
+        each(i, S::LANES);
+        i += S::LANES;
+    }
+    if i < n {
+        each(i, n - i);
+    }
+}
+
+/// # Safety
+/// `from` is good for `n` floats.
+#[inline(always)]
+pub(super) unsafe fn load<S: Simd>(from: *const f32, n: usize) -> S::V {
+    // SAFETY: the caller's promise.
+    unsafe { if n == S::LANES { S::load(from) } else { S::load_part(from, n) } }
+}
+
+/// # Safety
+/// `to` is good for `n` floats.
+#[inline(always)]
+pub(super) unsafe fn store<S: Simd>(to: *mut f32, v: S::V, n: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { if n == S::LANES { S::store(to, v) } else { S::store_part(to, v, n) } }
+}
+
+struct Add<'a, 'b> {
+    inputs: &'a [View<'a>],
+    activation: Option<Activation>,
+    out: &'a mut ViewMut<'b>,
+    rows: Range<usize>,
+}
+
+impl Kernel for Add<'_, '_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { inputs, activation, out, rows } = self;
+        let (_, w, c) = out.size();
+        let packed = out.layout().pixel_stride == c && inputs.iter().all(|x| x.layout().pixel_stride == c);
+        // Pixels without gaps are one long run.
+        let (runs, run) = if packed { (1, w * c) } else { (w, c) };
+        for y in rows {
+            for x in 0..runs {
+                let mut from = [std::ptr::null(); MAX_ADDENDS];
+                for (f, input) in from.iter_mut().zip(inputs) {
+                    *f = input.pixel(y, x);
+                }
+                let (first, others) = (from[0], &from[1..inputs.len()]);
+                let to = out.pixel(y, x);
+                // SAFETY: `run` floats from each pixel on lie inside the views.
+                unsafe {
+                    vectors::<S>(run, |i, n| {
+                        let mut v = load::<S>(first.add(i), n);
+                        for o in others {
+                            v = S::add(v, load::<S>(o.add(i), n));
+                        }
+                        store::<S>(to.add(i), math::activate::<S>(v, activation), n);
+                    });
+                }
+            }
+        }
+    }
+}
+
+struct Affine<'a, 'b> {
+    x: View<'a>,
+    scale: &'a [f32],
+    shift: &'a [f32],
+    activation: Option<Activation>,
+    out: &'a mut ViewMut<'b>,
+    rows: Range<usize>,
+}
+
+impl Kernel for Affine<'_, '_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { x, scale, shift, activation, out, rows } = self;
+        let (_, w, c) = out.size();
+        for y in rows {
+            for px in 0..w {
+                let (from, to) = (x.pixel(y, px), out.pixel(y, px));
+                // SAFETY: `c` floats from each pixel on lie inside the views and the factors.
+                unsafe {
+                    vectors::<S>(c, |i, n| {
+                        let (a, b) = (load::<S>(scale.as_ptr().add(i), n), load::<S>(shift.as_ptr().add(i), n));
+                        let v = S::fma(load::<S>(from.add(i), n), a, b);
+                        store::<S>(to.add(i), math::activate::<S>(v, activation), n);
+                    });
+                }
+            }
+        }
+    }
+}
+
+struct Multiply<'a, 'b> {
+    x: View<'a>,
+    gate: View<'a>,
+    out: &'a mut ViewMut<'b>,
+    rows: Range<usize>,
+}
+
+impl Kernel for Multiply<'_, '_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { x, gate, out, rows } = self;
+        let (_, w, c) = out.size();
+        let one = gate.size().2 == 1 && c != 1;
+        for y in rows {
+            for px in 0..w {
+                let (from, by, to) = (x.pixel(y, px), gate.pixel(y, px), out.pixel(y, px));
+                // SAFETY: `c` floats (of a narrow gate one) from each pixel on lie inside the views.
+                unsafe {
+                    let whole = S::splat(*by);
+                    vectors::<S>(c, |i, n| {
+                        let g = if one { whole } else { load::<S>(by.add(i), n) };
+                        store::<S>(to.add(i), S::mul(load::<S>(from.add(i), n), g), n);
+                    });
+                }
+            }
+        }
+    }
+}
+
+struct OverChannels<'a, 'b> {
+    x: View<'a>,
+    max: bool,
+    out: &'a mut ViewMut<'b>,
+    rows: Range<usize>,
+}
+
+impl Kernel for OverChannels<'_, '_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { x, max, out, rows } = self;
+        let (_, w, c) = x.size();
+        for y in rows {
+            for px in 0..w {
+                let from = x.pixel(y, px);
+                // SAFETY: `c` floats from each pixel on lie inside the view.
+                unsafe {
+                    let value = if max { largest::<S>(from, c) } else { sum::<S>(from, c) / c as f32 };
+                    *out.pixel(y, px) = value;
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `from` is good for `n` floats.
+#[inline(always)]
+pub(super) unsafe fn sum<S: Simd>(from: *const f32, n: usize) -> f32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut all = S::splat(0.0);
+        vectors::<S>(n, |i, lanes| all = S::add(all, load::<S>(from.add(i), lanes)));
+        total::<S>(all)
+    }
+}
+
+/// The lanes added, by halves.
+///
+/// # Safety
+/// The processor has the instructions of `S`.
+#[inline(always)]
+pub(super) unsafe fn total<S: Simd>(v: S::V) -> f32 {
+    // SAFETY: the caller's promise.
+    let mut lanes = unsafe { S::lanes(v) };
+    let mut half = S::LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] += lanes[i + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+/// # Safety
+/// `from` is good for `n` floats.
+#[inline(always)]
+pub(super) unsafe fn largest<S: Simd>(from: *const f32, n: usize) -> f32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut all = S::splat(f32::NEG_INFINITY);
+        let whole = n / S::LANES * S::LANES;
+        vectors::<S>(whole, |i, _| all = S::max(S::load(from.add(i)), all));
+        let rest = std::slice::from_raw_parts(from.add(whole), n - whole);
+        let lanes = S::lanes(all);
+        lanes[..S::LANES].iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| a.max(b))
+    }
+}
+
+struct Softmax<'a, 'b> {
+    x: View<'a>,
+    out: &'a mut ViewMut<'b>,
+    rows: Range<usize>,
+}
+
+impl Kernel for Softmax<'_, '_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { x, out, rows } = self;
+        let (_, w, c) = x.size();
+        for y in rows {
+            for px in 0..w {
+                // SAFETY: `c` floats from each pixel on lie inside the views.
+                unsafe { softmax::<S>(x.pixel(y, px), out.pixel(y, px), c) }
+            }
+        }
+    }
+}
+
+/// `exp(x − max) / Σ exp(x − max)`.
+///
+/// # Safety
+/// Both are good for `n` floats; they may be one.
+#[inline(always)]
+pub(super) unsafe fn softmax<S: Simd>(from: *const f32, to: *mut f32, n: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let top = S::splat(largest::<S>(from, n));
+        vectors::<S>(n, |i, lanes| {
+            let e = math::exp::<S>(S::sub(load::<S>(from.add(i), lanes), top));
+            store::<S>(to.add(i), e, lanes);
+        });
+        let by = S::splat(1.0 / sum::<S>(to, n));
+        vectors::<S>(n, |i, lanes| store::<S>(to.add(i), S::mul(load::<S>(to.add(i), lanes), by), lanes));
+    }
+}

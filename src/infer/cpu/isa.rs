@@ -1,0 +1,104 @@
+//! Which instructions the processor has.
+//!
+//! Owns: [`Isa`], [`Precision`]. Must not know: kernels.
+
+use std::sync::OnceLock;
+
+/// Instruction sets the kernels are compiled for, from the least to the most able.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Isa {
+    /// What the compiler makes of plain Rust, on any processor.
+    Portable,
+    /// AVX2 and FMA.
+    Avx2,
+    /// AVX-512 F, BW, DQ and VL.
+    Avx512,
+    /// AVX-512 and its BF16 dot product.
+    Avx512Bf16,
+}
+
+impl Isa {
+    /// All of them, from the least to the most able.
+    pub const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Bf16];
+
+    /// Name in `WSI_RUN_ISA` and in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+            Self::Avx512Bf16 => "avx512_bf16",
+        }
+    }
+
+    /// The one of this [`name`](Self::name).
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|isa| isa.name() == name)
+    }
+
+    /// The most able one this processor has.
+    pub fn best() -> Self {
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        *BEST.get_or_init(probe)
+    }
+
+    /// [`Isa::best`], or a lesser one that the environment's `WSI_RUN_ISA` names. An unknown name changes nothing.
+    pub fn detect() -> Self {
+        static DETECTED: OnceLock<Isa> = OnceLock::new();
+        *DETECTED.get_or_init(|| {
+            let wanted = std::env::var("WSI_RUN_ISA").ok().and_then(|name| Self::from_name(&name));
+            wanted.map_or(Self::best(), |isa| isa.min(Self::best()))
+        })
+    }
+
+    /// This one, or the most able one there is when the processor lacks it.
+    pub fn available(self) -> Self {
+        self.min(Self::best())
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn probe() -> Isa {
+    if !(is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")) {
+        Isa::Portable
+    } else if !(is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl"))
+    {
+        Isa::Avx2
+    } else if !is_x86_feature_detected!("avx512bf16") {
+        Isa::Avx512
+    } else {
+        Isa::Avx512Bf16
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn probe() -> Isa {
+    Isa::Portable
+}
+
+/// How exactly products are formed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// Single precision throughout.
+    F32,
+    /// Factors rounded to bfloat16, sums in single precision. Where the processor has no dot product for them the
+    /// factors stay single.
+    Bf16,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_isa_has_a_name_that_finds_it() {
+        for isa in Isa::ALL {
+            assert_eq!(Isa::from_name(isa.name()), Some(isa));
+            assert!(isa.available() <= Isa::best());
+        }
+        assert_eq!(Isa::from_name("mmx"), None);
+    }
+}
