@@ -5,9 +5,10 @@
 mod batch_norm;
 mod dropout;
 mod operation;
+mod window_attention;
 
 use super::{
-    graph::{Graph, ParameterKind},
+    graph::{Graph, Node, Op, ParameterKind},
     weights::Weights,
 };
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
@@ -72,7 +73,7 @@ impl Network {
             .collect()
     }
 
-    /// Runs the network.
+    /// Runs the network on images of which nothing is known but their pixels.
     ///
     /// # Shapes
     /// - `images`: `[N, C, h, w]`, normalised as the weights want it
@@ -81,7 +82,22 @@ impl Network {
     /// # Errors
     /// The node that does not fit the images' size; candle's own errors.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Vec<Tensor>> {
-        let (_, channels, h, w) = images.dims4()?;
+        self.forward_of_kinds(images, &vec![0; images.dim(0)?], mode)
+    }
+
+    /// [`Network::forward`] on images of known kinds.
+    ///
+    /// # Shapes
+    /// - `kinds`: one per image, the row of every [`Op::Embedding`]; 0 where nothing is known. A network without an
+    ///   embedding does not look at them.
+    ///
+    /// # Errors
+    /// As [`Network::forward`]; another number of kinds than of images; a kind that an embedding has no row for.
+    pub fn forward_of_kinds(&self, images: &Tensor, kinds: &[usize], mode: Mode) -> Result<Vec<Tensor>> {
+        let (count, channels, h, w) = images.dims4()?;
+        if kinds.len() != count {
+            bail!("`{}`: `{}` kinds for `{count}` images", self.graph.name(), kinds.len());
+        }
         if channels != self.graph.channels(self.graph.input()) {
             bail!("`{}`: images have `{channels}` channels", self.graph.name());
         }
@@ -100,7 +116,10 @@ impl Network {
                 .iter()
                 .map(|n| done[n.index()].clone().expect("inputs come first and live until their last use"))
                 .collect();
-            done[i] = Some(self.run(i, node, &inputs, mode)?);
+            done[i] = Some(match &node.op {
+                Op::Embedding { kinds: rows } => self.embed(node, *rows, kinds, mode)?,
+                _ => self.run(i, node, &inputs, mode)?,
+            });
             for n in &node.inputs {
                 uses_left[n.index()] -= 1;
                 if uses_left[n.index()] == 0 {
@@ -110,6 +129,16 @@ impl Network {
         }
         let heads = self.graph.outputs().iter();
         Ok(heads.map(|o| done[o.node.index()].clone().expect("a head is never freed")).collect())
+    }
+
+    /// The row of each image's kind, `[N, C, 1, 1]`.
+    fn embed(&self, node: &Node, rows: usize, kinds: &[usize], mode: Mode) -> Result<Tensor> {
+        if let Some(kind) = kinds.iter().find(|kind| **kind >= rows) {
+            bail!("`{}`: kind `{kind}`, expected less than `{rows}`", node.name);
+        }
+        let weight = self.value(&format!("{}.weight", node.name), mode);
+        let kinds = Tensor::from_iter(kinds.iter().map(|&kind| kind as u32), weight.device())?;
+        weight.index_select(&kinds, 0)?.unsqueeze(2)?.unsqueeze(3)
     }
 
     /// A parameter, cut from the gradients' graph when nobody will ask for them.

@@ -197,6 +197,23 @@ impl Graph {
         self.push("", Op::Attention { heads }, &[queries, keys_values], self.channels(queries))
     }
 
+    /// [`Op::WindowAttention`] of queries, keys and values, with parameter `<name>.relative_position_bias_table`.
+    pub fn window_attention(
+        &mut self,
+        name: &str,
+        x: NodeId,
+        heads: usize,
+        window_px: usize,
+        shift_px: usize,
+    ) -> NodeId {
+        self.push(name, Op::WindowAttention { heads, window_px, shift_px }, &[x], self.channels(x) / 3)
+    }
+
+    /// [`Op::Embedding`] of this many channels, with parameter `<name>.weight`.
+    pub fn embedding(&mut self, name: &str, kinds: usize, channels: usize) -> NodeId {
+        self.push(name, Op::Embedding { kinds }, &[], channels)
+    }
+
     /// [`Activation::Relu`].
     pub fn relu(&mut self, x: NodeId) -> NodeId {
         self.activation(x, Activation::Relu)
@@ -236,6 +253,11 @@ impl Graph {
     /// [`Op::AvgPool`].
     pub fn avg_pool(&mut self, x: NodeId, pool: Pool) -> NodeId {
         self.push_same("", Op::AvgPool(pool), x)
+    }
+
+    /// [`Op::SpaceToDepth`].
+    pub fn space_to_depth(&mut self, x: NodeId) -> NodeId {
+        self.push("", Op::SpaceToDepth, &[x], 4 * self.channels(x))
     }
 
     /// [`Op::GlobalAvgPool`].

@@ -4,7 +4,9 @@
 //! Code: none that fixes the decoder. The paper's text leaves it open; what is built here is the reading that meets
 //! its table. Parameters, ours / paper, in millions: Tiny 82.5 / 82.6, Base 184.5 / 184.8, Large 414.8 / 414.0,
 //! XLarge 735.7 / 734.4. Thousand millions of MACs: 31.8 / 33.7, 66.0 / 69.5, 149.0 / 155.7, 263.3 / 276.0, that is 4.3
-//! to 5.5 % below; part of it goes when the encoder is counted at 67.5² px, not the 67² it has.
+//! to 5.5 % below. These are what is computed: the encoder's maps are 67, 33, 16 and 8 px. With ConvNeXt's published
+//! count at 224×224 scaled by the area to 270×270, as if its maps were 67.5, 33.75, 16.9 and 8.4 px, they are 32.3, 68.0,
+//! 153.4 and 271.1, 1.5 to 4.0 % below; the network is the same.
 //! The text's "Tiny starts at growth 256" contradicts its own 82.6 M; 384 meets it. Its 12 groups do not divide the
 //! widths of Base and XLarge, which have 16 here.
 //! Input: RGB, ImageNet mean and standard deviation, 270×270 at 0.25 µm/px → 80×80 at 0.5 µm/px, which is the central

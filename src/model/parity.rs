@@ -4,17 +4,19 @@
 //! misnamed, misshapen or used in the wrong place cannot go unseen.
 
 use super::{
-    Head,
+    CLIN_SEG_NET_ORGANS, Head,
     autograd::{Mode, Network},
     backbone::{
         convnext::{ConvNextSize, ConvNextVersion, convnext},
         mobilenet_v2::mobilenet_v2,
+        swin::swin_tiny,
     },
-    crescent_dense_net, crescent_seg_net, deeplab_v3_plus_mobilenet_v2, deeplab_v3_resnet101,
-    graph::{Graph, NodeId, Parameter},
+    clin_seg_net, crescent_dense_net, crescent_seg_net, ctranspath, deeplab_v3_plus_mobilenet_v2, deeplab_v3_resnet101,
+    efficientnet_v2_b0,
+    graph::{Conv, Graph, NodeId, Parameter},
     histonext,
     hover_net::{HoverNetMode, hover_net},
-    light_mu_seg, resnet_50, stardist_unet,
+    hybrid_effnet_resnet, light_mu_seg, resnet_50, stardist_unet,
     u_net::{UNetEncoder, attention_u_net, u_net, u_net_on},
     weights::{Normalisation, Weights, WeightsMetadata, random},
 };
@@ -26,6 +28,8 @@ use sha2::{Digest, Sha256};
 struct Case {
     network: String,
     px: usize,
+    /// Row of the network's embedding, if it has one.
+    kind: usize,
     keys_sha256: String,
     heads: Vec<HeadCase>,
 }
@@ -80,7 +84,7 @@ fn check(network: &str, graph: Graph) {
     let image: Vec<f32> = random::units(0, "image", 3 * case.px * case.px).map(|u| 2.0 * u - 1.0).collect();
     let image = Tensor::from_vec(image, (1, 3, case.px, case.px), &Device::Cpu).unwrap();
     let network = Network::new(graph, &weights, DType::F32, &Device::Cpu).unwrap();
-    for (head, y) in case.heads.iter().zip(network.forward(&image, Mode::INFER).unwrap()) {
+    for (head, y) in case.heads.iter().zip(network.forward_of_kinds(&image, &[case.kind], Mode::INFER).unwrap()) {
         assert_eq!(y.dims()[1..], head.shape, "shape of `{}`", head.head);
         let y: Vec<f64> = y.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap();
         let sampled = y.iter().step_by(head.step).zip(&head.values);
@@ -204,4 +208,34 @@ fn light_mu_seg_is_its_authors() {
 #[test]
 fn histonext_is_what_its_file_says() {
     check("histonext_tiny", histonext(ConvNextSize::Tiny, ConvNextVersion::V1, 6));
+}
+
+#[test]
+fn clin_seg_net_is_what_its_file_says() {
+    check("clin_seg_net", clin_seg_net(CLIN_SEG_NET_ORGANS.len(), 32));
+}
+
+#[test]
+fn efficientnet_v2_b0_is_that_of_timm() {
+    check("efficientnet_v2_b0", efficientnet_v2_b0(3));
+}
+
+#[test]
+fn hybrid_is_both_its_halves() {
+    check("hybrid_effnet_resnet", hybrid_effnet_resnet(3));
+}
+
+#[test]
+fn swin_is_that_of_timm() {
+    let on_patches = |g: &mut Graph, prefix: &str, x: NodeId| {
+        let x = g.conv(&format!("{prefix}patch_embed.proj"), x, Conv::new(96, 4).stride(4));
+        let x = g.layer_norm(&format!("{prefix}patch_embed.norm"), x, 1e-5);
+        [swin_tiny(g, prefix, x)]
+    };
+    check("swin_tiny", features(on_patches));
+}
+
+#[test]
+fn ctranspath_is_timms_swin_on_its_authors_stem() {
+    check("ctranspath", ctranspath(3));
 }

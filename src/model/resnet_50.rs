@@ -1,11 +1,12 @@
 //! ResNet-50 with a classifier.
 //!
-//! Paper: He 2016, "Deep residual learning for image recognition"; a baseline of CrescentDenseNet's paper. RetCCL's
-//! weights (Wang 2023) have the same tensors without `fc`.
+//! Paper: He 2016, "Deep residual learning for image recognition"; a baseline of CrescentDenseNet's paper.
 //! Code: names as in `torchvision.models.resnet50`.
 //! Input: RGB, ImageNet mean and standard deviation; 256×256 in that paper, at least 32 px.
 //! Head: `class`, logits `[classes, 1, 1]`.
-//! Weights: `conv1`, `bn1`, `layer{1..4}`, `fc`.
+//! Weights: `conv1`, `bn1`, `layer{1..4}`, `fc`. RetCCL's (Wang 2023, learned on slides without labels; `best_ckpt.pth` of
+//! `Xiyue-Wang/RetCCL`, GPL-3.0, not for commerce) are the same tensors without `fc`, 23,508,032 parameters; its authors
+//! advise 1 µm/px to begin with.
 
 use super::{
     backbone::resnet::{ResNetSize, resnet},

@@ -74,6 +74,9 @@ impl Weights {
     pub fn random(graph: &Graph, metadata: WeightsMetadata, seed: u64) -> Self {
         Self::from_fn(graph, metadata, |p| match p.init {
             Init::Constant(value) => vec![value as f32; p.len()],
+            Init::Normal { deviation } => {
+                random::normals(seed, &p.name, p.len()).map(|z| (deviation * z) as f32).collect()
+            }
             Init::Uniform { fan_in } => {
                 let bound = 1.0 / (fan_in as f32).sqrt();
                 random::units(seed, &p.name, p.len()).map(|u| (2.0 * u - 1.0) * bound).collect()

@@ -2,7 +2,7 @@
 //!
 //! Owns: [`Network::run`]. Must not know: the order of operations. Where candle's gradient is wrong, `kernels` has ours.
 
-use super::{Mode, Network, batch_norm, dropout};
+use super::{Mode, Network, batch_norm, dropout, window_attention};
 use crate::{
     kernels,
     model::graph::{Activation, Conv, Crop, Node, Op, ResizeMode},
@@ -16,7 +16,7 @@ impl Network {
         let x = &inputs[0];
         let value = |suffix: &str| self.value(&format!("{}.{suffix}", node.name), mode);
         match &node.op {
-            Op::Input { .. } => Ok(x.clone()),
+            Op::Input { .. } | Op::Embedding { .. } => Ok(x.clone()),
             Op::Conv(conv) => with_bias(convolve(x, &value("weight"), conv)?, conv.bias.then(|| value("bias"))),
             Op::TransposedConv(conv) => {
                 with_bias(x.conv_transpose2d(&value("weight"), 0, 0, conv.stride, 1)?, Some(value("bias")))
@@ -39,12 +39,20 @@ impl Network {
             Op::GlobalResponseNorm => global_response_norm(x, &value("weight"), &value("bias")),
             Op::LayerScale { .. } => x.broadcast_mul(&per_channel(&self.value(&node.name, mode))?),
             Op::Attention { heads } => attend(x, &inputs[1], *heads),
+            Op::WindowAttention { heads, window_px, shift_px } => window_attention::window_attention(
+                x,
+                &value("relative_position_bias_table"),
+                *heads,
+                *window_px,
+                *shift_px,
+            ),
             Op::Activation(activation) => activate(x, *activation),
             Op::Add => inputs[1..].iter().try_fold(x.clone(), |sum, y| sum + y),
             Op::Multiply => x.broadcast_mul(&inputs[1]),
             Op::Concat => Tensor::cat(inputs, 1),
             Op::MaxPool(pool) => kernels::max_pool(x, pool.kernel, pool.stride, pool.pad),
             Op::AvgPool(pool) => kernels::avg_pool(x, pool.kernel, pool.stride),
+            Op::SpaceToDepth => space_to_depth(x),
             Op::GlobalAvgPool => x.mean_keepdim((2, 3)),
             Op::GlobalMaxPool => x.max_keepdim(3)?.max_keepdim(2),
             Op::SpreadLike => {
@@ -107,6 +115,13 @@ fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
         Activation::Sigmoid => ops::sigmoid(x),
         Activation::Softmax => ops::softmax(x, 1),
     }
+}
+
+fn space_to_depth(x: &Tensor) -> Result<Tensor> {
+    let (n, c, h, w) = x.dims4()?;
+    // Row and column inside a block come first, the column slower.
+    let blocks = x.contiguous()?.reshape(vec![n, c, h / 2, 2, w / 2, 2])?.permute(vec![0, 5, 3, 1, 2, 4])?;
+    blocks.contiguous()?.reshape((n, 4 * c, h / 2, w / 2))
 }
 
 fn global_response_norm(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {

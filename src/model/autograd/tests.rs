@@ -31,9 +31,13 @@ fn image(n: usize, c: usize, h: usize, w: usize) -> Tensor {
 
 /// The gradient of every weight against central finite differences, in f64.
 fn check_gradients(graph: Graph, x: &Tensor, mode: Mode) {
+    check_gradients_of(graph, x, &vec![0; x.dim(0).unwrap()], mode);
+}
+
+fn check_gradients_of(graph: Graph, x: &Tensor, kinds: &[usize], mode: Mode) {
     let network = Network::new(graph.clone(), &uneven(&graph), DType::F64, &Device::Cpu).unwrap();
     let loss = || {
-        let y = network.forward(x, mode).unwrap().remove(0);
+        let y = network.forward_of_kinds(x, kinds, mode).unwrap().remove(0);
         let count = y.elem_count();
         let weights: Vec<f64> = (0..count).map(|j| ((j * 31 + 7) % 101) as f64 / 50.0 - 1.0).collect();
         (&y * Tensor::from_vec(weights, y.shape(), &Device::Cpu).unwrap()).unwrap().sum_all().unwrap()
@@ -113,6 +117,58 @@ fn every_weight_has_the_gradient_of_finite_differences() {
     for (mode, batch) in [(frozen_statistics, 1), (Mode::train(5), 2)] {
         check_gradients(one_of_everything(), &image(batch, 3, 13, 15), mode);
     }
+}
+
+/// Windows with and without shift, and a condition that scales and moves channels.
+fn windows_and_conditions() -> Graph {
+    let mut g = Graph::new("toy", 3);
+    let organ = g.embedding("organ", 4, 5);
+    let x = g.conv("stem", g.input(), Conv::new(6, 3).pad(1));
+    let mut y = x;
+    for shift in [0, 1] {
+        let qkv = g.linear(&format!("qkv{shift}"), y, 18);
+        y = g.window_attention(&format!("attn{shift}"), qkv, 2, 2, shift);
+    }
+    let x = g.add(&[x, y]);
+    let scale = g.linear_no_bias("scale", organ, 6);
+    let scale = g.sigmoid(scale);
+    let x = g.multiply(x, scale);
+    let bias = g.linear("bias", organ, 6);
+    let bias = g.spread_like(bias, x);
+    let x = g.add(&[x, bias]);
+    let x = g.space_to_depth(x);
+    let x = g.conv("head", x, Conv::new(3, 1));
+    let x = g.activation(x, Activation::Softmax);
+    g.output("mask", Head::Semantic, x);
+    g
+}
+
+#[test]
+fn windows_and_conditions_have_the_gradients_of_finite_differences() {
+    // Several windows each way; one window high, where only the width is shifted.
+    for (h, w) in [(4, 6), (2, 6)] {
+        let frozen_statistics = Mode { gradients: true, ..Mode::INFER };
+        check_gradients_of(windows_and_conditions(), &image(2, 3, h, w), &[3, 1], frozen_statistics);
+    }
+}
+
+#[test]
+fn a_kind_changes_only_its_own_image() {
+    let graph = windows_and_conditions();
+    let network = Network::new(graph.clone(), &uneven(&graph), DType::F64, &Device::Cpu).unwrap();
+    let x = image(2, 3, 6, 6);
+    let run = |kinds: &[usize]| -> Vec<Vec<f64>> {
+        let y = network.forward_of_kinds(&x, kinds, Mode::INFER).unwrap().remove(0);
+        y.flatten_from(1).unwrap().to_vec2().unwrap()
+    };
+    let (any, second) = (run(&[0, 0]), run(&[0, 2]));
+    assert_eq!(any[0], second[0]);
+    assert_ne!(any[1], second[1]);
+    let unknown = network.forward(&x, Mode::INFER).unwrap().remove(0);
+    assert_eq!(unknown.flatten_from(1).unwrap().to_vec2::<f64>().unwrap(), any);
+    let error = |kinds: &[usize]| network.forward_of_kinds(&x, kinds, Mode::INFER).unwrap_err().to_string();
+    assert!(error(&[0, 4]).contains("`organ`: kind `4`, expected less than `4`"));
+    assert!(error(&[0]).contains("`1` kinds for `2` images"));
 }
 
 #[test]

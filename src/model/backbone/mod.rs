@@ -4,6 +4,8 @@
 pub(super) mod convnext;
 pub(super) mod densenet;
 pub(super) mod efficientnet;
+pub(super) mod efficientnet_v2;
 pub(super) mod mix_transformer;
 pub(super) mod mobilenet_v2;
 pub(super) mod resnet;
+pub(super) mod swin;

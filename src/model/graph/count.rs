@@ -28,6 +28,7 @@ impl Graph {
                     let seen = shapes[node.inputs[1].0];
                     2 * x.h * x.w * seen.h * seen.w * x.c
                 }
+                Op::WindowAttention { window_px, .. } => 2 * out.h * out.w * out.c * window_px * window_px,
                 Op::Linear { .. } => out.h * out.w * x.c * out.c,
                 _ => 0,
             } as u64;

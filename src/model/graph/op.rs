@@ -54,6 +54,30 @@ pub enum Op {
         /// Number of heads; divides the channels.
         heads: usize,
     },
+    /// Scaled dot-product attention inside windows (Swin). The input holds queries, keys and values, `[3·C, h, w]`, and
+    /// both sides are multiples of `window_px`; every pixel attends to every pixel of its window, in `heads` equal parts
+    /// of the channels. To each score is added the learned bias of key relative to query: row
+    /// `(y_q − y_k + window_px − 1) · (2·window_px − 1) + (x_q − x_k + window_px − 1)`, column `head`, of
+    /// `<name>.relative_position_bias_table`, `[(2·window_px − 1)², heads]`. `[C, h, w]`.
+    ///
+    /// With a shift, the map is first rolled up and left by `shift_px` and rolled back at the end; pixels of one window
+    /// that the roll brought together from opposite edges have `−100` added to their score. A side that is one window
+    /// is not shifted.
+    WindowAttention {
+        /// Number of heads; divides `C`.
+        heads: usize,
+        /// Side of a window.
+        window_px: usize,
+        /// Shift of the windows, less than their side.
+        shift_px: usize,
+    },
+    /// A learned vector for what the image is known to be (its organ, say): row `kind` of `<name>.weight`,
+    /// `[kinds, C]`, as `[C, 1, 1]`. It has no inputs. Row 0 is for an image of which nothing is known. For one kind, it
+    /// and all that is computed from it alone are constants.
+    Embedding {
+        /// Number of rows, row 0 counted.
+        kinds: usize,
+    },
     /// A function of each value (softmax: of each pixel's channels).
     Activation(Activation),
     /// Sum of two or more equal shapes.
@@ -66,6 +90,9 @@ pub enum Op {
     MaxPool(Pool),
     /// Mean of each window; windows that do not fit are left out.
     AvgPool(Pool),
+    /// The four pixels of each 2×2 block as channels: those of the upper left pixel, then of the lower left, the upper
+    /// right and the lower right one (Swin's order). Both sides are even. `[4·C, h/2, w/2]`.
+    SpaceToDepth,
     /// Mean over the image: `[C, 1, 1]`.
     GlobalAvgPool,
     /// Largest value over the image: `[C, 1, 1]`.
@@ -108,12 +135,15 @@ impl Op {
             Self::GlobalResponseNorm => "global_response_norm",
             Self::LayerScale { .. } => "layer_scale",
             Self::Attention { .. } => "attention",
+            Self::WindowAttention { .. } => "window_attention",
+            Self::Embedding { .. } => "embedding",
             Self::Activation(a) => a.kind(),
             Self::Add => "add",
             Self::Multiply => "multiply",
             Self::Concat => "concat",
             Self::MaxPool(_) => "max_pool",
             Self::AvgPool(_) => "avg_pool",
+            Self::SpaceToDepth => "space_to_depth",
             Self::GlobalAvgPool => "global_avg_pool",
             Self::GlobalMaxPool => "global_max_pool",
             Self::SpreadLike => "spread_like",

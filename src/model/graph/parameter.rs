@@ -4,6 +4,9 @@
 
 use super::{Graph, Node, Op};
 
+/// Deviation of Swin's position biases before training, as in the authors' code.
+const RELATIVE_BIAS_DEVIATION: f64 = 0.02;
+
 /// What a tensor of a checkpoint is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParameterKind {
@@ -22,6 +25,11 @@ pub enum Init {
     Uniform {
         /// Inputs of one output.
         fan_in: usize,
+    },
+    /// Normal around 0: what `nn.Embedding` does with a deviation of 1.
+    Normal {
+        /// Standard deviation.
+        deviation: f64,
     },
     /// One value.
     Constant(f64),
@@ -94,6 +102,12 @@ fn node_parameters(node: &Node, channels_in: usize) -> Vec<Parameter> {
             with_bias(vec![channels_in, c, k, k], c * k * k, true)
         }
         Op::Linear { bias, .. } => with_bias(vec![c, channels_in], channels_in, *bias),
+        Op::WindowAttention { heads, window_px, .. } => {
+            let rows = (2 * window_px - 1).pow(2);
+            let init = Init::Normal { deviation: RELATIVE_BIAS_DEVIATION };
+            vec![weight("relative_position_bias_table", vec![rows, *heads], init)]
+        }
+        Op::Embedding { kinds } => vec![weight("weight", vec![*kinds, c], Init::Normal { deviation: 1.0 })],
         Op::GroupNorm { .. } | Op::LayerNorm { .. } => affine(),
         Op::BatchNorm { .. } => {
             let mut all = affine();

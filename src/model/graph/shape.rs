@@ -58,7 +58,10 @@ impl Graph {
 }
 
 fn node_shape(node: &Node, inputs: &[Shape], h: usize, w: usize) -> Result<Shape, String> {
-    let Some(&x) = inputs.first() else { return Ok(Shape { c: node.channels, h, w }) };
+    let Some(&x) = inputs.first() else {
+        let (h, w) = if matches!(node.op, Op::Embedding { .. }) { (1, 1) } else { (h, w) };
+        return Ok(Shape { c: node.channels, h, w });
+    };
     let per_axis = |side: &dyn Fn(usize) -> Result<usize, String>| -> Result<Shape, String> {
         Ok(Shape { c: node.channels, h: side(x.h)?, w: side(x.w)? })
     };
@@ -78,6 +81,10 @@ fn node_shape(node: &Node, inputs: &[Shape], h: usize, w: usize) -> Result<Shape
             "queries `{x}` and keys with values `{}`, expected twice the channels, in `{heads}` heads",
             inputs[1]
         )),
+        Op::WindowAttention { heads, window_px, shift_px } => {
+            window_fits(x, *heads, *window_px, *shift_px)?;
+            Ok(Shape { c: node.channels, ..x })
+        }
         Op::Add => match inputs.iter().find(|s| **s != x) {
             Some(other) => Err(format!("`{other}`, expected `{x}`")),
             None => Ok(x),
@@ -91,6 +98,8 @@ fn node_shape(node: &Node, inputs: &[Shape], h: usize, w: usize) -> Result<Shape
             let fits = (gate.c == x.c || gate.c == 1) && ((gate.h, gate.w) == (x.h, x.w) || (gate.h, gate.w) == (1, 1));
             if fits { Ok(x) } else { Err(format!("gate `{gate}`, expected it to spread over `{x}`")) }
         }
+        Op::SpaceToDepth if x.h % 2 + x.w % 2 > 0 => Err(format!("`{x}`, expected even sides")),
+        Op::SpaceToDepth => Ok(Shape { c: node.channels, h: x.h / 2, w: x.w / 2 }),
         Op::GlobalAvgPool | Op::GlobalMaxPool => Ok(Shape { h: 1, w: 1, ..x }),
         Op::SpreadLike if (x.h, x.w) != (1, 1) => Err(format!("`{x}`, expected `[any, 1, 1]`")),
         Op::SpreadLike => Ok(Shape { c: x.c, ..inputs[1] }),
@@ -104,11 +113,25 @@ fn node_shape(node: &Node, inputs: &[Shape], h: usize, w: usize) -> Result<Shape
         | Op::GlobalResponseNorm
         | Op::LayerScale { .. }
         | Op::Attention { .. }
+        | Op::Embedding { .. }
         | Op::Activation(_)
         | Op::ChannelMean
         | Op::ChannelMax
         | Op::Dropout { .. } => Ok(Shape { c: node.channels, ..x }),
     }
+}
+
+fn window_fits(x: Shape, heads: usize, window_px: usize, shift_px: usize) -> Result<(), String> {
+    if !x.c.is_multiple_of(3 * heads) {
+        return Err(format!("`{x}`, expected queries, keys and values in `{heads}` heads"));
+    }
+    if !x.h.is_multiple_of(window_px) || !x.w.is_multiple_of(window_px) {
+        return Err(format!("`{x}`, expected sides that are multiples of the window of `{window_px}` px"));
+    }
+    if shift_px >= window_px {
+        return Err(format!("shift of `{shift_px}` px, expected less than the window of `{window_px}` px"));
+    }
+    Ok(())
 }
 
 fn conv_side(conv: &Conv, side: usize) -> Result<usize, String> {
@@ -155,6 +178,20 @@ mod tests {
         g.add(&[a, b]);
         let error = g.shapes(8, 8).unwrap_err().to_string();
         assert_eq!(error, "`toy`: add `add #3` does not fit: `[8, 4, 4]`, expected `[8, 8, 8]`");
+    }
+
+    #[test]
+    fn windows_must_tile_the_map() {
+        let mut g = Graph::new("toy", 3);
+        let x = g.conv("qkv", g.input(), Conv::new(12, 1));
+        let x = g.window_attention("attn", x, 2, 7, 3);
+        g.space_to_depth(x);
+        let embedded = g.embedding("organ", 5, 8);
+        let shapes = g.shapes(14, 28).unwrap();
+        assert_eq!((shapes[2].c, shapes[3].to_string()), (4, "[16, 7, 14]".to_owned()));
+        assert_eq!(shapes[embedded.index()].to_string(), "[8, 1, 1]");
+        assert!(g.shapes(14, 30).unwrap_err().to_string().contains("`attn`"));
+        assert!(g.shapes(7, 14).unwrap_err().message.contains("expected even sides"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Random numbers that anyone can compute alone: value `i` of tensor `name` depends on nothing else.
 //!
-//! Owns: [`units`]. Source: FNV-1a (Fowler, Noll, Vo) of the name, splitmix64 (Steele 2014) of seed and position.
+//! Owns: [`units`], [`normals`]. Source: FNV-1a (Fowler, Noll, Vo) of the name, splitmix64 (Steele 2014) of seed and position.
 
 /// `count` numbers, uniform in `[0, 1)`, 24 bits each.
 pub(in crate::model) fn units(seed: u64, name: &str, count: usize) -> impl Iterator<Item = f32> {
@@ -14,9 +14,27 @@ pub(in crate::model) fn units(seed: u64, name: &str, count: usize) -> impl Itera
     })
 }
 
+/// `count` numbers, normal with mean 0 and deviation 1 (Box and Muller 1958, of two numbers each).
+pub(in crate::model) fn normals(seed: u64, name: &str, count: usize) -> impl Iterator<Item = f64> {
+    let mut units = units(seed, name, 2 * count).map(f64::from);
+    (0..count).map(move |_| {
+        let mut next = || units.next().expect("two for each");
+        let (length, turn) = (1.0 - next(), next());
+        (-2.0 * length.ln()).sqrt() * (std::f64::consts::TAU * turn).cos()
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::units;
+    use super::{normals, units};
+
+    #[test]
+    fn normals_have_their_moments() {
+        let z: Vec<f64> = normals(1, "a", 20_000).collect();
+        let moment = |k| z.iter().map(|z| z.powi(k)).sum::<f64>() / z.len() as f64;
+        assert!(moment(1).abs() < 0.03 && (moment(2) - 1.0).abs() < 0.03, "{} {}", moment(1), moment(2));
+        assert!((moment(4) - 3.0).abs() < 0.2, "{}", moment(4));
+    }
 
     #[test]
     fn numbers_are_uniform_and_differ_by_name_and_seed() {
