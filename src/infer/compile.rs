@@ -167,7 +167,7 @@ fn pixels(graph: &Graph) -> Vec<bool> {
     for node in graph.nodes() {
         let all = !node.inputs.is_empty() && node.inputs.iter().all(|input| is_pixel[input.index()]);
         is_pixel.push(match &node.op {
-            Op::GlobalAvgPool | Op::GlobalMaxPool => true,
+            Op::GlobalAvgPool | Op::GlobalMaxPool | Op::Embedding { .. } => true,
             Op::Conv(conv) => all && conv.kernel == 1,
             Op::Linear { .. } | Op::BatchNorm { .. } | Op::LayerNorm { .. } | Op::LayerScale { .. } => all,
             Op::Activation(_) | Op::Add | Op::Multiply | Op::Concat | Op::Dropout { .. } => all,

@@ -44,14 +44,6 @@ pub enum CompileError {
         /// The tensor.
         tensor: String,
     },
-    /// An operation has no kernel.
-    #[error("`{network}`: no kernel for `{kind}`")]
-    Unknown {
-        /// The network.
-        network: &'static str,
-        /// Kind of operation.
-        kind: &'static str,
-    },
 }
 
 /// How a network is compiled.
@@ -91,7 +83,7 @@ impl Compiled {
     /// Compiles a network.
     ///
     /// # Errors
-    /// [`CompileError`]: a tensor that `weights` lacks, an operation without a kernel.
+    /// [`CompileError`]: a tensor that `weights` lacks.
     pub fn new(graph: &Graph, weights: &Weights, options: Options) -> Result<Self, CompileError> {
         let options = Options { isa: options.isa.available(), ..options };
         let program = compile::lower(graph, weights, options.isa, options.precision)?;

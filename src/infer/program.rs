@@ -2,7 +2,7 @@
 //!
 //! Owns: [`Program`], [`Step`], [`StepOp`]. Must not know: buffers, kernels' insides, threads.
 
-use super::cpu::{PackedConv, PackedTransposed};
+use super::cpu::{PackedConv, PackedTransposed, window_attention::Windows};
 use crate::model::graph::{Activation, Graph, NodeId, Padding, Pool, ResizeMode};
 use std::sync::Arc;
 
@@ -91,6 +91,15 @@ pub(super) enum StepOp {
         /// Number of heads.
         heads: usize,
     },
+    /// Attention inside windows.
+    WindowAttention {
+        /// Which windows.
+        windows: Windows,
+        /// `[heads, window_px², window_px²]`, added to the score of (query, key).
+        bias: Vec<f32>,
+    },
+    /// The pixels of each 2×2 block as channels: upper left, lower left, upper right, lower right.
+    SpaceToDepth,
     /// Sum of the inputs, then the activation.
     Add {
         /// Last.
@@ -98,8 +107,6 @@ pub(super) enum StepOp {
     },
     /// The first input times the second, a gate.
     Multiply,
-    /// The input, into its place in a concatenation.
-    Copy,
     /// Largest value of each window.
     MaxPool(Pool),
     /// Mean of each window.
@@ -113,12 +120,7 @@ pub(super) enum StepOp {
     /// Largest value over the channels.
     ChannelMax,
     /// Enlarging by a whole factor.
-    Resize {
-        /// Factor.
-        factor: usize,
-        /// How values between pixels are found.
-        mode: ResizeMode,
-    },
+    Resize(ResizeMode),
 }
 
 /// A convolution with all that is done before and after it.
@@ -183,6 +185,7 @@ impl Program {
             }
             StepOp::Transposed(conv) => conv.packed.bytes(),
             StepOp::Embedding { table, .. } => floats(&[table]),
+            StepOp::WindowAttention { bias, .. } => floats(&[bias]),
             StepOp::Affine { scale, shift, .. } => floats(&[scale, shift]),
             StepOp::GroupNorm { weight, bias, .. }
             | StepOp::LayerNorm { weight, bias, .. }

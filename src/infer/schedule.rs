@@ -110,6 +110,7 @@ impl Scheduler<'_> {
                         let seen = inputs[1].layout;
                         attention::scratch_floats(seen.h * seen.w)
                     }
+                    StepOp::WindowAttention { windows, .. } => windows.scratch_floats(),
                     _ => 0,
                 };
                 (Work::Step(i), scratch, partial)
@@ -168,6 +169,7 @@ impl Scheduler<'_> {
                 let seen = self.shapes[node.inputs[1].index()];
                 2 * x.h * x.w * seen.h * seen.w * x.c
             }
+            Op::WindowAttention { window_px, .. } => 2 * out.h * out.w * out.c * window_px * window_px,
             _ => 0,
         }) as u64
     }

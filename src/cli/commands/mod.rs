@@ -2,6 +2,7 @@
 //!
 //! Owns: [`dispatch`]. Must not know: how anything is computed.
 
+mod bench;
 mod completions;
 mod config;
 mod models;
@@ -29,5 +30,6 @@ pub fn dispatch(cli: &Cli, style: Style) -> anyhow::Result<u8> {
         Verb::Thumbnail(args) => slide::picture(args, style),
         Verb::Verify(args) => verify::run(args, &cli.common, style),
         Verb::Models => models::run(),
+        Verb::Bench(args) => bench::run(args),
     }
 }

@@ -4,7 +4,10 @@
 
 use super::{CompileError, Lowering, Prologue, fold};
 use crate::{
-    infer::program::{Affine, StepOp},
+    infer::{
+        cpu::window_attention::Windows,
+        program::{Affine, StepOp},
+    },
     model::graph::{Activation, Node, NodeId, Op},
 };
 
@@ -83,6 +86,13 @@ impl Lowering<'_> {
                 StepOp::LayerNorm { eps: *eps as f32, weight: own("weight")?, bias: own("bias")? }
             }
             Op::GlobalResponseNorm => StepOp::GlobalResponseNorm { weight: own("weight")?, bias: own("bias")? },
+            Op::Embedding { kinds } => StepOp::Embedding { table: own("weight")?, kinds: *kinds },
+            Op::WindowAttention { heads, window_px, shift_px } => {
+                let windows = Windows { heads: *heads, window_px: *window_px, shift_px: *shift_px };
+                let table = self.value(node, "relative_position_bias_table")?;
+                StepOp::WindowAttention { windows, bias: position_bias(table, windows) }
+            }
+            Op::SpaceToDepth => StepOp::SpaceToDepth,
             Op::Attention { heads } => StepOp::Attention { heads: *heads },
             Op::Activation(activation) => StepOp::Activation(*activation),
             Op::Add => StepOp::Add { activation },
@@ -93,10 +103,27 @@ impl Lowering<'_> {
             Op::GlobalMaxPool => StepOp::GlobalMaxPool,
             Op::ChannelMean => StepOp::ChannelMean,
             Op::ChannelMax => StepOp::ChannelMax,
-            Op::Resize { factor, mode } => StepOp::Resize { factor: *factor, mode: *mode },
-            other => return Err(CompileError::Unknown { network: self.graph.name(), kind: other.kind() }),
+            Op::Resize { mode, .. } => StepOp::Resize(*mode),
+            Op::Conv(_) | Op::TransposedConv(_) | Op::Linear { .. } | Op::BatchNorm { .. } | Op::LayerScale { .. } => {
+                unreachable!("taken by other functions")
+            }
+            Op::Crop(_) | Op::Concat | Op::SpreadLike | Op::Dropout { .. } => unreachable!("places, not steps"),
         };
         self.push(id, op, node.inputs.clone(), output, fused);
         Ok(())
     }
+}
+
+/// The learned biases by (head, query, key) instead of by distance.
+fn position_bias(table: &[f32], windows: Windows) -> Vec<f32> {
+    let Windows { heads, window_px, .. } = windows;
+    let pixels = window_px * window_px;
+    let row = |query: usize, key: usize| {
+        let offset = |q: usize, k: usize| q + window_px - 1 - k;
+        let down = offset(query / window_px, key / window_px);
+        down * (2 * window_px - 1) + offset(query % window_px, key % window_px)
+    };
+    (0..heads * pixels * pixels)
+        .map(|i| table[row(i / pixels % pixels, i % pixels) * heads + i / (pixels * pixels)])
+        .collect()
 }

@@ -9,6 +9,8 @@ use crate::{
             self, Epilogue, PackedConv, PackedTransposed, Prologue, View, ViewMut, attention, elementwise, norm,
             pool::{self, Over},
             resize,
+            view::Layout,
+            window_attention,
         },
         plan::{PlanStep, Slot, Work},
         program::{ConvStep, StepOp, TransposedStep},
@@ -56,7 +58,11 @@ impl Pass<'_> {
 
     /// Runs `f` on bands of the output.
     fn rows(&self, step: &PlanStep, f: impl Fn(&mut ViewMut<'_>, Range<usize>, &mut [f32]) + Sync) {
-        let (out, work) = (step.output, step.macs + step.moved_floats);
+        self.rows_of(step.output, step.macs + step.moved_floats, f);
+    }
+
+    /// Runs `f` on bands of a slot.
+    fn rows_of(&self, out: Slot, work: u64, f: impl Fn(&mut ViewMut<'_>, Range<usize>, &mut [f32]) + Sync) {
         self.bands(out.layout.h, work, &|rows, scratch| {
             // SAFETY: the slot lies inside the arena, is the step's own, and no band has the rows of another.
             let mut view = unsafe { ViewMut::from_raw(self.arena.add(out.offset), out.layout, rows.clone()) };
@@ -114,7 +120,6 @@ impl Pass<'_> {
             StepOp::Multiply => {
                 self.rows(step, |out, rows, _| elementwise::multiply(isa, inputs[0], inputs[1], out, rows));
             }
-            StepOp::Copy => self.rows(step, |out, rows, _| elementwise::copy(isa, inputs[0], out, rows)),
             StepOp::GroupNorm { .. } | StepOp::GlobalResponseNorm { .. } => self.global_norm(step, op, inputs[0]),
             StepOp::LayerNorm { eps, weight, bias } => {
                 self.rows(step, |out, rows, _| norm::layer_norm(isa, inputs[0], (weight, bias), *eps, out, rows));
@@ -122,6 +127,10 @@ impl Pass<'_> {
             StepOp::Attention { heads } => self.rows(step, |out, rows, scratch| {
                 attention::attention(isa, (inputs[0], inputs[1]), *heads, out, rows, scratch);
             }),
+            StepOp::WindowAttention { windows, bias } => self.rows(step, |out, rows, scratch| {
+                window_attention::window_attention(isa, inputs[0], bias, *windows, out, rows, scratch);
+            }),
+            StepOp::SpaceToDepth => self.space_to_depth(step),
             StepOp::MaxPool(pool) => {
                 self.rows(step, |out, rows, _| pool::max_pool(isa, inputs[0], *pool, out, rows));
             }
@@ -132,7 +141,7 @@ impl Pass<'_> {
             StepOp::GlobalMaxPool => self.global_pool(step, inputs[0], Over::Max),
             StepOp::ChannelMean => self.rows(step, |out, rows, _| elementwise::channel_mean(isa, inputs[0], out, rows)),
             StepOp::ChannelMax => self.rows(step, |out, rows, _| elementwise::channel_max(isa, inputs[0], out, rows)),
-            StepOp::Resize { mode, .. } => {
+            StepOp::Resize(mode) => {
                 self.rows(step, |out, rows, _| resize::resize(isa, inputs[0], *mode, out, rows));
             }
         }
@@ -144,6 +153,25 @@ impl Pass<'_> {
         let scale = [0, 1, 2].map(|i| 1.0 / (255.0 * n.std[i]));
         let shift = [0, 1, 2].map(|i| -n.mean[i] / n.std[i]);
         self.rows(step, |out, rows, _| elementwise::from_rgb(self.input.pixels, scale, shift, out, rows));
+    }
+
+    /// Each of the four pixels of a block as a copy from every second pixel to a quarter of the channels.
+    fn space_to_depth(&self, step: &PlanStep) {
+        let (x, out) = (step.inputs[0], step.output);
+        for quarter in 0..4 {
+            let skip = quarter % 2 * x.layout.row_stride + quarter / 2 * x.layout.pixel_stride;
+            let every_second = Layout {
+                h: out.layout.h,
+                w: out.layout.w,
+                pixel_stride: 2 * x.layout.pixel_stride,
+                row_stride: 2 * x.layout.row_stride,
+                ..x.layout
+            };
+            let from = self.view(&Slot { offset: x.offset + skip, layout: every_second, ..x });
+            let layout = Layout { c: x.layout.c, ..out.layout };
+            let to = Slot { offset: out.offset + quarter * x.layout.c, layout, ..out };
+            self.rows_of(to, step.moved_floats / 4, |out, rows, _| elementwise::copy(self.isa(), from, out, rows));
+        }
     }
 
     /// Results of each row, of `per_row` floats, and as many floats behind them as are left.
