@@ -2,6 +2,12 @@
 //!
 //! Owns: [`PackedConv`], [`conv`]. Must not know: graphs.
 
+mod blocked;
+mod strip;
+mod tile;
+mod walk;
+
+use self::blocked::Blocked;
 use super::{
     isa::{Isa, Precision},
     reference,
@@ -76,8 +82,16 @@ pub struct Epilogue<'a> {
 #[derive(Debug, Clone)]
 pub struct PackedConv {
     spec: ConvSpec,
-    weights: Vec<f32>,
-    bias: Option<Vec<f32>>,
+    form: Form,
+}
+
+/// How a convolution is computed.
+#[derive(Debug, Clone)]
+enum Form {
+    /// By its definition.
+    Plain { weights: Vec<f32>, bias: Option<Vec<f32>> },
+    /// In one group.
+    Dense(Blocked),
 }
 
 impl PackedConv {
@@ -92,8 +106,12 @@ impl PackedConv {
     pub fn new(spec: ConvSpec, weights: &[f32], bias: Option<&[f32]>, isa: Isa, precision: Precision) -> Self {
         assert_eq!(weights.len(), spec.weight_count(), "weights of {spec:?}");
         assert!(bias.is_none_or(|b| b.len() == spec.cout), "bias of {spec:?}");
-        let _ = (isa, precision);
-        Self { spec, weights: weights.to_vec(), bias: bias.map(<[f32]>::to_vec) }
+        let form = if spec.groups == 1 {
+            Form::Dense(Blocked::new(spec, weights, bias, isa, precision))
+        } else {
+            Form::Plain { weights: weights.to_vec(), bias: bias.map(<[f32]>::to_vec) }
+        };
+        Self { spec, form }
     }
 
     /// The same with other padding: that of another image size.
@@ -110,13 +128,18 @@ impl PackedConv {
 
     /// Memory of the weights.
     pub fn bytes(&self) -> usize {
-        4 * self.weights.len()
+        match &self.form {
+            Form::Plain { weights, bias } => 4 * (weights.len() + bias.as_ref().map_or(0, Vec::len)),
+            Form::Dense(op) => op.bytes(),
+        }
     }
 
     /// Floats of working memory to hand to [`conv`] for an input this wide.
     pub fn scratch_floats(&self, in_w: usize) -> usize {
-        let _ = in_w;
-        0
+        match &self.form {
+            Form::Plain { .. } => 0,
+            Form::Dense(op) => op.scratch_floats(in_w),
+        }
     }
 }
 
@@ -139,8 +162,13 @@ pub fn conv(
 ) {
     let spec = &op.spec;
     check(spec, x, prologue, epilogue, out, &rows);
-    let _ = scratch;
-    reference::conv((spec, &op.weights, op.bias.as_deref()), x, prologue, epilogue, out, rows);
+    match &op.form {
+        Form::Plain { weights, bias } => {
+            reference::conv((spec, weights, bias.as_deref()), x, prologue, epilogue, out, rows);
+        }
+        // SAFETY: sizes and rows are checked.
+        Form::Dense(op) => unsafe { op.run(x, prologue, epilogue, out, rows, scratch) },
+    }
 }
 
 fn check(
@@ -171,3 +199,6 @@ impl Epilogue<'_> {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;
