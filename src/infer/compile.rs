@@ -27,12 +27,7 @@ use std::collections::HashMap;
 ///
 /// # Errors
 /// A tensor that `weights` lacks.
-pub(super) fn lower(
-    graph: &Graph,
-    weights: &Weights,
-    isa: Isa,
-    precision: Precision,
-) -> Result<Program, CompileError> {
+pub(super) fn lower(graph: &Graph, weights: &Weights, isa: Isa, precision: Precision) -> Result<Program, CompileError> {
     let mut lowering = Lowering::new(graph, weights, isa, precision);
     for (i, node) in graph.nodes().iter().enumerate() {
         if lowering.live[i] && !lowering.covered[i] {

@@ -138,8 +138,11 @@ impl Placer {
         let mut channels = 0;
         for input in inputs {
             let width = shapes[input.index()].c as isize;
-            let place =
-                Part { storage, axes: [axes[0].clone(), axes[1].clone(), channels..channels + width], is_spread: false };
+            let place = Part {
+                storage,
+                axes: [axes[0].clone(), axes[1].clone(), channels..channels + width],
+                is_spread: false,
+            };
             if !self.join(*input, &place, &frame) {
                 self.claims[storage].push(place.clone());
                 self.copies.push(CopyOf { from: *input, to: place, user: id });

@@ -9,7 +9,7 @@ use super::{
     plan::{HeadSlot, Plan, PlanStep, Slot, Work},
     program::{ConvStep, Program, Step, StepOp, TransposedStep},
 };
-use crate::model::graph::{NodeId, Op, Padding, Shape, ShapeError};
+use crate::model::graph::{NodeId, Op, Shape, ShapeError};
 use std::sync::Arc;
 
 /// The plan of a program for images of `h × w` px.
@@ -141,13 +141,8 @@ impl Scheduler<'_> {
     fn padded(&self, conv: &ConvStep, x: Layout) -> Arc<PackedConv> {
         let spec = conv.packed.spec();
         let before = |size: usize, kernel: usize| conv.padding.before_after(size, kernel, spec.stride).0;
-        match conv.padding {
-            Padding::Each(_) => conv.packed.clone(),
-            Padding::TfSame => {
-                let pad = (before(x.h, spec.kernel.0), before(x.w, spec.kernel.1));
-                Arc::new(conv.packed.with_pad(pad))
-            }
-        }
+        let pad = (before(x.h, spec.kernel.0), before(x.w, spec.kernel.1));
+        if pad == spec.pad { conv.packed.clone() } else { Arc::new(conv.packed.with_pad(pad)) }
     }
 
     /// The transposed convolution with the crop of this image size.

@@ -10,8 +10,8 @@ pub(in crate::model) mod random;
 
 pub use metadata::{Normalisation, WeightsMetadata};
 
-use crate::units::Mpp;
 use super::graph::{Graph, Init, Parameter, ParameterKind};
+use crate::units::Mpp;
 use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
 use sha2::{Digest, Sha256};
 use std::{

@@ -90,12 +90,15 @@ fn find(name: &str) -> anyhow::Result<ZooEntry> {
 fn threads(args: &BenchArgs) -> anyhow::Result<usize> {
     let environment = Environment::read();
     let told = environment.threads.filter(|text| !text.trim().is_empty() && args.threads.is_none());
-    let told = match told {
-        Some(text) => Some(text.trim().parse().ok().filter(|n| (1..=1024).contains(n)).with_context(|| {
-            format!("`WSI_RUN_THREADS` is `{text}`, expected a whole number from 1 to 1024")
-        })?),
-        None => args.threads,
-    };
+    let told =
+        match told {
+            Some(text) => {
+                Some(text.trim().parse().ok().filter(|n| (1..=1024).contains(n)).with_context(|| {
+                    format!("`WSI_RUN_THREADS` is `{text}`, expected a whole number from 1 to 1024")
+                })?)
+            }
+            None => args.threads,
+        };
     Ok(told.unwrap_or(environment.cpus) as usize)
 }
 
@@ -105,12 +108,7 @@ fn image(n: usize, side: usize) -> Vec<u8> {
     (0..side * side * 3).map(byte).collect()
 }
 
-fn measure(
-    compiled: &Compiled,
-    side: usize,
-    (threads, batch): (usize, usize),
-    secs: f64,
-) -> anyhow::Result<Measured> {
+fn measure(compiled: &Compiled, side: usize, (threads, batch): (usize, usize), secs: f64) -> anyhow::Result<Measured> {
     ensure!(secs >= 0.0 && secs.is_finite(), "`--secs` is `{secs}`, expected a number of seconds");
     let images: Vec<Vec<u8>> = (0..batch).map(|n| image(n, side)).collect();
     let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();

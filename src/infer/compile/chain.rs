@@ -30,8 +30,8 @@ impl Lowering<'_> {
         let channels_in = self.graph.channels(node.inputs[0]);
         let (spec, padding) = match &node.op {
             Op::Conv(conv) => {
-                // The padding of an image's size is set when that is known.
-                let pad = if let Padding::Each(pad) = conv.padding { pad } else { 0 };
+                // As for a size that the stride divides; for another the plan makes its own.
+                let (pad, _) = conv.padding.before_after(conv.stride << 16, conv.kernel, conv.stride);
                 let spec = ConvSpec {
                     cin: channels_in,
                     cout: conv.out,
@@ -106,14 +106,8 @@ impl Lowering<'_> {
         folded: &mut Folded,
         takes_residual: bool,
     ) -> Result<Chain, CompileError> {
-        let mut chain = Chain {
-            output: id,
-            fused,
-            residual: None,
-            residual_factor: 1,
-            residual_first: false,
-            activation: None,
-        };
+        let mut chain =
+            Chain { output: id, fused, residual: None, residual_factor: 1, residual_first: false, activation: None };
         while let Some(user) = self.only_user(chain.output) {
             let node = self.get(user);
             let is_linear = chain.residual.is_none() && chain.activation.is_none();

@@ -51,15 +51,10 @@ impl Folded {
 }
 
 /// Factor and offset per channel of a batch normalisation in use.
-pub(super) fn batch_norm(
-    lowering: &Lowering<'_>,
-    node: &Node,
-    eps: f64,
-) -> Result<(Vec<f32>, Vec<f32>), CompileError> {
+pub(super) fn batch_norm(lowering: &Lowering<'_>, node: &Node, eps: f64) -> Result<(Vec<f32>, Vec<f32>), CompileError> {
     let value = |suffix: &str| lowering.value(node, suffix);
     let (weight, bias, mean, var) = (value("weight")?, value("bias")?, value("running_mean")?, value("running_var")?);
-    let scale: Vec<f64> =
-        weight.iter().zip(var).map(|(&w, &v)| f64::from(w) / (f64::from(v) + eps).sqrt()).collect();
+    let scale: Vec<f64> = weight.iter().zip(var).map(|(&w, &v)| f64::from(w) / (f64::from(v) + eps).sqrt()).collect();
     let shift = bias.iter().zip(mean).zip(&scale).map(|((&b, &m), s)| (f64::from(b) - f64::from(m) * s) as f32);
     let shift = shift.collect();
     Ok((scale.into_iter().map(|s| s as f32).collect(), shift))

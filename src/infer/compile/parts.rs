@@ -75,16 +75,10 @@ impl Lowering<'_> {
         let own = |suffix: &str| Ok::<_, CompileError>(self.value(node, suffix)?.to_vec());
         let op = match &node.op {
             Op::Input { .. } => StepOp::Pixels,
-            Op::GroupNorm { groups, eps } => StepOp::GroupNorm {
-                groups: *groups,
-                eps: *eps,
-                weight: own("weight")?,
-                bias: own("bias")?,
-                activation,
-            },
-            Op::LayerNorm { eps } => {
-                StepOp::LayerNorm { eps: *eps as f32, weight: own("weight")?, bias: own("bias")? }
+            Op::GroupNorm { groups, eps } => {
+                StepOp::GroupNorm { groups: *groups, eps: *eps, weight: own("weight")?, bias: own("bias")?, activation }
             }
+            Op::LayerNorm { eps } => StepOp::LayerNorm { eps: *eps as f32, weight: own("weight")?, bias: own("bias")? },
             Op::GlobalResponseNorm => StepOp::GlobalResponseNorm { weight: own("weight")?, bias: own("bias")? },
             Op::Embedding { kinds } => StepOp::Embedding { table: own("weight")?, kinds: *kinds },
             Op::WindowAttention { heads, window_px, shift_px } => {

@@ -118,6 +118,9 @@ impl PackedConv {
     pub fn with_pad(&self, pad: (usize, usize)) -> Self {
         let mut other = self.clone();
         other.spec.pad = pad;
+        if let Form::Dense(op) = &mut other.form {
+            op.spec.pad = pad;
+        }
         other
     }
 
