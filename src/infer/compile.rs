@@ -28,7 +28,8 @@ use std::collections::HashMap;
 /// # Errors
 /// A tensor that `weights` lacks.
 pub(super) fn lower(graph: &Graph, weights: &Weights, isa: Isa, precision: Precision) -> Result<Program, CompileError> {
-    let mut lowering = Lowering::new(graph, weights, isa, precision);
+    let graph = graph.without_repeats();
+    let mut lowering = Lowering::new(&graph, weights, isa, precision);
     for (i, node) in graph.nodes().iter().enumerate() {
         if lowering.live[i] && !lowering.covered[i] {
             lowering.node(lowering.ids[i], node)?;
@@ -36,7 +37,7 @@ pub(super) fn lower(graph: &Graph, weights: &Weights, isa: Isa, precision: Preci
     }
     let mut steps = lowering.steps;
     steps.sort_by_key(|step| step.output);
-    Ok(Program { graph: graph.clone(), steps })
+    Ok(Program { graph, steps })
 }
 
 /// What is known while the nodes are gone through.

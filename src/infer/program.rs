@@ -105,6 +105,13 @@ pub(super) enum StepOp {
         /// Last.
         activation: Option<Activation>,
     },
+    /// The first input, every pixel of it `factor × factor` times, plus the second, then the activation.
+    AddEnlarged {
+        /// Enlargement.
+        factor: usize,
+        /// Last.
+        activation: Option<Activation>,
+    },
     /// The first input times the second, a gate.
     Multiply,
     /// Largest value of each window.

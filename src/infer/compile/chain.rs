@@ -170,7 +170,7 @@ impl Lowering<'_> {
     }
 
     /// Forgets the step of a node, or that it needs one.
-    fn unmake(&mut self, id: NodeId) {
+    pub(super) fn unmake(&mut self, id: NodeId) {
         self.covered[id.index()] = true;
         self.steps.retain(|step| step.output != id);
     }

@@ -8,7 +8,7 @@ use crate::{
         cpu::window_attention::Windows,
         program::{Affine, StepOp},
     },
-    model::graph::{Activation, Node, NodeId, Op},
+    model::graph::{Activation, Node, NodeId, Op, ResizeMode},
 };
 
 impl Lowering<'_> {
@@ -62,9 +62,21 @@ impl Lowering<'_> {
         true
     }
 
+    /// Of a sum of two, an enlargement that nobody else needs: its input and factor, and the other term.
+    fn enlarged(&mut self, add: &Node) -> Option<([NodeId; 2], usize)> {
+        let &[a, b] = &add.inputs[..] else { return None };
+        [[a, b], [b, a]].into_iter().find_map(|[large, other]| {
+            let node = self.get(large);
+            let Op::Resize { factor, mode: ResizeMode::Nearest } = node.op else { return None };
+            self.only_user(large)?;
+            self.unmake(large);
+            Some(([node.inputs[0], other], factor))
+        })
+    }
+
     /// All that is neither a convolution nor a place.
     pub(super) fn plain(&mut self, id: NodeId, node: &Node) -> Result<(), CompileError> {
-        let (mut output, mut fused) = (id, vec![node.op.kind()]);
+        let (mut output, mut fused, mut inputs) = (id, vec![node.op.kind()], node.inputs.clone());
         let mut activation = None;
         if matches!(node.op, Op::Add | Op::GroupNorm { .. })
             && let Some((user, found)) = self.activation_after(id)
@@ -89,7 +101,14 @@ impl Lowering<'_> {
             Op::SpaceToDepth => StepOp::SpaceToDepth,
             Op::Attention { heads } => StepOp::Attention { heads: *heads },
             Op::Activation(activation) => StepOp::Activation(*activation),
-            Op::Add => StepOp::Add { activation },
+            Op::Add => match self.enlarged(node) {
+                Some((terms, factor)) => {
+                    fused.insert(0, "resize");
+                    inputs = terms.to_vec();
+                    StepOp::AddEnlarged { factor, activation }
+                }
+                None => StepOp::Add { activation },
+            },
             Op::Multiply => StepOp::Multiply,
             Op::MaxPool(pool) => StepOp::MaxPool(*pool),
             Op::AvgPool(pool) => StepOp::AvgPool(*pool),
@@ -103,7 +122,7 @@ impl Lowering<'_> {
             }
             Op::Crop(_) | Op::Concat | Op::SpreadLike | Op::Dropout { .. } => unreachable!("places, not steps"),
         };
-        self.push(id, op, node.inputs.clone(), output, fused);
+        self.push(id, op, inputs, output, fused);
         Ok(())
     }
 }

@@ -117,6 +117,7 @@ impl Pass<'_> {
             StepOp::Add { activation } => {
                 self.rows(step, |out, rows, _| elementwise::add(isa, &inputs, *activation, out, rows));
             }
+            StepOp::AddEnlarged { factor, activation } => self.add_enlarged(step, *factor, *activation),
             StepOp::Multiply => {
                 self.rows(step, |out, rows, _| elementwise::multiply(isa, inputs[0], inputs[1], out, rows));
             }
@@ -159,19 +160,27 @@ impl Pass<'_> {
     fn space_to_depth(&self, step: &PlanStep) {
         let (x, out) = (step.inputs[0], step.output);
         for quarter in 0..4 {
-            let skip = quarter % 2 * x.layout.row_stride + quarter / 2 * x.layout.pixel_stride;
-            let every_second = Layout {
-                h: out.layout.h,
-                w: out.layout.w,
-                pixel_stride: 2 * x.layout.pixel_stride,
-                row_stride: 2 * x.layout.row_stride,
-                ..x.layout
-            };
-            let from = self.view(&Slot { offset: x.offset + skip, layout: every_second, ..x });
+            let from = self.view(&every(x, 2, (quarter % 2, quarter / 2)));
             let layout = Layout { c: x.layout.c, ..out.layout };
             let to = Slot { offset: out.offset + quarter * x.layout.c, layout, ..out };
             self.rows_of(to, step.moved_floats / 4, |out, rows, _| elementwise::copy(self.isa(), from, out, rows));
         }
+    }
+
+    /// The pixels that share one of the first input, in turns: each turn is a sum of equal sizes.
+    fn add_enlarged(&self, step: &PlanStep, factor: usize, activation: Option<Activation>) {
+        let (x, other, out) = (self.view(&step.inputs[0]), step.inputs[1], step.output);
+        let (h, work) = (x.size().0, step.moved_floats);
+        self.bands(h, work, &|rows, _| {
+            for y in rows {
+                for (dy, dx) in (0..factor).flat_map(|dy| (0..factor).map(move |dx| (dy, dx))) {
+                    let (terms, to) = ([x, self.view(&every(other, factor, (dy, dx)))], every(out, factor, (dy, dx)));
+                    // SAFETY: the slot is the step's own, and no row or turn has the pixels of another.
+                    let mut to = unsafe { ViewMut::from_raw(self.arena.add(to.offset), to.layout, y..y + 1) };
+                    elementwise::add(self.isa(), &terms, activation, &mut to, y..y + 1);
+                }
+            }
+        });
     }
 
     /// Results of each row, of `per_row` floats, and as many floats behind them as are left.
@@ -234,4 +243,17 @@ impl Pass<'_> {
             _ => unreachable!("only these two are over the image"),
         }
     }
+}
+
+/// Every `step`th pixel of a slot from the row and column `first` on; the sides are multiples of `step`.
+fn every(slot: Slot, step: usize, first: (usize, usize)) -> Slot {
+    let l = slot.layout;
+    let layout = Layout {
+        h: l.h / step,
+        w: l.w / step,
+        pixel_stride: step * l.pixel_stride,
+        row_stride: step * l.row_stride,
+        ..l
+    };
+    Slot { offset: slot.offset + first.0 * l.row_stride + first.1 * l.pixel_stride, layout, ..slot }
 }
