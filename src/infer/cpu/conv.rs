@@ -3,14 +3,16 @@
 //! Owns: [`PackedConv`], [`conv`]. Must not know: graphs.
 
 mod blocked;
+mod depthwise;
+mod finish;
+mod grouped;
 mod strip;
 mod tile;
 mod walk;
 
-use self::blocked::Blocked;
+use self::{blocked::Blocked, depthwise::Depthwise, grouped::Grouped};
 use super::{
     isa::{Isa, Precision},
-    reference,
     view::{View, ViewMut},
 };
 use crate::model::graph::Activation;
@@ -88,10 +90,12 @@ pub struct PackedConv {
 /// How a convolution is computed.
 #[derive(Debug, Clone)]
 enum Form {
-    /// By its definition.
-    Plain { weights: Vec<f32>, bias: Option<Vec<f32>> },
     /// In one group.
     Dense(Blocked),
+    /// In several.
+    Grouped(Grouped),
+    /// Every channel by itself.
+    Depthwise(Depthwise),
 }
 
 impl PackedConv {
@@ -108,8 +112,10 @@ impl PackedConv {
         assert!(bias.is_none_or(|b| b.len() == spec.cout), "bias of {spec:?}");
         let form = if spec.groups == 1 {
             Form::Dense(Blocked::new(spec, weights, bias, isa, precision))
+        } else if spec.groups == spec.cin && spec.cin == spec.cout {
+            Form::Depthwise(Depthwise::new(spec, weights, bias, isa))
         } else {
-            Form::Plain { weights: weights.to_vec(), bias: bias.map(<[f32]>::to_vec) }
+            Form::Grouped(Grouped::new(spec, weights, bias, isa, precision))
         };
         Self { spec, form }
     }
@@ -132,16 +138,18 @@ impl PackedConv {
     /// Memory of the weights.
     pub fn bytes(&self) -> usize {
         match &self.form {
-            Form::Plain { weights, bias } => 4 * (weights.len() + bias.as_ref().map_or(0, Vec::len)),
             Form::Dense(op) => op.bytes(),
+            Form::Grouped(op) => op.bytes(),
+            Form::Depthwise(op) => op.bytes(),
         }
     }
 
     /// Floats of working memory to hand to [`conv`] for an input this wide.
     pub fn scratch_floats(&self, in_w: usize) -> usize {
         match &self.form {
-            Form::Plain { .. } => 0,
             Form::Dense(op) => op.scratch_floats(in_w),
+            Form::Grouped(op) => op.scratch_floats(in_w),
+            Form::Depthwise(op) => op.scratch_floats(in_w),
         }
     }
 }
@@ -165,12 +173,58 @@ pub fn conv(
 ) {
     let spec = &op.spec;
     check(spec, x, prologue, epilogue, out, &rows);
-    match &op.form {
-        Form::Plain { weights, bias } => {
-            reference::conv((spec, weights, bias.as_deref()), x, prologue, epilogue, out, rows);
-        }
+    let input = Input { x, prologue, pad: spec.pad };
+    // SAFETY: sizes and rows are checked.
+    unsafe { op.run(input, epilogue, out, rows, scratch) }
+}
+
+/// What is summed: the input, what is done to it first, and the zeros above and to the left.
+#[derive(Clone, Copy)]
+struct Input<'a> {
+    x: View<'a>,
+    prologue: Option<Prologue<'a>>,
+    pad: (usize, usize),
+}
+
+impl PackedConv {
+    /// [`conv`] that leaves out the first rows and columns of the output.
+    pub(super) fn run_from(
+        &self,
+        (top, left): (usize, usize),
+        x: View<'_>,
+        epilogue: &Epilogue<'_>,
+        out: &mut ViewMut<'_>,
+        rows: Range<usize>,
+        scratch: &mut [f32],
+    ) {
+        check(&self.spec, x, None, epilogue, out, &rows);
+        let (pad, (h, w, _)) = (self.spec.pad, x.size());
+        // Whole outputs beyond the padding start further into the input.
+        let (y, x0) = (top.saturating_sub(pad.0), left.saturating_sub(pad.1));
+        let x = x.crop(y, x0, h - y, w - x0);
+        let input = Input { x, prologue: None, pad: (pad.0.saturating_sub(top), pad.1.saturating_sub(left)) };
         // SAFETY: sizes and rows are checked.
-        Form::Dense(op) => unsafe { op.run(x, prologue, epilogue, out, rows, scratch) },
+        unsafe { self.run(input, epilogue, out, rows, scratch) }
+    }
+
+    /// # Safety
+    /// The input, the output and the epilogue fit the spec, and the rows may be written.
+    unsafe fn run(
+        &self,
+        input: Input<'_>,
+        epilogue: &Epilogue<'_>,
+        out: &mut ViewMut<'_>,
+        rows: Range<usize>,
+        scratch: &mut [f32],
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match &self.form {
+                Form::Dense(op) => op.run(input, epilogue, out, rows, scratch),
+                Form::Grouped(op) => op.run(input, epilogue, out, rows, scratch),
+                Form::Depthwise(op) => op.run(input, epilogue, out, rows, scratch),
+            }
+        }
     }
 }
 

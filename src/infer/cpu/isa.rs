@@ -42,12 +42,17 @@ impl Isa {
         *BEST.get_or_init(probe)
     }
 
-    /// [`Isa::best`], or a lesser one that the environment's `WSI_RUN_ISA` names. An unknown name changes nothing.
+    /// The fastest one, or one that the environment's `WSI_RUN_ISA` names, as far as the processor has it. An unknown
+    /// name changes nothing.
+    ///
+    /// The fastest is [`Isa::best`], except that Intel's dot product for bfloat16 does half of what its single precision
+    /// does (measured on Emerald Rapids: 111 against 213 GFLOP/s a core) and is left aside.
     pub fn detect() -> Self {
         static DETECTED: OnceLock<Isa> = OnceLock::new();
         *DETECTED.get_or_init(|| {
             let wanted = std::env::var("WSI_RUN_ISA").ok().and_then(|name| Self::from_name(&name));
-            wanted.map_or(Self::best(), |isa| isa.min(Self::best()))
+            let fastest = if is_intel() { Self::best().min(Self::Avx512) } else { Self::best() };
+            wanted.map_or(fastest, |isa| isa.min(Self::best()))
         })
     }
 
@@ -72,6 +77,17 @@ fn probe() -> Isa {
     } else {
         Isa::Avx512Bf16
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn is_intel() -> bool {
+    // The vendor's twelve letters are in ebx, edx and ecx of leaf 0.
+    std::arch::x86_64::__cpuid(0).ebx.to_le_bytes() == *b"Genu"
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn is_intel() -> bool {
+    false
 }
 
 #[cfg(not(target_arch = "x86_64"))]

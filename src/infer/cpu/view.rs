@@ -105,6 +105,18 @@ impl<'a> View<'a> {
         Self { first: self.first.wrapping_add(channels.start), layout, ..self }
     }
 
+    /// Every `step`-th pixel of every `step`-th row from `(top, left)` on, `h × w` of them; costs nothing.
+    ///
+    /// # Panics
+    /// If they are not inside.
+    pub fn grid(self, (top, left): (usize, usize), step: usize, (h, w): (usize, usize)) -> Self {
+        let l = self.layout;
+        assert!(h * w > 0 && top + (h - 1) * step < l.h && left + (w - 1) * step < l.w, "{h}x{w} of {l:?}");
+        let first = self.first.wrapping_add(top * l.row_stride + left * l.pixel_stride);
+        let layout = Layout { h, w, c: l.c, pixel_stride: l.pixel_stride * step, row_stride: l.row_stride * step };
+        Self { first, layout, ..self }
+    }
+
     /// One pixel repeated over `h × w`; costs nothing.
     ///
     /// # Panics
@@ -190,6 +202,38 @@ impl<'a> ViewMut<'a> {
         let y = y.clamp(self.rows.start, self.rows.end);
         let Self { first, layout, rows, borrow } = self;
         (Self { first, layout, rows: rows.start..y, borrow }, Self { first, layout, rows: y..rows.end, borrow })
+    }
+
+    /// Some of the channels.
+    ///
+    /// # Panics
+    /// If it has not so many.
+    pub fn channels(&mut self, channels: Range<usize>) -> ViewMut<'_> {
+        assert!(channels.start <= channels.end && channels.end <= self.layout.c, "channels {channels:?}");
+        let layout = Layout { c: channels.len(), ..self.layout };
+        ViewMut { first: self.first.wrapping_add(channels.start), layout, rows: self.rows.clone(), borrow: PhantomData }
+    }
+
+    /// Every `step`-th pixel of every `step`-th row from `(top, left)` on, `h × w` of them, of which `rows` may be
+    /// written.
+    ///
+    /// # Panics
+    /// If they are not inside, or their rows are not this view's.
+    pub fn grid(
+        &mut self,
+        (top, left): (usize, usize),
+        step: usize,
+        (h, w): (usize, usize),
+        rows: Range<usize>,
+    ) -> ViewMut<'_> {
+        let l = self.layout;
+        assert!(h * w > 0 && top + (h - 1) * step < l.h && left + (w - 1) * step < l.w, "{h}x{w} of {l:?}");
+        if !rows.is_empty() {
+            self.check_rows(&(top + rows.start * step..top + (rows.end - 1) * step + 1));
+        }
+        let first = self.first.wrapping_add(top * l.row_stride + left * l.pixel_stride);
+        let layout = Layout { h, w, c: l.c, pixel_stride: l.pixel_stride * step, row_stride: l.row_stride * step };
+        ViewMut { first, layout, rows, borrow: PhantomData }
     }
 
     /// What was written.

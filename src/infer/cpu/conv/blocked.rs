@@ -8,21 +8,16 @@
 //! times) and buys constant distances, no edges, and a working set that stays in the second-level cache.
 
 use super::{
-    ConvSpec, Epilogue, Prologue,
-    strip::bfloat16,
+    ConvSpec, Epilogue, Input,
+    finish::{clamp, finish},
+    strip::{Strip, bfloat16},
     tile::{Finish, Mac, MacKernel, Tile, WORDS, dispatch},
     walk::Walk,
 };
-use crate::{
-    infer::cpu::{
-        aligned::Aligned,
-        elementwise::{load, store, vectors},
-        isa::{Isa, Precision},
-        math,
-        simd::Simd,
-        view::{View, ViewMut},
-    },
-    model::graph::Activation,
+use crate::infer::cpu::{
+    aligned::Aligned,
+    isa::{Isa, Precision},
+    view::ViewMut,
 };
 use std::ops::Range;
 
@@ -147,16 +142,14 @@ impl Blocked {
         let ConvSpec { cin, kernel: (kh, kw), stride, dilation, .. } = self.spec;
         let in_rows = (rows - 1) * stride + (kh - 1) * dilation + 1;
         let in_cols = (out_w - 1) * stride + (kw - 1) * dilation + 1;
-        // An odd number of cache lines from block to block: no two fall on one place of the cache.
-        let odd = |pixels: usize| (pixels | 1) * WORDS;
         match self.order {
             Order::Pixels => {
-                let block = odd(in_rows * in_cols);
-                (block, in_cols * WORDS, block * cin.div_ceil(self.block()))
+                let strip = Strip::new(&self.spec, rows, out_w, cin.div_ceil(self.block()));
+                (strip.block, strip.row, strip.floats)
             }
             Order::Rows => (0, in_cols * cin, in_rows * in_cols * cin + WORDS),
             Order::Windows => {
-                let block = odd(rows * out_w);
+                let block = (rows * out_w | 1) * WORDS;
                 (block, out_w * WORDS, block * (kh * kw * cin).div_ceil(self.block()))
             }
         }
@@ -182,11 +175,10 @@ impl Blocked {
     /// The convolution of a band; sizes and rows are checked.
     ///
     /// # Safety
-    /// `x`, `out` and `epilogue` fit the spec, and `rows` may be written.
+    /// `input`, `out` and `epilogue` fit the spec, and `rows` may be written.
     pub(super) unsafe fn run(
         &self,
-        x: View<'_>,
-        prologue: Option<Prologue<'_>>,
+        input: Input<'_>,
         epilogue: &Epilogue<'_>,
         out: &mut ViewMut<'_>,
         rows: Range<usize>,
@@ -194,7 +186,7 @@ impl Blocked {
     ) {
         let skip = scratch.as_ptr().align_offset(64);
         let scratch = &mut scratch[skip..];
-        let band = Band { op: self, x, prologue, epilogue, out, rows, scratch };
+        let band = Band { op: self, input, epilogue, out, rows, scratch };
         // SAFETY: `isa` was made available, `pairs` set only where the processor has them; sizes are the caller's promise.
         unsafe { dispatch(self.isa, self.pairs, band) }
     }
@@ -205,7 +197,7 @@ fn order(spec: &ConvSpec) -> Order {
     let distance = spec.stride * spec.cin;
     if spec.dilation == 1 && spec.kernel != (1, 1) && matches!(distance, 3 | 6 | 12) && spec.cin < 4 {
         Order::Rows
-    } else if spec.kernel == (1, 1) || spec.stride > 2 || spec.cin < 4 {
+    } else if spec.kernel == (1, 1) || spec.stride > 2 || spec.cin < 4 || spec.kernel == (spec.stride, spec.stride) {
         Order::Windows
     } else {
         Order::Pixels
@@ -217,21 +209,10 @@ fn pair(first: f32, second: f32) -> f32 {
     f32::from_bits(u32::from(bfloat16(first)) | (u32::from(bfloat16(second)) << 16))
 }
 
-/// Whether the activation needs more than a clamp.
-fn clamp(activation: Option<Activation>) -> Option<Option<(f32, f32)>> {
-    match activation {
-        None => Some(None),
-        Some(Activation::Relu) => Some(Some((0.0, f32::INFINITY))),
-        Some(Activation::Relu6) => Some(Some((0.0, 6.0))),
-        Some(_) => None,
-    }
-}
-
 /// A band of the output to be computed.
 pub(super) struct Band<'a, 'b> {
     pub(super) op: &'a Blocked,
-    pub(super) x: View<'a>,
-    pub(super) prologue: Option<Prologue<'a>>,
+    pub(super) input: Input<'a>,
     epilogue: &'a Epilogue<'a>,
     pub(super) out: &'a mut ViewMut<'b>,
     rows: Range<usize>,
@@ -306,7 +287,7 @@ impl Band<'_, '_> {
         }
         if !in_tile {
             // SAFETY: the rows are those just written.
-            unsafe { self.finish::<M::S>(rows) }
+            unsafe { finish::<M::S>(e, self.out, rows) }
         }
     }
 
@@ -315,35 +296,5 @@ impl Band<'_, '_> {
         let gapless = |l: crate::infer::cpu::view::Layout| l.row_stride == l.w * l.pixel_stride;
         let residual = self.epilogue.residual.filter(|_| in_tile);
         self.op.order == Order::Windows && gapless(self.out.layout()) && residual.is_none_or(|r| gapless(r.layout()))
-    }
-
-    /// Scale, residual and activation, where a tile cannot do them.
-    #[inline(always)]
-    unsafe fn finish<S: Simd>(&mut self, rows: Range<usize>) {
-        let (_, out_w, cout) = self.out.size();
-        let e = self.epilogue;
-        let f = e.residual_factor.max(1);
-        for (y, x) in rows.flat_map(|y| (0..out_w).map(move |x| (y, x))) {
-            let to = self.out.pixel(y, x);
-            let residual = e.residual.map(|r| r.pixel(y / f, x / f));
-            // SAFETY: `cout` floats from each pixel on lie inside the views and the scale.
-            unsafe {
-                vectors::<S>(cout, |i, n| {
-                    let mut v = load::<S>(to.add(i), n);
-                    if let Some(scale) = e.scale {
-                        v = S::mul(v, load::<S>(scale.as_ptr().add(i), n));
-                    }
-                    let r = residual.map(|r| load::<S>(r.add(i), n));
-                    if let Some(r) = r.filter(|_| e.residual_before_activation) {
-                        v = S::add(v, r);
-                    }
-                    v = math::activate::<S>(v, e.activation);
-                    if let Some(r) = r.filter(|_| !e.residual_before_activation) {
-                        v = S::add(v, r);
-                    }
-                    store::<S>(to.add(i), v, n);
-                });
-            }
-        }
     }
 }
