@@ -124,8 +124,10 @@ impl PackedConv {
     pub fn with_pad(&self, pad: (usize, usize)) -> Self {
         let mut other = self.clone();
         other.spec.pad = pad;
-        if let Form::Dense(op) = &mut other.form {
-            op.spec.pad = pad;
+        match &mut other.form {
+            Form::Dense(op) => op.spec.pad = pad,
+            Form::Grouped(op) => op.groups.iter_mut().for_each(|op| op.spec.pad = pad),
+            Form::Depthwise(op) => op.spec.pad = pad,
         }
         other
     }

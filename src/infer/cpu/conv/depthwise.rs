@@ -28,7 +28,7 @@ const BLOCKS: usize = 2;
 /// A depthwise convolution with its weights.
 #[derive(Debug, Clone)]
 pub(super) struct Depthwise {
-    spec: ConvSpec,
+    pub(super) spec: ConvSpec,
     isa: Isa,
     /// `[block, kh, kw, 16]`
     weights: Aligned,
