@@ -188,3 +188,14 @@ fn an_image_of_another_size_and_an_unknown_kind_are_errors() {
     assert_eq!(run(&[0], 16), "image `0` has the wrong size: `3072` bytes, expected `768`");
     assert_eq!(run(&[1], 32), "kinds `[1]` of `1` images, expected one each, below `1`");
 }
+
+#[test]
+fn a_plan_prints_its_steps_buffers_and_memory() {
+    let graph = graph("stardist_unet");
+    let options = Options { precision: Precision::F32, isa: Isa::Portable };
+    let plan = Compiled::new(&graph, &Weights::from_names(&graph), options).unwrap().plan(32, 32).unwrap();
+    let text = plan.to_string();
+    // How weights are packed and what a kernel needs besides is the kernels' affair.
+    let text: Vec<&str> = text.lines().filter(|line| !line.contains("weights ")).collect();
+    insta::assert_snapshot!(text.join("\n"));
+}

@@ -233,3 +233,6 @@ impl<'a> Pass<'a> {
         (0..count).into_par_iter().with_max_len(1).for_each(|band| run(at(band)..at(band + 1)));
     }
 }
+
+#[cfg(test)]
+mod tests;
