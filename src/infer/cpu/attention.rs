@@ -85,3 +85,36 @@ impl Kernel for Attention<'_, '_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::infer::cpu::conv::tests::{difference, numbers};
+
+    #[test]
+    fn every_pixel_attends_to_all_keys() {
+        for (c, heads) in [(32, 2), (40, 5), (16, 1)] {
+            let (q, kv) = (numbers(1, 4 * 5 * c), numbers(2, 3 * 2 * 2 * c));
+            let part = c / heads;
+            let mut want = vec![0.0; 4 * 5 * c];
+            for (p, h) in (0..20).flat_map(|p| (0..heads).map(move |h| (p, h))) {
+                let key = |k: usize, i: usize| f64::from(kv[k * 2 * c + h * part + i]);
+                let dot = |k| (0..part).map(|i| f64::from(q[p * c + h * part + i]) * key(k, i)).sum::<f64>();
+                let e: Vec<f64> = (0..6).map(|k| (dot(k) / (part as f64).sqrt()).exp()).collect();
+                for i in 0..part {
+                    let v: f64 = (0..6).map(|k| e[k] * key(k, c + i)).sum();
+                    want[p * c + h * part + i] = (v / e.iter().sum::<f64>()) as f32;
+                }
+            }
+            for isa in Isa::ALL {
+                let mut got = vec![0.0; want.len()];
+                let mut out = ViewMut::dense(&mut got, 4, 5, c);
+                let mut scratch = vec![0.0; scratch_floats(6)];
+                let views = (View::dense(&q, 4, 5, c), View::dense(&kv, 3, 2, 2 * c));
+                attention(isa, views, heads, &mut out, 0..1, &mut scratch);
+                attention(isa, views, heads, &mut out, 1..4, &mut scratch);
+                assert!(difference(&got, &want) < 1e-6, "{isa:?} {heads} heads of {c}");
+            }
+        }
+    }
+}

@@ -112,7 +112,7 @@ impl PackedConv {
         assert!(bias.is_none_or(|b| b.len() == spec.cout), "bias of {spec:?}");
         let form = if spec.groups == 1 {
             Form::Dense(Blocked::new(spec, weights, bias, isa, precision))
-        } else if spec.groups == spec.cin && spec.cin == spec.cout {
+        } else if spec.groups == spec.cin && spec.cin == spec.cout && spec.kernel.0 <= depthwise::MAX_ROWS {
             Form::Depthwise(Depthwise::new(spec, weights, bias, isa))
         } else {
             Form::Grouped(Grouped::new(spec, weights, bias, isa, precision))

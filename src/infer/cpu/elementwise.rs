@@ -359,3 +359,148 @@ pub(super) unsafe fn softmax<S: Simd>(from: *const f32, to: *mut f32, n: usize) 
         vectors::<S>(n, |i, lanes| store::<S>(to.add(i), S::mul(load::<S>(to.add(i), lanes), by), lanes));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::infer::cpu::{
+        conv::tests::{difference, numbers},
+        reference,
+    };
+
+    const SIZES: [(usize, usize, usize); 4] = [(3, 5, 16), (2, 7, 37), (4, 4, 3), (1, 1, 100)];
+
+    /// Runs `f` on every instruction set, in two bands, into a wider buffer; all must be `want(y, x, c)`.
+    fn check(
+        (h, w, c): (usize, usize, usize),
+        tolerance: f32,
+        want: impl Fn(usize, usize, usize) -> f32,
+        f: impl Fn(Isa, &mut ViewMut<'_>, Range<usize>),
+    ) {
+        let want: Vec<f32> = (0..h * w * c).map(|i| want(i / (w * c), i / c % w, i % c)).collect();
+        for isa in Isa::ALL.into_iter().filter(|&isa| isa <= Isa::best()) {
+            for stride in [c, c + 3] {
+                let mut out = vec![5.0; h * w * stride];
+                let (mut a, mut b) = ViewMut::new(&mut out, h, w, c, stride).split_at_row(h / 2);
+                f(isa, &mut a, 0..h / 2);
+                f(isa, &mut b, h / 2..h);
+                let got: Vec<f32> = out.chunks(stride).flat_map(|px| px[..c].to_vec()).collect();
+                let d = difference(&got, &want);
+                assert!(d <= tolerance, "{isa:?} {h}x{w}x{c}: {d}");
+                assert!(out.chunks(stride).all(|px| px[c..].iter().all(|&v| v == 5.0)), "{isa:?} wrote beside");
+            }
+        }
+    }
+
+    #[test]
+    fn activations_are_their_formulas() {
+        for (h, w, c) in SIZES {
+            let x: Vec<f32> = numbers(1, h * w * c).iter().map(|v| v * 9.0).collect();
+            let x = View::dense(&x, h, w, c);
+            for a in [Activation::Relu, Activation::Relu6, Activation::Gelu, Activation::Silu, Activation::Sigmoid] {
+                check(
+                    (h, w, c),
+                    1e-6,
+                    |y, px, i| reference::activate(x.at(y, px, i), Some(a)),
+                    |isa, out, rows| activate(isa, x, a, out, rows),
+                );
+            }
+            let sum = |y, px| (0..c).map(|i| f64::from(x.at(y, px, i)).exp()).sum::<f64>();
+            check(
+                (h, w, c),
+                1e-6,
+                |y, px, i| (f64::from(x.at(y, px, i)).exp() / sum(y, px)) as f32,
+                |isa, out, rows| activate(isa, x, Activation::Softmax, out, rows),
+            );
+        }
+    }
+
+    #[test]
+    fn gelu_is_exact_to_a_millionth() {
+        let x: Vec<f32> = (-8000..8000).map(|i| i as f32 * 1e-3).collect();
+        let view = View::dense(&x, 1, x.len(), 1);
+        for isa in Isa::ALL {
+            let mut out = vec![0.0; x.len()];
+            activate(isa, view, Activation::Gelu, &mut ViewMut::dense(&mut out, 1, x.len(), 1), 0..1);
+            for (x, y) in x.iter().zip(&out) {
+                let want = reference::activate(*x, Some(Activation::Gelu));
+                assert!((y - want).abs() <= 1e-6 * x.abs().max(1.0), "{isa:?} gelu({x}) = {y}, not {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn extreme_values_stay_finite() {
+        let x = [-1e30, -200.0, -88.5, -0.0, 88.5, 200.0, 1e30, 3e38];
+        for isa in Isa::ALL {
+            for a in [Activation::Gelu, Activation::Silu, Activation::Sigmoid, Activation::Softmax] {
+                let mut out = vec![f32::NAN; x.len()];
+                activate(isa, View::dense(&x, 1, 1, 8), a, &mut ViewMut::dense(&mut out, 1, 1, 8), 0..1);
+                assert!(out.iter().all(|v| v.is_finite()), "{isa:?} {a:?}: {out:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn sums_gates_and_affine_maps_are_their_formulas() {
+        for (h, w, c) in SIZES {
+            let data: Vec<Vec<f32>> = (1..=3).map(|s| numbers(s, h * w * (c + 1))).collect();
+            let [a, b, wide] =
+                [View::dense(&data[0], h, w, c), View::dense(&data[1], h, w, c), View::new(&data[2], h, w, c, c + 1)];
+            check(
+                (h, w, c),
+                1e-6,
+                |y, x, i| (a.at(y, x, i) + b.at(y, x, i) + wide.at(y, x, i)).max(0.0),
+                |isa, out, rows| add(isa, &[a, b, wide], Some(Activation::Relu), out, rows),
+            );
+            check((h, w, c), 0.0, |y, x, i| wide.at(y, x, i), |isa, out, rows| copy(isa, wide, out, rows));
+            let (scale, shift) = (&data[1][..c], &data[2][..c]);
+            check(
+                (h, w, c),
+                1e-6,
+                |y, x, i| a.at(y, x, i) * scale[i] + shift[i],
+                |isa, out, rows| affine(isa, a, (scale, shift), None, out, rows),
+            );
+            for gate in [View::dense(scale, 1, 1, c), View::dense(&data[1], h, w, 1), b] {
+                let at = |y, x, i| match gate.size() {
+                    (1, 1, _) if (h, w) != (1, 1) => gate.at(0, 0, i),
+                    (_, _, 1) => gate.at(y, x, 0),
+                    _ => gate.at(y, x, i),
+                };
+                check(
+                    (h, w, c),
+                    1e-6,
+                    |y, x, i| wide.at(y, x, i) * at(y, x, i),
+                    |isa, out, rows| {
+                        multiply(isa, wide, gate, out, rows);
+                    },
+                );
+            }
+            let over = |y, x| (0..c).map(move |i| wide.at(y, x, i));
+            check(
+                (h, w, 1),
+                1e-6,
+                |y, x, _| over(y, x).sum::<f32>() / c as f32,
+                |isa, out, rows| {
+                    channel_mean(isa, wide, out, rows);
+                },
+            );
+            check(
+                (h, w, 1),
+                0.0,
+                |y, x, _| over(y, x).fold(f32::MIN, f32::max),
+                |isa, out, rows| {
+                    channel_max(isa, wide, out, rows);
+                },
+            );
+        }
+    }
+
+    #[test]
+    fn bytes_become_normalised_floats() {
+        let pixels: Vec<u8> = (0..24).map(|v| v * 10).collect();
+        let mut out = vec![0.0; 24];
+        from_rgb(&pixels, [0.5, 1.0, 2.0], [1.0, 2.0, 3.0], &mut ViewMut::dense(&mut out, 2, 4, 3), 0..2);
+        assert_eq!((out[0], out[4], out[23]), (1.0, 42.0, 463.0));
+    }
+}

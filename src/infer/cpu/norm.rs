@@ -188,3 +188,73 @@ pub fn response_norm_factors(partial: &[f32], weight: &[f32], scale: &mut [f32])
     let mean = scale.iter().sum::<f32>() / scale.len() as f32 + 1e-6;
     scale.iter_mut().zip(weight).for_each(|(v, w)| *v = 1.0 + w * *v / mean);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::infer::cpu::{
+        conv::tests::{difference, numbers},
+        pool::{Over, over_rows},
+    };
+
+    /// `(x − mean) / √(var + eps)` of some values, in double precision.
+    fn normed(values: &[f32], eps: f64) -> Vec<f64> {
+        let n = values.len() as f64;
+        let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+        let var = values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
+        values.iter().map(|&v| (f64::from(v) - mean) / (var + eps).sqrt()).collect()
+    }
+
+    #[test]
+    fn norms_are_their_formulas_even_far_from_zero() {
+        let (h, w) = (5, 6);
+        for (c, groups) in [(16, 4), (40, 8), (37, 1)] {
+            let data: Vec<f32> = numbers(1, h * w * c).iter().map(|v| v + 30.0).collect();
+            let (weight, bias) = (numbers(2, c), numbers(3, c));
+            let x = View::dense(&data, h, w, c);
+            let layer: Vec<f32> = data
+                .chunks(c)
+                .flat_map(|px| normed(px, 1e-6))
+                .enumerate()
+                .map(|(i, v)| (v * f64::from(weight[i % c]) + f64::from(bias[i % c])) as f32)
+                .collect();
+            let per = c / groups;
+            let mut group = vec![0.0; data.len()];
+            for g in 0..groups {
+                let at: Vec<usize> = (0..data.len()).filter(|i| i % c / per == g).collect();
+                let values: Vec<f32> = at.iter().map(|&i| data[i]).collect();
+                for (i, v) in at.into_iter().zip(normed(&values, 1e-5)) {
+                    group[i] = (v * f64::from(weight[i % c]) + f64::from(bias[i % c])) as f32;
+                }
+            }
+            for isa in Isa::ALL {
+                let mut got = vec![0.0; data.len()];
+                layer_norm(isa, x, (&weight, &bias), 1e-6, &mut ViewMut::dense(&mut got, h, w, c), 0..h);
+                assert!(difference(&got, &layer) < 2e-5, "{isa:?} layer norm of {c}: {}", difference(&got, &layer));
+                let mut partial = vec![0.0; h * 2 * c];
+                row_moments(isa, x, 0..2, &mut partial[..4 * c]);
+                row_moments(isa, x, 2..h, &mut partial[4 * c..]);
+                let (mut scale, mut shift) = (vec![0.0; c], vec![0.0; c]);
+                group_norm_factors(&partial, (w, groups, 1e-5), (&weight, &bias), (&mut scale, &mut shift));
+                let got: Vec<f32> = data.iter().enumerate().map(|(i, v)| v * scale[i % c] + shift[i % c]).collect();
+                assert!(difference(&got, &group) < 2e-5, "{isa:?} group norm of {c}: {}", difference(&got, &group));
+            }
+        }
+    }
+
+    #[test]
+    fn response_norm_is_its_formula() {
+        let (h, w, c) = (4, 5, 19);
+        let (data, weight) = (numbers(1, h * w * c), numbers(2, c));
+        let norms: Vec<f32> =
+            (0..c).map(|i| data.iter().skip(i).step_by(c).map(|v| v * v).sum::<f32>().sqrt()).collect();
+        let mean = norms.iter().sum::<f32>() / c as f32;
+        let want: Vec<f32> = norms.iter().zip(&weight).map(|(n, w)| 1.0 + w * n / (mean + 1e-6)).collect();
+        for isa in Isa::ALL {
+            let (mut partial, mut got) = (vec![0.0; h * c], vec![0.0; c]);
+            over_rows(isa, View::dense(&data, h, w, c), Over::Squares, 0..h, &mut partial);
+            response_norm_factors(&partial, &weight, &mut got);
+            assert!(difference(&got, &want) < 1e-6, "{isa:?}");
+        }
+    }
+}

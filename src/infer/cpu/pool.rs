@@ -169,3 +169,67 @@ pub fn max_of_maxima(partial: &[f32], out: &mut [f32]) {
         out.iter_mut().zip(row).for_each(|(a, b)| *a = a.max(*b));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::infer::cpu::conv::tests::{difference, numbers};
+
+    #[test]
+    fn windows_and_images_are_pooled_as_defined() {
+        let (h, w) = (9, 11);
+        for c in [16, 21, 3] {
+            let data = numbers(1, h * w * c);
+            let x = View::dense(&data, h, w, c);
+            for (pool, max) in [
+                (Pool { kernel: 3, stride: 2, pad: 1 }, true),
+                (Pool { kernel: 2, stride: 2, pad: 0 }, true),
+                (Pool { kernel: 2, stride: 2, pad: 0 }, false),
+                (Pool { kernel: 3, stride: 1, pad: 0 }, false),
+            ] {
+                let side = |n: usize| (n + 2 * pool.pad - pool.kernel) / pool.stride + 1;
+                let (out_h, out_w) = (side(h), side(w));
+                let window = |o: usize, n: usize| {
+                    (o * pool.stride..o * pool.stride + pool.kernel)
+                        .filter_map(move |v| v.checked_sub(pool.pad).filter(|&v| v < n))
+                };
+                let want: Vec<f32> = (0..out_h * out_w * c)
+                    .map(|i| {
+                        let (oy, ox, ch) = (i / (out_w * c), i / c % out_w, i % c);
+                        let values: Vec<f32> =
+                            window(oy, h).flat_map(|y| window(ox, w).map(move |v| x.at(y, v, ch))).collect();
+                        match max {
+                            true => values.iter().copied().fold(f32::MIN, f32::max),
+                            false => values.iter().sum::<f32>() / values.len() as f32,
+                        }
+                    })
+                    .collect();
+                for isa in Isa::ALL {
+                    let mut got = vec![0.0; want.len()];
+                    let mut out = ViewMut::dense(&mut got, out_h, out_w, c);
+                    let f = if max { max_pool } else { avg_pool };
+                    f(isa, x, pool, &mut out, 0..2);
+                    f(isa, x, pool, &mut out, 2..out_h);
+                    assert!(difference(&got, &want) < 1e-6, "{isa:?} {pool:?} {c}");
+                }
+            }
+            for isa in Isa::ALL {
+                let mut partial = vec![0.0; h * c];
+                let mut out = vec![0.0; c];
+                for (over, start) in [(Over::Sum, 0.0), (Over::Max, f32::MIN)] {
+                    over_rows(isa, x, over, 0..4, &mut partial[..4 * c]);
+                    over_rows(isa, x, over, 4..h, &mut partial[4 * c..]);
+                    let f = if over == Over::Sum { |a: f32, b: f32| a + b } else { f32::max };
+                    let want: Vec<f32> =
+                        (0..c).map(|i| data.iter().skip(i).step_by(c).fold(start, |a, &b| f(a, b))).collect();
+                    if over == Over::Sum {
+                        sum_of_sums(&partial, &mut out)
+                    } else {
+                        max_of_maxima(&partial, &mut out)
+                    }
+                    assert!(difference(&out, &want) < 1e-6, "{isa:?} {over:?} {c}");
+                }
+            }
+        }
+    }
+}

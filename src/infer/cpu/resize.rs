@@ -82,3 +82,48 @@ impl Kernel for Resize<'_, '_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::infer::cpu::conv::tests::{difference, numbers};
+
+    #[test]
+    fn resizes_follow_pytorchs_conventions() {
+        let run = |mode, x: &[f32], n: usize| {
+            let mut out = vec![0.0; n];
+            resize(Isa::best(), View::dense(x, 1, x.len(), 1), mode, &mut ViewMut::dense(&mut out, 1, n, 1), 0..1);
+            out
+        };
+        let four = [0., 1., 2., 3.];
+        assert_eq!(run(ResizeMode::Nearest, &[1., 2., 3., 4.], 9), [1., 1., 1., 2., 2., 3., 3., 4., 4.]);
+        assert_eq!(run(ResizeMode::Bilinear, &four, 8), [0., 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3.]);
+        assert_eq!(run(ResizeMode::BilinearCorners, &four, 7), [0., 0.5, 1., 1.5, 2., 2.5, 3.]);
+        assert_eq!(run(ResizeMode::BilinearCorners, &four, 1), [0.]);
+    }
+
+    #[test]
+    fn every_isa_resizes_alike_in_any_bands() {
+        for (c, size) in [(16, (14, 22)), (37, (9, 5)), (2, (21, 33))] {
+            let data = numbers(1, 7 * 11 * (c + 2));
+            let x = View::new(&data, 7, 11, c, c + 2);
+            for mode in [ResizeMode::Nearest, ResizeMode::Bilinear, ResizeMode::BilinearCorners] {
+                let run = |isa, bands: &[usize]| {
+                    let mut out = vec![0.0; size.0 * size.1 * c];
+                    let mut to = ViewMut::dense(&mut out, size.0, size.1, c);
+                    let mut start = 0;
+                    for &end in bands.iter().chain([&size.0]) {
+                        resize(isa, x, mode, &mut to, start..end);
+                        start = end;
+                    }
+                    out
+                };
+                let want = run(Isa::Portable, &[]);
+                for isa in Isa::ALL {
+                    assert!(difference(&run(isa, &[]), &want) < 1e-6, "{isa:?} {mode:?} {c}");
+                    assert!(run(isa, &[]) == run(isa, &[1, 4]), "{isa:?} {mode:?} {c}");
+                }
+            }
+        }
+    }
+}

@@ -23,6 +23,10 @@ use std::ops::Range;
 
 /// Bytes of the input that are worked on at once.
 const STRIP_BYTES: usize = 512 << 10;
+/// Bytes of the output that are worked on at once.
+const OUT_BYTES: usize = 512 << 10;
+/// Bytes of the weights of one block of channels out that are gone through at once, in single precision.
+const PANEL_BYTES: usize = 160 << 10;
 
 /// How inputs lie in the strip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,20 +141,41 @@ impl Blocked {
         4 * (self.weights.len() + self.bias.len())
     }
 
-    /// Floats of a strip for `rows` rows of `out_w` pixels: `(a block, a row, all)`.
+    /// Blocks of channels in.
+    pub(super) fn blocks(&self) -> usize {
+        match self.order {
+            Order::Rows => 1,
+            _ => self.depth().1.div_ceil(self.block()),
+        }
+    }
+
+    /// Blocks of channels in that are summed before the next are packed: a deep sum goes through the output, so that
+    /// strip and weights stay in the cache.
+    pub(super) fn part_blocks(&self) -> usize {
+        let (taps, all) = (self.depth().0, self.blocks());
+        let single = self.order == Order::Windows && (self.spec.kernel, self.spec.pad) != ((1, 1), (0, 0));
+        if single {
+            return all;
+        }
+        let most = PANEL_BYTES / (taps * WORDS * 2 * self.lanes() * 4);
+        // As many parts as needed, of about one size.
+        all.div_ceil(all.div_ceil(most.max(2)))
+    }
+
+    /// Floats of a strip for `rows` rows of `out_w` pixels and the blocks of a part: `(a block, a row, all)`.
     pub(super) fn strip(&self, rows: usize, out_w: usize) -> (usize, usize, usize) {
         let ConvSpec { cin, kernel: (kh, kw), stride, dilation, .. } = self.spec;
         let in_rows = (rows - 1) * stride + (kh - 1) * dilation + 1;
         let in_cols = (out_w - 1) * stride + (kw - 1) * dilation + 1;
         match self.order {
             Order::Pixels => {
-                let strip = Strip::new(&self.spec, rows, out_w, cin.div_ceil(self.block()));
+                let strip = Strip::new(&self.spec, rows, out_w, self.part_blocks());
                 (strip.block, strip.row, strip.floats)
             }
             Order::Rows => (0, in_cols * cin, in_rows * in_cols * cin + WORDS),
             Order::Windows => {
                 let block = (rows * out_w | 1) * WORDS;
-                (block, out_w * WORDS, block * (kh * kw * cin).div_ceil(self.block()))
+                (block, out_w * WORDS, block * self.part_blocks())
             }
         }
     }
@@ -159,7 +184,7 @@ impl Blocked {
     fn strip_rows(&self, out_w: usize) -> usize {
         let (one, two) = (self.strip(1, out_w).2, self.strip(2, out_w).2);
         let more = (STRIP_BYTES / 4).saturating_sub(one) / (two - one).max(1);
-        let mut rows = 1 + more.min(4096 / out_w.max(1));
+        let mut rows = 1 + more.min(OUT_BYTES / 4 / (out_w * self.spec.cout).max(1));
         while rows > 1 && self.strip(rows, out_w).2 > STRIP_BYTES / 4 {
             rows -= 1;
         }
@@ -230,62 +255,65 @@ impl MacKernel for Band<'_, '_> {
         for start in self.rows.clone().step_by(step) {
             let rows = start..(start + step).min(self.rows.end);
             assert!(op.strip(rows.len(), out_w).2 <= self.scratch.len(), "working memory of {:?}", op.spec);
-            // SAFETY: the strip fits the scratch; sizes are the caller's promise.
-            unsafe {
-                match op.order {
-                    Order::Pixels => self.pack_pixels::<M>(rows.clone()),
-                    Order::Rows => self.pack_rows::<M>(rows.clone()),
-                    Order::Windows => self.pack_windows::<M>(rows.clone()),
+            let (all, per_part) = (op.blocks(), op.part_blocks());
+            for first in (0..all).step_by(per_part) {
+                let blocks = first..(first + per_part).min(all);
+                // SAFETY: the strip fits the scratch; sizes are the caller's promise.
+                unsafe {
+                    match op.order {
+                        Order::Pixels => self.pack_pixels::<M>(rows.clone(), &blocks),
+                        Order::Rows => self.pack_rows::<M>(rows.clone()),
+                        Order::Windows => self.pack_windows::<M>(rows.clone(), &blocks),
+                    }
+                    self.sum::<M>(rows.clone(), blocks);
                 }
-                self.sum::<M>(rows);
             }
         }
     }
 }
 
 impl Band<'_, '_> {
-    /// All sums of `rows`, whose input is in the strip.
+    /// The sums of `rows` over `blocks`, whose input is in the strip; they go on from those of the blocks before.
     #[inline(always)]
-    unsafe fn sum<M: Mac>(&mut self, rows: Range<usize>) {
+    unsafe fn sum<M: Mac>(&mut self, rows: Range<usize>, blocks: Range<usize>) {
         let op = self.op;
         let (_, out_w, cout) = self.out.size();
         let (fast, e) = (clamp(self.epilogue.activation), self.epilogue);
         let in_tile = fast.is_some() && e.residual_factor <= 1 && e.scale.is_none();
         let flat = self.flat(in_tile);
         let walk = Walk::new(op, rows.len(), out_w, flat);
+        let (taps, first, last) = (walk.taps(&blocks), blocks.start == 0, blocks.end == op.blocks());
         let mut o = 0;
         let mut panel = op.weights.as_ptr();
         while o < cout {
             let vectors = op.vectors_at(o);
             let width = vectors * op.lanes();
             let channels = (cout - o).min(width);
-            for (part, first, last) in walk.parts(width) {
-                for (r, x, n) in walk.tiles(M::PIXELS) {
-                    let (y, ox) = if flat { (rows.start + x / out_w, x % out_w) } else { (rows.start + r, x) };
-                    let residual = e.residual.filter(|_| in_tile && last);
-                    let finish = Finish {
-                        resume: !first,
-                        residual: residual.map_or(std::ptr::null(), |v| v.pixel(y, ox).wrapping_add(o)),
-                        residual_px: residual.map_or(0, |v| v.layout().pixel_stride),
-                        residual_first: e.residual_before_activation,
-                        clamp: fast.flatten().filter(|_| in_tile && last),
-                    };
-                    let tile = Tile {
-                        x: self.scratch.as_ptr().wrapping_add(walk.input(part.start, r, x)),
-                        w: panel.wrapping_add(walk.weights(part.start, width)),
-                        bias: op.bias.as_ptr().wrapping_add(o),
-                        out: self.out.pixel(y, ox).wrapping_add(o),
-                        out_px: self.out.layout().pixel_stride,
-                        channels,
-                    };
-                    // SAFETY: the strip holds all taps of the tile's pixels, the panel all weights of the part.
-                    unsafe { walk.call::<M>(vectors, n, &tile, &part, &finish) }
-                }
+            for (r, x, n) in walk.tiles(M::PIXELS) {
+                let (y, ox) = if flat { (rows.start + x / out_w, x % out_w) } else { (rows.start + r, x) };
+                let residual = e.residual.filter(|_| in_tile && last);
+                let finish = Finish {
+                    resume: !first,
+                    residual: residual.map_or(std::ptr::null(), |v| v.pixel(y, ox).wrapping_add(o)),
+                    residual_px: residual.map_or(0, |v| v.layout().pixel_stride),
+                    residual_first: e.residual_before_activation,
+                    clamp: fast.flatten().filter(|_| in_tile && last),
+                };
+                let tile = Tile {
+                    x: self.scratch.as_ptr().wrapping_add(walk.input(r, x)),
+                    w: panel.wrapping_add(walk.weights(blocks.start, width)),
+                    bias: op.bias.as_ptr().wrapping_add(o),
+                    out: self.out.pixel(y, ox).wrapping_add(o),
+                    out_px: self.out.layout().pixel_stride,
+                    channels,
+                };
+                // SAFETY: the strip holds all taps of the tile's pixels, the panel all weights of the blocks.
+                unsafe { walk.call::<M>(vectors, n, &tile, &taps, &finish) }
             }
             panel = panel.wrapping_add(op.words() * width);
             o += width;
         }
-        if !in_tile {
+        if !in_tile && last {
             // SAFETY: the rows are those just written.
             unsafe { finish::<M::S>(e, self.out, rows) }
         }

@@ -2,7 +2,8 @@
 //!
 //! Owns: [`Depthwise`]. Must not know: sums over channels.
 //!
-//! A few blocks of channels at a time go through a padded strip, as in [`blocked`](super::blocked). Sums are single
+//! The rows of the input that an output row needs go through a padded strip, as in [`blocked`](super::blocked), each
+//! once. Sums are single
 //! precision always: their factors are read once each, so smaller ones would gain nothing.
 
 use super::{
@@ -20,10 +21,8 @@ use crate::infer::cpu::{
 };
 use std::ops::Range;
 
-/// Bytes of the input that are worked on at once.
-const STRIP_BYTES: usize = 256 << 10;
-/// Blocks of channels packed at once: neighbours in memory.
-const BLOCKS: usize = 2;
+/// The most rows of a kernel.
+pub(super) const MAX_ROWS: usize = 16;
 
 /// A depthwise convolution with its weights.
 #[derive(Debug, Clone)]
@@ -55,22 +54,21 @@ impl Depthwise {
         4 * (self.weights.len() + self.bias.len())
     }
 
-    fn strip(&self, rows: usize, out_w: usize) -> Strip {
-        Strip::new(&self.spec, rows, out_w, BLOCKS)
+    /// A strip of the rows that one output row needs, and the floats of one of its rows.
+    fn strip(&self, out_w: usize) -> (Strip, usize) {
+        let one_row = ConvSpec { kernel: (1, self.spec.kernel.1), ..self.spec };
+        let strip = Strip::new(&one_row, 1, out_w, self.spec.cin.div_ceil(WORDS));
+        (strip, strip.floats)
     }
 
-    fn strip_rows(&self, out_w: usize) -> usize {
-        let (one, two) = (self.strip(1, out_w).floats, self.strip(2, out_w).floats);
-        let mut rows = 1 + (STRIP_BYTES / 4).saturating_sub(one) / (two - one).max(1);
-        while rows > 1 && self.strip(rows, out_w).floats > STRIP_BYTES / 4 {
-            rows -= 1;
-        }
-        rows
+    /// Rows of the input that are kept: those of one output row.
+    fn kept(&self) -> usize {
+        (self.spec.kernel.0 - 1) * self.spec.dilation + 1
     }
 
     pub(super) fn scratch_floats(&self, in_w: usize) -> usize {
         let out_w = (in_w + 2 * self.spec.pad.1).div_ceil(self.spec.stride).max(1);
-        self.strip(1, out_w).floats.max(STRIP_BYTES / 4) + WORDS
+        self.kept() * self.strip(out_w).1 + WORDS
     }
 
     /// The convolution of a band; sizes and rows are checked.
@@ -109,48 +107,52 @@ impl MacKernel for Band<'_, '_> {
         if out_w == 0 {
             return;
         }
-        let (taps, step) = (op.spec.kernel.0 * op.spec.kernel.1, op.strip_rows(out_w));
+        let ConvSpec { kernel: (kh, kw), stride, dilation, .. } = op.spec;
         let fast = clamp(epilogue.activation);
         let in_tile = fast.is_some() && epilogue.residual.is_none() && epilogue.scale.is_none();
         let bounds = fast.flatten().filter(|_| in_tile);
-        for start in rows.clone().step_by(step) {
-            let part = start..(start + step).min(rows.end);
-            let strip = op.strip(part.len(), out_w);
-            assert!(strip.floats <= scratch.len(), "working memory of {:?}", op.spec);
-            for first in (0..c).step_by(BLOCKS * WORDS) {
-                let channels = first..(first + BLOCKS * WORDS).min(c);
-                let of = |v: &'_ [f32]| v[channels.clone()].as_ptr();
-                let prologue = prologue.map(|p| (of(p.scale), of(p.shift), p.relu));
-                // SAFETY: the strip fits the scratch and holds all taps of the part's pixels.
-                unsafe {
-                    strip.pack::<M>(x.channels(channels.clone()), prologue, part.start, scratch.as_mut_ptr());
-                    for (b, i) in channels.step_by(M::S::LANES).map(|i| ((i - first) / WORDS, i)) {
-                        let column = Column {
-                            x: scratch.as_ptr().wrapping_add(b * strip.block + i % WORDS),
-                            w: op.weights.as_ptr().wrapping_add(i / WORDS * taps * WORDS + i % WORDS),
-                            bias: op.bias.as_ptr().wrapping_add(i),
-                            lanes: (c - i).min(M::S::LANES),
-                            out_px: out.layout().pixel_stride,
-                            bounds,
-                        };
-                        for r in 0..part.len() {
-                            let to = out.pixel(part.start + r, 0).wrapping_add(i);
-                            column.row::<M::S>(&op.spec, &strip, r, out_w, to);
-                        }
-                    }
-                }
+        let prologue = prologue.map(|p| (p.scale.as_ptr(), p.shift.as_ptr(), p.relu));
+        let ((strip, row), kept) = (op.strip(out_w), op.kept());
+        assert!(kept * row <= scratch.len() && kh <= MAX_ROWS, "working memory of {:?}", op.spec);
+        let mut packed = rows.start * stride;
+        for y in rows {
+            // Each row of the input is packed once, over one that is needed no more.
+            packed = packed.max(y * stride);
+            while packed < y * stride + kept {
+                // SAFETY: the scratch holds the rows kept.
+                unsafe { strip.pack_row::<M>(x, prologue, packed, scratch.as_mut_ptr().add(packed % kept * row)) }
+                packed += 1;
+            }
+            let mut from = [0; MAX_ROWS];
+            for (ky, from) in from[..kh].iter_mut().enumerate() {
+                *from = (y * stride + ky * dilation) % kept * row;
+            }
+            for i in (0..c).step_by(M::S::LANES) {
+                let column = Column {
+                    x: scratch.as_ptr().wrapping_add(i / WORDS * strip.block + i % WORDS),
+                    rows: &from[..kh],
+                    w: op.weights.as_ptr().wrapping_add(i / WORDS * kh * kw * WORDS + i % WORDS),
+                    bias: op.bias.as_ptr().wrapping_add(i),
+                    lanes: (c - i).min(M::S::LANES),
+                    out_px: out.layout().pixel_stride,
+                    bounds,
+                };
+                // SAFETY: the strip holds all taps of the row's pixels.
+                unsafe { column.row::<M::S>(&op.spec, out_w, out.pixel(y, 0).wrapping_add(i)) }
             }
             if !in_tile {
-                // SAFETY: the rows are those just written.
-                unsafe { finish::<M::S>(epilogue, out, part) }
+                // SAFETY: the row is the one just written.
+                unsafe { finish::<M::S>(epilogue, out, y..y + 1) }
             }
         }
     }
 }
 
 /// One vector of channels of a strip.
-struct Column {
+struct Column<'a> {
     x: *const f32,
+    /// Floats before each of the kernel's rows.
+    rows: &'a [usize],
     w: *const f32,
     bias: *const f32,
     lanes: usize,
@@ -158,25 +160,25 @@ struct Column {
     bounds: Option<(f32, f32)>,
 }
 
-impl Column {
+impl Column<'_> {
     /// # Safety
     /// The strip holds all taps of the row, `to` is good for `lanes` floats of each pixel.
     #[inline(always)]
-    unsafe fn row<S: Simd>(&self, spec: &ConvSpec, strip: &Strip, r: usize, out_w: usize, to: *mut f32) {
+    unsafe fn row<S: Simd>(&self, spec: &ConvSpec, out_w: usize, to: *mut f32) {
         let mut x = 0;
         while x < out_w {
-            let from = self.x.wrapping_add(r * spec.stride * strip.row + x * spec.stride * WORDS);
+            let from = x * spec.stride * WORDS;
             let to = to.wrapping_add(x * self.out_px);
             // SAFETY: the caller's promise; at most the pixels left are computed.
             unsafe {
                 x += match (spec.stride, out_w - x) {
-                    (1, 14..) => self.tile::<S, 14, 1>(spec, strip, from, to),
-                    (1, 8..) => self.tile::<S, 8, 1>(spec, strip, from, to),
-                    (1, 4..) => self.tile::<S, 4, 1>(spec, strip, from, to),
-                    (2, 14..) => self.tile::<S, 14, 2>(spec, strip, from, to),
-                    (2, 8..) => self.tile::<S, 8, 2>(spec, strip, from, to),
-                    (2, 4..) => self.tile::<S, 4, 2>(spec, strip, from, to),
-                    _ => self.tile::<S, 1, 1>(spec, strip, from, to),
+                    (1, 14..) => self.tile::<S, 14, 1>(spec, from, to),
+                    (1, 8..) => self.tile::<S, 8, 1>(spec, from, to),
+                    (1, 4..) => self.tile::<S, 4, 1>(spec, from, to),
+                    (2, 14..) => self.tile::<S, 14, 2>(spec, from, to),
+                    (2, 8..) => self.tile::<S, 8, 2>(spec, from, to),
+                    (2, 4..) => self.tile::<S, 4, 2>(spec, from, to),
+                    _ => self.tile::<S, 1, 1>(spec, from, to),
                 }
             }
         }
@@ -190,16 +192,15 @@ impl Column {
     unsafe fn tile<S: Simd, const N: usize, const STRIDE: usize>(
         &self,
         spec: &ConvSpec,
-        strip: &Strip,
-        from: *const f32,
+        from: usize,
         to: *mut f32,
     ) -> usize {
         // SAFETY: the caller's promise.
         unsafe {
             let mut acc = [load::<S>(self.bias, S::LANES); N];
             let mut w = self.w;
-            for ky in 0..spec.kernel.0 {
-                let mut x = from.add(ky * spec.dilation * strip.row);
+            for row in self.rows {
+                let mut x = self.x.add(row + from);
                 for _ in 0..spec.kernel.1 {
                     let weight = S::load(w);
                     for i in 0..N {

@@ -42,12 +42,23 @@ impl Strip {
     /// `to` is good for the blocks of the input's channels, the prologue's factors for its channels.
     #[inline(always)]
     pub(super) unsafe fn pack<M: Mac>(&self, x: View<'_>, prologue: Option<Factors>, out_y: usize, to: *mut f32) {
+        for r in 0..self.rows {
+            // SAFETY: the caller's promise.
+            unsafe { self.pack_row::<M>(x, prologue, out_y * self.stride + r, to.wrapping_add(r * self.row)) }
+        }
+    }
+
+    /// Packs row `row` of the padded input.
+    ///
+    /// # Safety
+    /// As `pack`, for one row.
+    #[inline(always)]
+    pub(super) unsafe fn pack_row<M: Mac>(&self, x: View<'_>, prologue: Option<Factors>, row: usize, to: *mut f32) {
         let (h, w, c) = x.size();
         let blocks = c.div_ceil(if M::PAIRS { 2 * WORDS } else { WORDS });
         let inside = self.pad.1.min(self.cols)..(self.pad.1 + w).min(self.cols).max(self.pad.1.min(self.cols));
-        for r in 0..self.rows {
-            let to = to.wrapping_add(r * self.row);
-            let y = (out_y * self.stride + r).checked_sub(self.pad.0).filter(|&y| y < h);
+        {
+            let y = row.checked_sub(self.pad.0).filter(|&y| y < h);
             // SAFETY: rows and columns are those of the strip and, inside, of the input.
             unsafe {
                 for b in 0..blocks {
@@ -56,7 +67,7 @@ impl Strip {
                     let behind = if y.is_some() { inside.end..self.cols } else { 0..0 };
                     before.chain(behind).for_each(|x| zero::<M::S>(to.add(x * WORDS)));
                 }
-                let Some(y) = y else { continue };
+                let Some(y) = y else { return };
                 for col in inside.clone() {
                     put_pixel::<M>(x.pixel(y, col - self.pad.1), c, prologue, to.add(col * WORDS), self.block);
                 }
@@ -108,32 +119,49 @@ impl Band<'_, '_> {
         self.input.prologue.map(|p| (p.scale.as_ptr(), p.shift.as_ptr(), p.relu))
     }
 
+    /// The channels of some blocks, and their factors.
+    fn part(&self, blocks: &Range<usize>) -> (View<'_>, Option<Factors>) {
+        let x = self.input.x;
+        let first = blocks.start * self.op.block();
+        let channels = first..(blocks.end * self.op.block()).min(x.size().2);
+        let factors = self.factors().map(|(a, b, relu)| (a.wrapping_add(first), b.wrapping_add(first), relu));
+        (x.channels(channels), factors)
+    }
+
     /// Padded input rows, a pixel's blocks apart.
     #[inline(always)]
-    pub(super) unsafe fn pack_pixels<M: Mac>(&mut self, rows: Range<usize>) {
-        let blocks = self.input.x.size().2.div_ceil(self.op.block());
-        let mut strip = Strip::new(&self.op.spec, rows.len(), self.out.size().1, blocks);
+    pub(super) unsafe fn pack_pixels<M: Mac>(&mut self, rows: Range<usize>, blocks: &Range<usize>) {
+        let mut strip = Strip::new(&self.op.spec, rows.len(), self.out.size().1, blocks.len());
         strip.pad = self.input.pad;
+        let to = self.scratch.as_mut_ptr();
+        let (x, factors) = self.part(blocks);
         // SAFETY: the scratch holds the strip.
-        unsafe { strip.pack::<M>(self.input.x, self.factors(), rows.start, self.scratch.as_mut_ptr()) }
+        unsafe { strip.pack::<M>(x, factors, rows.start, to) }
     }
 
     /// The windows of all output pixels.
     #[inline(always)]
-    pub(super) unsafe fn pack_windows<M: Mac>(&mut self, rows: Range<usize>) {
+    pub(super) unsafe fn pack_windows<M: Mac>(&mut self, rows: Range<usize>, blocks: &Range<usize>) {
         let ConvSpec { stride, kernel, dilation, .. } = self.op.spec;
         let pad = self.input.pad;
         let (h, w, c) = self.input.x.size();
         let out_w = self.out.size().1;
         let (block, row, _) = self.op.strip(rows.len(), out_w);
+        if kernel == (1, 1) && self.op.spec.pad == (0, 0) {
+            let base = self.scratch.as_mut_ptr();
+            let (x, factors) = self.part(blocks);
+            let c = x.size().2;
+            for (oy, ox) in rows.clone().flat_map(|y| (0..out_w).map(move |x| (y, x))) {
+                let to = base.wrapping_add((oy - rows.start) * row + ox * WORDS);
+                // SAFETY: the pixel is one of the strip's, and its input inside.
+                unsafe { put_pixel::<M>(x.pixel(oy * stride, ox * stride), c, factors, to, block) }
+            }
+            return;
+        }
         for (oy, ox) in rows.clone().flat_map(|y| (0..out_w).map(move |x| (y, x))) {
             let to = self.scratch.as_mut_ptr().wrapping_add((oy - rows.start) * row + ox * WORDS);
             // SAFETY: the pixel is one of the strip's, and inputs are inside.
             unsafe {
-                if kernel == (1, 1) && pad == (0, 0) {
-                    put_pixel::<M>(self.input.x.pixel(oy * stride, ox * stride), c, self.factors(), to, block);
-                    continue;
-                }
                 if pad == (0, 0) && c.is_multiple_of(self.op.block()) {
                     for tap in 0..kernel.0 * kernel.1 {
                         let (ky, kx) = (tap / kernel.1 * dilation, tap % kernel.1 * dilation);

@@ -8,9 +8,6 @@ use super::{
 };
 use std::ops::Range;
 
-/// Bytes of the weights of one block of channels out that are gone through at once.
-const PANEL_BYTES: usize = 512 << 10;
-
 /// A strip's sizes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Walk {
@@ -25,14 +22,6 @@ pub(super) struct Walk {
     kernel: ((usize, usize), (usize, usize)),
     run: usize,
     last_run: usize,
-}
-
-/// Some blocks of channels, small enough for their weights to stay in the cache.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Part {
-    /// First block.
-    pub start: usize,
-    taps: Taps,
 }
 
 impl Walk {
@@ -66,9 +55,9 @@ impl Walk {
         }
     }
 
-    /// Floats of the strip before the window of a pixel, in a block.
-    pub(super) fn input(&self, block: usize, row: usize, x: usize) -> usize {
-        block * self.blocks.1 + row * self.row + x * self.pixel
+    /// Floats of the strip before the window of a pixel.
+    pub(super) fn input(&self, row: usize, x: usize) -> usize {
+        row * self.row + x * self.pixel
     }
 
     /// Floats of a panel `width` channels wide before the weights of a block.
@@ -76,23 +65,15 @@ impl Walk {
         block * self.kernel.0.0 * self.kernel.1.0 * self.run * width
     }
 
-    /// The parts of a panel `width` channels wide; each with whether it is the first and the last.
-    pub(super) fn parts(self, width: usize) -> impl Iterator<Item = (Part, bool, bool)> {
-        let all = self.blocks.0;
-        let per_part = (PANEL_BYTES / 4 / self.weights(1, width).max(1)).clamp(1, all);
-        // As many parts as needed, of about one size.
-        let parts = all.div_ceil(per_part);
-        (0..parts).map(move |p| {
-            let Range { start, end } = p * all / parts..(p + 1) * all / parts;
-            let taps = Taps {
-                blocks: (end - start, self.blocks.1),
-                rows: self.kernel.0,
-                cols: self.kernel.1,
-                run: self.run,
-                last_run: if end == all { self.last_run } else { self.run },
-            };
-            (Part { start, taps }, p == 0, p + 1 == parts)
-        })
+    /// The way of a sum through these blocks, which the strip starts with.
+    pub(super) fn taps(&self, blocks: &Range<usize>) -> Taps {
+        Taps {
+            blocks: (blocks.len(), self.blocks.1),
+            rows: self.kernel.0,
+            cols: self.kernel.1,
+            run: self.run,
+            last_run: if blocks.end == self.blocks.0 { self.last_run } else { self.run },
+        }
     }
 
     /// All tiles: row, first pixel, number of pixels.
@@ -111,10 +92,9 @@ impl Walk {
     /// Computes a tile.
     ///
     /// # Safety
-    /// The tile's pointers are good for `n` pixels of this walk's part and `vectors` vectors.
+    /// The tile's pointers are good for `n` pixels of the taps and `vectors` vectors.
     #[inline(always)]
-    pub(super) unsafe fn call<M: Mac>(&self, vectors: usize, n: usize, tile: &Tile, part: &Part, finish: &Finish) {
-        let taps = &part.taps;
+    pub(super) unsafe fn call<M: Mac>(&self, vectors: usize, n: usize, tile: &Tile, taps: &Taps, finish: &Finish) {
         // SAFETY: the caller's promise.
         unsafe {
             match (self.pixel, vectors) {
