@@ -5,7 +5,7 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its results")]
 
 use std::time::Duration;
-use wsi_run::infer::cpu::{ConvSpec, Epilogue, Isa, PackedConv, Precision, View, ViewMut, conv};
+use wsi_run::infer::cpu::{Aligned, ConvSpec, Epilogue, Isa, PackedConv, Precision, View, ViewMut, conv};
 
 /// name, cin, cout, kernel, stride, pad, groups, side of the input
 type Shape = (&'static str, usize, usize, usize, usize, usize, usize, usize);
@@ -32,6 +32,9 @@ const SHAPES: &[Shape] = &[
     ("convnext depthwise", 96, 96, 7, 1, 3, 96, 67),
     ("convnext 4 depthwise", 768, 768, 7, 1, 3, 768, 8),
     ("histonext dense", 1024, 192, 3, 1, 1, 1, 20),
+    ("histonext dense 1", 768, 384, 3, 1, 1, 1, 16),
+    ("histonext dense 3", 384, 96, 3, 1, 1, 1, 40),
+    ("histonext dense 4", 288, 48, 3, 1, 1, 1, 80),
     ("histonext groups", 384, 384, 5, 1, 2, 12, 16),
     ("hover stem", 3, 64, 7, 1, 3, 1, 256),
     ("hover 1 1x1", 64, 256, 1, 1, 0, 1, 256),
@@ -44,6 +47,9 @@ const SHAPES: &[Shape] = &[
     ("mobile project", 144, 24, 1, 1, 0, 1, 128),
     ("mobile depthwise", 96, 96, 3, 2, 1, 96, 256),
     ("mobile depthwise 2", 144, 144, 3, 1, 1, 144, 128),
+    ("mu 3x3", 16, 16, 3, 1, 1, 1, 256),
+    ("mu 3x3 2", 24, 24, 3, 1, 1, 1, 128),
+    ("mu 3x3 3", 32, 32, 3, 1, 1, 1, 64),
     ("mu 5x5", 16, 16, 5, 1, 2, 1, 256),
     ("mu 5x5 deep", 96, 96, 5, 1, 2, 1, 32),
     ("stardist", 32, 32, 3, 1, 1, 1, 256),
@@ -63,12 +69,13 @@ fn main() {
         let spec = ConvSpec { cin, cout, kernel: (k, k), stride, pad: (pad, pad), dilation: 1, groups };
         let out_side = (side + 2 * pad - k) / stride + 1;
         let flops = 2.0 * (out_side * out_side * cout * (cin / groups) * k * k) as f64;
-        let x: Vec<f32> = (0..side * side * cin).map(|i| (i % 17) as f32 - 8.0).collect();
+        let mut x = Aligned::zeros(side * side * cin);
+        x.iter_mut().enumerate().for_each(|(i, v)| *v = (i % 17) as f32 - 8.0);
         let weights: Vec<f32> = (0..spec.weight_count()).map(|i| (i % 13) as f32 * 0.01).collect();
-        let mut out = vec![0.0; out_side * out_side * cout];
+        let mut out = Aligned::zeros(out_side * out_side * cout);
         let speeds = [Precision::F32, Precision::Bf16].map(|precision| {
-            let op = PackedConv::new(spec, &weights, None, isa, precision);
-            let mut scratch = vec![0.0; op.scratch_floats(side)];
+            let op = PackedConv::sized(spec, (out_side, out_side), (&weights, None), isa, precision);
+            let mut scratch = Aligned::zeros(op.scratch_floats(side));
             let mut once = || {
                 let start = cpu_time();
                 let mut to = ViewMut::dense(&mut out, out_side, out_side, cout);

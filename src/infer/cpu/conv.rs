@@ -9,8 +9,9 @@ mod grouped;
 mod strip;
 mod tile;
 mod walk;
+mod winograd;
 
-use self::{blocked::Blocked, depthwise::Depthwise, grouped::Grouped};
+use self::{blocked::Blocked, depthwise::Depthwise, grouped::Grouped, winograd::Winograd};
 use super::{
     isa::{Isa, Precision},
     view::{View, ViewMut},
@@ -96,10 +97,12 @@ enum Form {
     Grouped(Grouped),
     /// Every channel by itself.
     Depthwise(Depthwise),
+    /// 3×3 with a quarter of the products.
+    Winograd(Winograd),
 }
 
 impl PackedConv {
-    /// Lays out the weights.
+    /// Lays out the weights, for outputs of any size.
     ///
     /// # Shapes
     /// - `weights`: `[cout, cin / groups, kh, kw]`
@@ -108,9 +111,36 @@ impl PackedConv {
     /// # Panics
     /// If these are not the lengths.
     pub fn new(spec: ConvSpec, weights: &[f32], bias: Option<&[f32]>, isa: Isa, precision: Precision) -> Self {
+        Self::packed(spec, None, (weights, bias), isa, precision)
+    }
+
+    /// [`PackedConv::new`] for outputs of about this size: it works for others, but may be slower there.
+    ///
+    /// # Panics
+    /// As [`PackedConv::new`].
+    pub fn sized(
+        spec: ConvSpec,
+        out: (usize, usize),
+        (weights, bias): (&[f32], Option<&[f32]>),
+        isa: Isa,
+        precision: Precision,
+    ) -> Self {
+        Self::packed(spec, Some(out), (weights, bias), isa, precision)
+    }
+
+    fn packed(
+        spec: ConvSpec,
+        out: Option<(usize, usize)>,
+        (weights, bias): (&[f32], Option<&[f32]>),
+        isa: Isa,
+        precision: Precision,
+    ) -> Self {
         assert_eq!(weights.len(), spec.weight_count(), "weights of {spec:?}");
         assert!(bias.is_none_or(|b| b.len() == spec.cout), "bias of {spec:?}");
-        let form = if spec.groups == 1 {
+        let pairs = precision == Precision::Bf16 && isa.available() == Isa::Avx512Bf16;
+        let form = if Winograd::suits(&spec, out) && !pairs {
+            Form::Winograd(Winograd::new(spec, weights, bias, isa))
+        } else if spec.groups == 1 {
             Form::Dense(Blocked::new(spec, weights, bias, isa, precision))
         } else if spec.groups == spec.cin && spec.cin == spec.cout && spec.kernel.0 <= depthwise::MAX_ROWS {
             Form::Depthwise(Depthwise::new(spec, weights, bias, isa))
@@ -137,12 +167,18 @@ impl PackedConv {
         &self.spec
     }
 
+    /// Rows that are computed together: bands that start and end on its multiples waste nothing.
+    pub fn row_step(&self) -> usize {
+        if matches!(self.form, Form::Winograd(_)) { winograd::SIDE } else { 1 }
+    }
+
     /// Memory of the weights.
     pub fn bytes(&self) -> usize {
         match &self.form {
             Form::Dense(op) => op.bytes(),
             Form::Grouped(op) => op.bytes(),
             Form::Depthwise(op) => op.bytes(),
+            Form::Winograd(op) => op.bytes(),
         }
     }
 
@@ -152,6 +188,7 @@ impl PackedConv {
             Form::Dense(op) => op.scratch_floats(in_w),
             Form::Grouped(op) => op.scratch_floats(in_w),
             Form::Depthwise(op) => op.scratch_floats(in_w),
+            Form::Winograd(op) => op.scratch_floats(),
         }
     }
 }
@@ -225,6 +262,7 @@ impl PackedConv {
                 Form::Dense(op) => op.run(input, epilogue, out, rows, scratch),
                 Form::Grouped(op) => op.run(input, epilogue, out, rows, scratch),
                 Form::Depthwise(op) => op.run(input, epilogue, out, rows, scratch),
+                Form::Winograd(op) => op.run(input, epilogue, out, rows, scratch),
             }
         }
     }

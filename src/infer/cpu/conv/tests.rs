@@ -65,7 +65,7 @@ fn run(case: &Case, isa: Isa, precision: Precision, bands: &[usize]) -> (Vec<f32
         let mut to = ViewMut::new(&mut want, out_h, out_w, s.cout, out_px);
         reference::conv((&s, &weights, Some(&bias)), x, prologue, &epilogue, &mut to, 0..out_h);
     }
-    let op = PackedConv::new(s, &weights, Some(&bias), isa, precision);
+    let op = PackedConv::sized(s, (out_h, out_w), (&weights, Some(&bias)), isa, precision);
     let mut scratch = numbers(8, op.scratch_floats(w));
     let mut start = 0;
     for &end in bands.iter().chain([&out_h]) {
@@ -98,6 +98,8 @@ fn cases() -> Vec<Case> {
         spec(20, 17, 3, 2, 1, 1, 1),
         spec(37, 70, 3, 1, 1, 2, 1),
         spec(33, 24, 5, 1, 2, 1, 1),
+        spec(40, 56, 3, 1, 1, 1, 1),
+        spec(33, 64, 3, 1, 0, 1, 1),
         spec(64, 48, 1, 1, 0, 1, 1),
         spec(50, 9, 1, 1, 0, 1, 1),
         spec(24, 40, 1, 2, 0, 1, 1),
@@ -140,7 +142,9 @@ fn every_isa_computes_what_is_defined() {
         for isa in Isa::ALL.into_iter().filter(|&isa| isa <= Isa::best()) {
             let (got, want) = run(&case, isa, Precision::F32, &[]);
             let d = difference(&got, &want);
-            assert!(d < 2e-6, "{isa:?} {:?} of {:?}: {d}", case.spec, case.size);
+            // Winograd's transforms cost a digit.
+            let limit = if case.spec.kernel == (3, 3) && case.spec.groups == 1 { 1e-5 } else { 2e-6 };
+            assert!(d < limit, "{isa:?} {:?} of {:?}: {d}", case.spec, case.size);
         }
     }
 }
@@ -169,10 +173,10 @@ fn bands_do_not_change_bits() {
 
 #[test]
 fn a_deep_sum_is_taken_in_parts() {
-    let spec = ConvSpec::same(1024, 40, 3);
+    let spec = ConvSpec { stride: 2, ..ConvSpec::same(1024, 40, 3) };
     let case = Case {
         spec,
-        size: (4, 5),
+        size: (8, 9),
         prologue: false,
         activation: Some(Activation::Relu),
         residual: Some((1, true)),

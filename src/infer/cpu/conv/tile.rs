@@ -49,7 +49,7 @@ pub(super) type V<M> = <<M as Mac>::S as Simd>::V;
 
 /// Single precision on the vectors of an instruction set, with tiles of these many pixels.
 macro_rules! single {
-    ($simd:ty, $($pixels:literal)*) => {
+    ($simd:ty, $(#[$features:meta])? $($pixels:literal)*) => {
         impl Mac for $simd {
             type S = Self;
             const PAIRS: bool = false;
@@ -68,11 +68,17 @@ macro_rules! single {
 
             #[inline(always)]
             unsafe fn tile_of<const VN: usize, const D: usize>(n: usize, t: &Tile, taps: &Taps, finish: &Finish) {
-                match n {
-                    // SAFETY: the caller's promise.
-                    $($pixels => unsafe { tile::<Self, $pixels, VN, D>(t, taps, finish) },)*
-                    _ => unreachable!("tile of {n} pixels"),
+                // A function of its own: compiled once, whoever calls it.
+                $(#[$features])?
+                unsafe fn of<const VN: usize, const D: usize>(n: usize, t: &Tile, taps: &Taps, finish: &Finish) {
+                    match n {
+                        // SAFETY: the caller's promise.
+                        $($pixels => unsafe { tile::<$simd, $pixels, VN, D>(t, taps, finish) },)*
+                        _ => unreachable!("tile of {n} pixels"),
+                    }
                 }
+                // SAFETY: the caller's promise.
+                unsafe { of::<VN, D>(n, t, taps, finish) }
             }
         }
     };
@@ -80,9 +86,9 @@ macro_rules! single {
 
 single!(Portable, 4 1);
 #[cfg(target_arch = "x86_64")]
-single!(x86::Avx2, 6 4 2 1);
+single!(x86::Avx2, #[target_feature(enable = "avx2,fma")] 6 4 2 1);
 #[cfg(target_arch = "x86_64")]
-single!(x86::Avx512, 14 12 8 7 4 2 1);
+single!(x86::Avx512, #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")] 14 12 8 7 4 2 1);
 
 /// bfloat16 pairs with AVX-512.
 #[cfg(target_arch = "x86_64")]
