@@ -220,15 +220,18 @@ impl<'a> Pass<'a> {
 
     /// Shares `rows` out among the threads, if there is enough to do; each band comes with working memory.
     fn bands(&self, rows: usize, work: u64, f: &(dyn Fn(Range<usize>, &mut [f32]) + Sync)) {
+        self.bands_of(1, rows, work, f);
+    }
+
+    /// [`Pass::bands`] that start at multiples of `unit` rows.
+    fn bands_of(&self, unit: usize, rows: usize, work: u64, f: &(dyn Fn(Range<usize>, &mut [f32]) + Sync)) {
         let most = if self.threads == 1 { 1 } else { BANDS_PER_THREAD * self.threads };
-        let count = ((work / LEAST_WORK) as usize).clamp(1, most).min(rows.max(1));
+        let units = rows.div_ceil(unit);
+        let count = ((work / LEAST_WORK) as usize).clamp(1, most).min(units.max(1));
         let run = |rows: Range<usize>| self.prepared.memory.with_scratch(|scratch| f(rows, scratch));
         if count == 1 {
             return run(0..rows);
         }
-        // Kernels that make several rows at once like bands of whole multiples.
-        let unit = if rows >= 8 * count { 4 } else { 1 };
-        let units = rows.div_ceil(unit);
         let at = |band: usize| (band * units / count * unit).min(rows);
         (0..count).into_par_iter().with_max_len(1).for_each(|band| run(at(band)..at(band + 1)));
     }

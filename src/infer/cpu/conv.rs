@@ -158,6 +158,7 @@ impl PackedConv {
             Form::Dense(op) => op.spec.pad = pad,
             Form::Grouped(op) => op.groups.iter_mut().for_each(|op| op.spec.pad = pad),
             Form::Depthwise(op) => op.spec.pad = pad,
+            Form::Winograd(op) => op.spec.pad = pad,
         }
         other
     }
