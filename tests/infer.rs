@@ -73,8 +73,8 @@ fn distance(found: &[f32], expected: &[f32]) -> f32 {
     differences.fold(0.0, |m: f32, d| if d.is_nan() { f32::INFINITY } else { m.max(d) }) / largest
 }
 
-fn compiled(graph: &Graph, weights: &Weights, precision: Precision, isa: Isa) -> Compiled {
-    Compiled::new(graph, weights, Options { precision, isa }).unwrap()
+fn compiled(graph: &Graph, weights: &Weights, precision: Precision, isa: Isa, px: usize) -> Compiled {
+    Compiled::new(graph, weights, Options { precision, isa, size: Some((px, px)) }).unwrap()
 }
 
 fn check(name: &str, px: usize) {
@@ -84,7 +84,7 @@ fn check(name: &str, px: usize) {
     let images = [image(0, px), image(1, px), image(2, px)];
     let expected = candle(&graph, &weights, &images[0], kind, px);
     for (precision, tolerance) in [(Precision::F32, 1e-4), (Precision::Bf16, 1e-2)] {
-        let compiled = compiled(&graph, &weights, precision, Isa::detect());
+        let compiled = compiled(&graph, &weights, precision, Isa::detect(), px);
         let alone = run(&compiled, &images[..1], kind, px, 1);
         for (head, (found, expected)) in alone[0].iter().zip(&expected).enumerate() {
             let off = distance(found, expected);
@@ -147,9 +147,9 @@ fn every_instruction_set_gives_the_same_within_the_tolerance() {
         let graph = graph(name);
         let weights = Weights::from_names(&graph);
         let images = [image(0, px)];
-        let expected = run(&compiled(&graph, &weights, Precision::F32, Isa::Portable), &images, 0, px, 2);
+        let expected = run(&compiled(&graph, &weights, Precision::F32, Isa::Portable, px), &images, 0, px, 2);
         for isa in Isa::ALL {
-            let compiled = compiled(&graph, &weights, Precision::F32, isa);
+            let compiled = compiled(&graph, &weights, Precision::F32, isa, px);
             assert_eq!(compiled.options().isa, isa.available());
             let found = run(&compiled, &images, 0, px, 2);
             for (head, (found, expected)) in found[0].iter().zip(&expected[0]).enumerate() {
@@ -192,7 +192,7 @@ fn an_image_of_another_size_and_an_unknown_kind_are_errors() {
 #[test]
 fn a_plan_prints_its_steps_buffers_and_memory() {
     let graph = graph("stardist_unet");
-    let options = Options { precision: Precision::F32, isa: Isa::Portable };
+    let options = Options { isa: Isa::Portable, ..Options::default() };
     let plan = Compiled::new(&graph, &Weights::from_names(&graph), options).unwrap().plan(32, 32).unwrap();
     let text = plan.to_string();
     // How weights are packed and what a kernel needs besides is the kernels' affair.

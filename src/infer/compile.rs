@@ -13,12 +13,12 @@ mod fold;
 mod parts;
 
 use super::{
-    CompileError,
+    CompileError, Options,
     cpu::{Isa, Precision},
     program::{Affine, Program, Step, StepOp},
 };
 use crate::model::{
-    graph::{Activation, Graph, Node, NodeId, Op},
+    graph::{Activation, Graph, Node, NodeId, Op, Shape},
     weights::Weights,
 };
 use std::collections::HashMap;
@@ -27,9 +27,9 @@ use std::collections::HashMap;
 ///
 /// # Errors
 /// A tensor that `weights` lacks.
-pub(super) fn lower(graph: &Graph, weights: &Weights, isa: Isa, precision: Precision) -> Result<Program, CompileError> {
+pub(super) fn lower(graph: &Graph, weights: &Weights, options: Options) -> Result<Program, CompileError> {
     let graph = graph.without_repeats();
-    let mut lowering = Lowering::new(&graph, weights, isa, precision);
+    let mut lowering = Lowering::new(&graph, weights, options);
     for (i, node) in graph.nodes().iter().enumerate() {
         if lowering.live[i] && !lowering.covered[i] {
             lowering.node(lowering.ids[i], node)?;
@@ -46,6 +46,8 @@ struct Lowering<'a> {
     weights: &'a Weights,
     isa: Isa,
     precision: Precision,
+    /// Of every node, for the size that matters.
+    shapes: Option<Vec<Shape>>,
     /// Every node's id.
     ids: Vec<NodeId>,
     live: Vec<bool>,
@@ -71,7 +73,7 @@ struct Prologue {
 }
 
 impl<'a> Lowering<'a> {
-    fn new(graph: &'a Graph, weights: &'a Weights, isa: Isa, precision: Precision) -> Self {
+    fn new(graph: &'a Graph, weights: &'a Weights, options: Options) -> Self {
         let (count, live) = (graph.nodes().len(), graph.live());
         let ids: Vec<NodeId> = graph.ids().collect();
         let mut users = vec![vec![]; count];
@@ -83,8 +85,10 @@ impl<'a> Lowering<'a> {
         Self {
             graph,
             weights,
-            isa,
-            precision,
+            isa: options.isa,
+            precision: options.precision,
+            // A size that the network cannot take is an error when it is run.
+            shapes: options.size.and_then(|(h, w)| graph.shapes(h, w).ok()),
             ids,
             live,
             is_output,

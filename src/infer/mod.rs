@@ -53,12 +53,14 @@ pub struct Options {
     pub precision: Precision,
     /// Instructions of the kernels; never more than the processor has.
     pub isa: Isa,
+    /// Height and width of the images that matter, px: weights are laid out for what is fastest there. Others run too.
+    pub size: Option<(usize, usize)>,
 }
 
 impl Default for Options {
     /// Single precision with all that the processor has, or that `WSI_RUN_ISA` leaves.
     fn default() -> Self {
-        Self { precision: Precision::F32, isa: Isa::detect() }
+        Self { precision: Precision::F32, isa: Isa::detect(), size: None }
     }
 }
 
@@ -86,7 +88,7 @@ impl Compiled {
     /// [`CompileError`]: a tensor that `weights` lacks.
     pub fn new(graph: &Graph, weights: &Weights, options: Options) -> Result<Self, CompileError> {
         let options = Options { isa: options.isa.available(), ..options };
-        let program = compile::lower(graph, weights, options.isa, options.precision)?;
+        let program = compile::lower(graph, weights, options)?;
         let most = graph.nodes().iter().map(|node| node.channels).max().unwrap_or(0);
         Ok(Self { program, options, zeros: vec![0.0; most], plans: Mutex::default() })
     }

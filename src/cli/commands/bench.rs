@@ -51,9 +51,9 @@ pub(super) fn run(args: &BenchArgs) -> anyhow::Result<u8> {
         BenchPrecision::Auto if isa == Isa::Avx512Bf16 => Precision::Bf16,
         BenchPrecision::Auto => Precision::F32,
     };
-    let compiled = Compiled::new(&graph, &weights, Options { precision, isa })?;
-    drop(weights);
     let side = args.size.map_or(entry.input_px, |px| px as usize);
+    let compiled = Compiled::new(&graph, &weights, Options { precision, isa, size: Some((side, side)) })?;
+    drop(weights);
     let plan = compiled.plan(side, side)?;
     let threads = threads(args)?;
     let batch = args.batch.map_or(threads, |batch| batch as usize);
@@ -138,7 +138,7 @@ fn measure(compiled: &Compiled, side: usize, (threads, batch): (usize, usize), s
         rows.sort_by_key(|(first_row, _)| *first_row);
         let values: Vec<f32> = rows.into_iter().flat_map(|(_, values)| values).collect();
         let l = head.slot.layout;
-        let step = values.len() / SAMPLES | 1;
+        let step = (values.len() / SAMPLES) | 1;
         let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / values.len() as f64;
         let mean_abs = values.iter().map(|v| f64::from(v.abs())).sum::<f64>() / values.len() as f64;
         let samples: Vec<f32> = values.iter().step_by(step).take(SAMPLES).copied().collect();

@@ -59,7 +59,11 @@ impl Lowering<'_> {
         }
         inputs.extend(chain.residual);
         let bias = folded.bias.as_deref();
-        let packed = PackedConv::new(spec, &folded.weights, bias, self.isa, self.precision);
+        let (weights, isa, precision) = (&folded.weights, self.isa, self.precision);
+        let packed = match self.shapes.as_ref().map(|shapes| shapes[id.index()]) {
+            Some(out) => PackedConv::sized(spec, (out.h, out.w), (weights, bias), isa, precision),
+            None => PackedConv::new(spec, weights, bias, isa, precision),
+        };
         let step = ConvStep {
             packed: Arc::new(packed),
             padding,
