@@ -189,14 +189,15 @@ impl Pass<'_> {
         });
     }
 
-    /// Results of each row, of `per_row` floats, and as many floats behind them as are left.
+    /// Results of each row, of `per_row` floats; `then` is given all of them and as many floats behind them as are left.
     fn row_results(
         &self,
         step: &PlanStep,
         x: View<'_>,
         per_row: usize,
         f: impl Fn(Range<usize>, &mut [f32]) + Sync,
-    ) -> (&[f32], &mut [f32]) {
+        then: impl FnOnce(&[f32], &mut [f32]),
+    ) {
         let (_, offset, floats) = step.partial.expect("steps over the whole image have room for their rows' results");
         let h = x.size().0;
         self.bands(h, step.moved_floats, &|rows, _| {
@@ -211,19 +212,21 @@ impl Pass<'_> {
         // SAFETY: as above; all bands are done, and the two slices do not overlap.
         unsafe {
             let rest = std::slice::from_raw_parts_mut(self.arena.add(offset + results), floats - results);
-            (std::slice::from_raw_parts(self.arena.add(offset), results), rest)
+            then(std::slice::from_raw_parts(self.arena.add(offset), results), rest);
         }
     }
 
     fn global_pool(&self, step: &PlanStep, x: View<'_>, over: Over) {
         let (h, w, c) = x.size();
-        let (results, _) = self.row_results(step, x, c, |rows, part| pool::over_rows(self.isa(), x, over, rows, part));
-        // SAFETY: the output is the step's own; its channels are side by side.
-        let out = unsafe { std::slice::from_raw_parts_mut(self.arena.add(step.output.offset), c) };
-        match over {
-            Over::Max => pool::max_of_maxima(results, out),
-            _ => pool::mean_of_sums(results, h * w, out),
-        }
+        let by_row = |rows: Range<usize>, part: &mut [f32]| pool::over_rows(self.isa(), x, over, rows, part);
+        self.row_results(step, x, c, by_row, |results, _| {
+            // SAFETY: the output is the step's own; its channels are side by side.
+            let out = unsafe { std::slice::from_raw_parts_mut(self.arena.add(step.output.offset), c) };
+            match over {
+                Over::Max => pool::max_of_maxima(results, out),
+                _ => pool::mean_of_sums(results, h * w, out),
+            }
+        });
     }
 
     /// Norms whose statistics are over the image: rows' results, factors per channel, then like any affine.
@@ -234,17 +237,19 @@ impl Pass<'_> {
         };
         match op {
             StepOp::GroupNorm { groups, eps, weight, bias, activation } => {
-                let (results, rest) =
-                    self.row_results(step, x, 2 * c, |rows, part| norm::row_moments(isa, x, rows, part));
-                let (scale, shift) = rest.split_at_mut(c);
-                norm::group_norm_factors(results, (w, *groups, *eps), (weight, bias), (scale, &mut shift[..c]));
-                apply(scale, &shift[..c], *activation);
+                let by_row = |rows: Range<usize>, part: &mut [f32]| norm::row_moments(isa, x, rows, part);
+                self.row_results(step, x, 2 * c, by_row, |results, rest| {
+                    let (scale, shift) = rest.split_at_mut(c);
+                    norm::group_norm_factors(results, (w, *groups, *eps), (weight, bias), (scale, &mut shift[..c]));
+                    apply(scale, &shift[..c], *activation);
+                });
             }
             StepOp::GlobalResponseNorm { weight, bias } => {
-                let (results, rest) =
-                    self.row_results(step, x, c, |rows, part| pool::over_rows(isa, x, Over::Squares, rows, part));
-                norm::response_norm_factors(results, weight, &mut rest[..c]);
-                apply(&rest[..c], bias, None);
+                let by_row = |rows: Range<usize>, part: &mut [f32]| pool::over_rows(isa, x, Over::Squares, rows, part);
+                self.row_results(step, x, c, by_row, |results, rest| {
+                    norm::response_norm_factors(results, weight, &mut rest[..c]);
+                    apply(&rest[..c], bias, None);
+                });
             }
             _ => unreachable!("only these two are over the image"),
         }
