@@ -137,8 +137,8 @@ impl PackedConv {
     ) -> Self {
         assert_eq!(weights.len(), spec.weight_count(), "weights of {spec:?}");
         assert!(bias.is_none_or(|b| b.len() == spec.cout), "bias of {spec:?}");
-        let pairs = precision == Precision::Bf16 && isa.available() == Isa::Avx512Bf16;
-        let form = if Winograd::suits(&spec, out) && !pairs {
+        // In single precision even where bfloat16 is asked for: a quarter of the products beats twice the rate.
+        let form = if Winograd::suits(&spec, out) {
             Form::Winograd(Winograd::new(spec, weights, bias, isa))
         } else if spec.groups == 1 {
             Form::Dense(Blocked::new(spec, weights, bias, isa, precision))

@@ -100,8 +100,8 @@ fn probe() -> Isa {
 pub enum Precision {
     /// Single precision throughout.
     F32,
-    /// Factors rounded to bfloat16, sums in single precision. Where the processor has no dot product for them the
-    /// factors stay single.
+    /// Factors rounded to bfloat16, sums in single precision. Where the processor has no dot product for them, or
+    /// another way is faster, the factors stay single.
     Bf16,
 }
 

@@ -27,6 +27,8 @@ const STRIP_BYTES: usize = 512 << 10;
 const OUT_BYTES: usize = 512 << 10;
 /// Bytes of the weights of one block of channels out that are gone through at once, in single precision.
 const PANEL_BYTES: usize = 160 << 10;
+/// Weights of all blocks of channels out that stay in the cache beside the rest.
+const NEAR_WEIGHTS: usize = 24 << 10;
 
 /// How inputs lie in the strip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,7 +176,7 @@ impl Blocked {
             }
             Order::Rows => (0, in_cols * cin, in_rows * in_cols * cin + WORDS),
             Order::Windows => {
-                let block = (rows * out_w | 1) * WORDS;
+                let block = ((rows * out_w) | 1) * WORDS;
                 (block, out_w * WORDS, block * self.part_blocks())
             }
         }
@@ -283,35 +285,37 @@ impl Band<'_, '_> {
         let flat = self.flat(in_tile);
         let walk = Walk::new(op, rows.len(), out_w, flat);
         let (taps, first, last) = (walk.taps(&blocks), blocks.start == 0, blocks.end == op.blocks());
-        let mut o = 0;
-        let mut panel = op.weights.as_ptr();
-        while o < cout {
+        // Few weights stay near by themselves; then a tile's outputs are written side by side.
+        let by_tile = taps.blocks.0 * taps.rows.0 * taps.cols.0 * taps.run * cout <= NEAR_WEIGHTS;
+        let panels = || (0..cout).step_by(2 * op.lanes());
+        let tiles = || walk.tiles(M::PIXELS);
+        let mut compute = |o: usize, (r, x, n): (usize, usize, usize)| {
             let vectors = op.vectors_at(o);
             let width = vectors * op.lanes();
-            let channels = (cout - o).min(width);
-            for (r, x, n) in walk.tiles(M::PIXELS) {
-                let (y, ox) = if flat { (rows.start + x / out_w, x % out_w) } else { (rows.start + r, x) };
-                let residual = e.residual.filter(|_| in_tile && last);
-                let finish = Finish {
-                    resume: !first,
-                    residual: residual.map_or(std::ptr::null(), |v| v.pixel(y, ox).wrapping_add(o)),
-                    residual_px: residual.map_or(0, |v| v.layout().pixel_stride),
-                    residual_first: e.residual_before_activation,
-                    clamp: fast.flatten().filter(|_| in_tile && last),
-                };
-                let tile = Tile {
-                    x: self.scratch.as_ptr().wrapping_add(walk.input(r, x)),
-                    w: panel.wrapping_add(walk.weights(blocks.start, width)),
-                    bias: op.bias.as_ptr().wrapping_add(o),
-                    out: self.out.pixel(y, ox).wrapping_add(o),
-                    out_px: self.out.layout().pixel_stride,
-                    channels,
-                };
-                // SAFETY: the strip holds all taps of the tile's pixels, the panel all weights of the blocks.
-                unsafe { walk.call::<M>(vectors, n, &tile, &taps, &finish) }
-            }
-            panel = panel.wrapping_add(op.words() * width);
-            o += width;
+            let (y, ox) = if flat { (rows.start + x / out_w, x % out_w) } else { (rows.start + r, x) };
+            let residual = e.residual.filter(|_| in_tile && last);
+            let finish = Finish {
+                resume: !first,
+                residual: residual.map_or(std::ptr::null(), |v| v.pixel(y, ox).wrapping_add(o)),
+                residual_px: residual.map_or(0, |v| v.layout().pixel_stride),
+                residual_first: e.residual_before_activation,
+                clamp: fast.flatten().filter(|_| in_tile && last),
+            };
+            let tile = Tile {
+                x: self.scratch.as_ptr().wrapping_add(walk.input(r, x)),
+                w: op.weights.as_ptr().wrapping_add(op.words() * o + walk.weights(blocks.start, width)),
+                bias: op.bias.as_ptr().wrapping_add(o),
+                out: self.out.pixel(y, ox).wrapping_add(o),
+                out_px: self.out.layout().pixel_stride,
+                channels: (cout - o).min(width),
+            };
+            // SAFETY: the strip holds all taps of the tile's pixels, the panel all weights of the blocks.
+            unsafe { walk.call::<M>(vectors, n, &tile, &taps, &finish) }
+        };
+        if by_tile {
+            tiles().for_each(|tile| panels().for_each(|o| compute(o, tile)));
+        } else {
+            panels().for_each(|o| tiles().for_each(|tile| compute(o, tile)));
         }
         if !in_tile && last {
             // SAFETY: the rows are those just written.

@@ -6,6 +6,8 @@
 //! once. Sums are single
 //! precision always: their factors are read once each, so smaller ones would gain nothing.
 
+#![expect(clippy::needless_range_loop, reason = "registers by number: such loops unroll, others may not")]
+
 use super::{
     ConvSpec, Epilogue, Input,
     finish::{clamp, finish},
@@ -23,6 +25,11 @@ use std::ops::Range;
 
 /// The most rows of a kernel.
 pub(super) const MAX_ROWS: usize = 16;
+
+/// The most output rows worked on at once.
+const MAX_TOGETHER: usize = 8;
+/// Bytes of a block of channels of the strip.
+const NEAR_BYTES: usize = 36 << 10;
 
 /// A depthwise convolution with its weights.
 #[derive(Debug, Clone)]
@@ -61,14 +68,28 @@ impl Depthwise {
         (strip, strip.floats)
     }
 
-    /// Rows of the input that are kept: those of one output row.
-    fn kept(&self) -> usize {
+    /// Rows of the input that one output row needs.
+    fn needed(&self) -> usize {
         (self.spec.kernel.0 - 1) * self.spec.dilation + 1
+    }
+
+    /// Output rows worked on at once: a block of channels of their inputs stays in the first-level cache.
+    fn together(&self, row: usize) -> usize {
+        let fit = NEAR_BYTES / 4 / row;
+        (fit.saturating_sub(self.needed()) / self.spec.stride + 1).min(MAX_TOGETHER)
+    }
+
+    /// Rows of the input that are kept in the strip.
+    fn kept(&self, row: usize) -> usize {
+        self.needed() + (self.together(row) - 1) * self.spec.stride
     }
 
     pub(super) fn scratch_floats(&self, in_w: usize) -> usize {
         let out_w = (in_w + 2 * self.spec.pad.1).div_ceil(self.spec.stride).max(1);
-        self.kept() * self.strip(out_w).1 + WORDS
+        // Narrower outputs keep more rows, of no more than what is near.
+        let (strip, row) = self.strip(out_w);
+        let near = NEAR_BYTES / 4 * (row / strip.block);
+        (self.needed() * row).max(near) + WORDS
     }
 
     /// The convolution of a band; sizes and rows are checked.
@@ -112,37 +133,43 @@ impl MacKernel for Band<'_, '_> {
         let in_tile = fast.is_some() && epilogue.residual.is_none() && epilogue.scale.is_none();
         let bounds = fast.flatten().filter(|_| in_tile);
         let prologue = prologue.map(|p| (p.scale.as_ptr(), p.shift.as_ptr(), p.relu));
-        let ((strip, row), kept) = (op.strip(out_w), op.kept());
+        let (strip, row) = op.strip(out_w);
+        let (kept, together) = (op.kept(strip.block), op.together(strip.block));
         assert!(kept * row <= scratch.len() && kh <= MAX_ROWS, "working memory of {:?}", op.spec);
         let mut packed = rows.start * stride;
-        for y in rows {
+        for start in rows.clone().step_by(together) {
+            let end = (start + together).min(rows.end);
             // Each row of the input is packed once, over one that is needed no more.
-            packed = packed.max(y * stride);
-            while packed < y * stride + kept {
+            packed = packed.max(start * stride);
+            while packed < (end - 1) * stride + op.needed() {
                 // SAFETY: the scratch holds the rows kept.
                 unsafe { strip.pack_row::<M>(x, prologue, packed, scratch.as_mut_ptr().add(packed % kept * row)) }
                 packed += 1;
             }
-            let mut from = [0; MAX_ROWS];
-            for (ky, from) in from[..kh].iter_mut().enumerate() {
-                *from = (y * stride + ky * dilation) % kept * row;
+            let mut from = [[0; MAX_ROWS]; MAX_TOGETHER];
+            for (y, from) in (start..end).zip(&mut from) {
+                for (ky, from) in from[..kh].iter_mut().enumerate() {
+                    *from = (y * stride + ky * dilation) % kept * row;
+                }
             }
             for i in (0..c).step_by(M::S::LANES) {
-                let column = Column {
-                    x: scratch.as_ptr().wrapping_add(i / WORDS * strip.block + i % WORDS),
-                    rows: &from[..kh],
-                    w: op.weights.as_ptr().wrapping_add(i / WORDS * kh * kw * WORDS + i % WORDS),
-                    bias: op.bias.as_ptr().wrapping_add(i),
-                    lanes: (c - i).min(M::S::LANES),
-                    out_px: out.layout().pixel_stride,
-                    bounds,
-                };
-                // SAFETY: the strip holds all taps of the row's pixels.
-                unsafe { column.row::<M::S>(&op.spec, out_w, out.pixel(y, 0).wrapping_add(i)) }
+                for (y, from) in (start..end).zip(&from) {
+                    let column = Column {
+                        x: scratch.as_ptr().wrapping_add(i / WORDS * strip.block + i % WORDS),
+                        rows: &from[..kh],
+                        w: op.weights.as_ptr().wrapping_add(i / WORDS * kh * kw * WORDS + i % WORDS),
+                        bias: op.bias.as_ptr().wrapping_add(i),
+                        lanes: (c - i).min(M::S::LANES),
+                        out_px: out.layout().pixel_stride,
+                        bounds,
+                    };
+                    // SAFETY: the strip holds all taps of the row's pixels.
+                    unsafe { column.row::<M::S>(&op.spec, out_w, out.pixel(y, 0).wrapping_add(i)) }
+                }
             }
             if !in_tile {
-                // SAFETY: the row is the one just written.
-                unsafe { finish::<M::S>(epilogue, out, y..y + 1) }
+                // SAFETY: the rows are those just written.
+                unsafe { finish::<M::S>(epilogue, out, start..end) }
             }
         }
     }
@@ -167,20 +194,34 @@ impl Column<'_> {
     unsafe fn row<S: Simd>(&self, spec: &ConvSpec, out_w: usize, to: *mut f32) {
         let mut x = 0;
         while x < out_w {
-            let from = x * spec.stride * WORDS;
-            let to = to.wrapping_add(x * self.out_px);
-            // SAFETY: the caller's promise; at most the pixels left are computed.
+            // The last tile may compute some pixels again, to the same bits: cheaper than one by one.
+            let n = match out_w - x {
+                9.. if out_w >= 14 => 14,
+                5.. if out_w >= 8 => 8,
+                _ if out_w >= 4 => 4,
+                _ => 1,
+            };
+            let at = x.min(out_w - n);
+            let from = at * spec.stride * WORDS;
+            let to = to.wrapping_add(at * self.out_px);
+            // SAFETY: the caller's promise; `at + n <= out_w`.
             unsafe {
-                x += match (spec.stride, out_w - x) {
-                    (1, 14..) => self.tile::<S, 14, 1>(spec, from, to),
-                    (1, 8..) => self.tile::<S, 8, 1>(spec, from, to),
-                    (1, 4..) => self.tile::<S, 4, 1>(spec, from, to),
-                    (2, 14..) => self.tile::<S, 14, 2>(spec, from, to),
-                    (2, 8..) => self.tile::<S, 8, 2>(spec, from, to),
-                    (2, 4..) => self.tile::<S, 4, 2>(spec, from, to),
-                    _ => self.tile::<S, 1, 1>(spec, from, to),
+                match (spec.stride, n) {
+                    (1, 14) => self.tile::<S, 14, 1>(spec, from, to),
+                    (1, 8) => self.tile::<S, 8, 1>(spec, from, to),
+                    (1, 4) => self.tile::<S, 4, 1>(spec, from, to),
+                    (2, 14) => self.tile::<S, 14, 2>(spec, from, to),
+                    (2, 8) => self.tile::<S, 8, 2>(spec, from, to),
+                    (2, 4) => self.tile::<S, 4, 2>(spec, from, to),
+                    _ => {
+                        for i in 0..n {
+                            let to = to.add(i * self.out_px);
+                            self.tile::<S, 1, 1>(spec, from + i * spec.stride * WORDS, to);
+                        }
+                    }
                 }
             }
+            x = at + n;
         }
     }
 
@@ -189,12 +230,7 @@ impl Column<'_> {
     /// # Safety
     /// As `row`.
     #[inline(always)]
-    unsafe fn tile<S: Simd, const N: usize, const STRIDE: usize>(
-        &self,
-        spec: &ConvSpec,
-        from: usize,
-        to: *mut f32,
-    ) -> usize {
+    unsafe fn tile<S: Simd, const N: usize, const STRIDE: usize>(&self, spec: &ConvSpec, from: usize, to: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe {
             let mut acc = [load::<S>(self.bias, S::LANES); N];
@@ -219,6 +255,5 @@ impl Column<'_> {
                 store::<S>(to.add(i * self.out_px), acc[i], self.lanes);
             }
         }
-        N
     }
 }

@@ -32,7 +32,7 @@ impl Strip {
         let rows = (out_rows - 1) * spec.stride + (spec.kernel.0 - 1) * spec.dilation + 1;
         let cols = (out_w - 1) * spec.stride + (spec.kernel.1 - 1) * spec.dilation + 1;
         // An odd number of cache lines from block to block: no two fall on one place of the cache.
-        let block = (rows * cols | 1) * WORDS;
+        let block = ((rows * cols) | 1) * WORDS;
         Self { stride: spec.stride, pad: spec.pad, rows, cols, block, row: cols * WORDS, floats: blocks * block }
     }
 

@@ -6,6 +6,8 @@
 //! apart, so that one pointer and constant displacements reach all pixels of a tile. A sum's order is that of the
 //! weights, whatever the tile.
 
+#![expect(clippy::needless_range_loop, reason = "registers by number: such loops unroll, others may not")]
+
 #[cfg(target_arch = "x86_64")]
 use crate::infer::cpu::simd::x86;
 use crate::infer::cpu::{

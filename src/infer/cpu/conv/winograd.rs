@@ -7,6 +7,8 @@
 //!
 //! Source: Lavin 2016, "Fast algorithms for convolutional neural networks", §4.3, points 0, ±1, ±2, ∞.
 
+#![expect(clippy::needless_range_loop, reason = "registers by number: such loops unroll, others may not")]
+
 use super::{
     ConvSpec, Epilogue, Input,
     finish::{clamp, finish},
@@ -109,7 +111,7 @@ impl Winograd {
     /// Floats of a block, and of a point, of the transformed inputs.
     fn steps(&self) -> (usize, usize) {
         let block = (self.chunk() | 1) * WORDS;
-        (block, (self.blocks() * block / WORDS | 1) * WORDS)
+        (block, ((self.blocks() * block / WORDS) | 1) * WORDS)
     }
 
     pub(super) fn scratch_floats(&self) -> usize {
