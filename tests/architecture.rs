@@ -28,11 +28,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("pixels", &["slides"]),
     ("kernels", &[]),
     ("model", &["pixels", "kernels"]),
+    ("infer", &["model"]),
     ("stitch", &["tiling", "model"]),
     ("instances", &["stitch", "model", "pixels"]),
     ("output", &["tissue", "pixels", "model", "instances"]),
     ("pipeline", &["slides", "tissue", "tiling", "pixels", "model", "stitch", "instances", "output"]),
-    ("cli", &["slides", "pixels", "model", "output", "pipeline"]),
+    ("cli", &["slides", "pixels", "model", "infer", "output", "pipeline"]),
 ];
 
 /// (path of a module, third-party crate or std item; files or folders that may name it).

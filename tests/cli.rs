@@ -111,6 +111,7 @@ fn help_shows_verbs_examples_and_exit_codes() {
         "verify",
         "models",
         "convert",
+        "bench",
         "completions",
         "Examples:",
         "Exit codes:",
@@ -121,6 +122,19 @@ fn help_shows_verbs_examples_and_exit_codes() {
     assert!(text(&program(&["help", "plan"]).stdout).contains("<PIPELINE>"));
     assert_eq!(program(&[]).status.code(), Some(2));
     assert_eq!(program(&["--version"]).status.code(), Some(0));
+}
+
+#[test]
+fn bench_times_a_network_and_says_what_it_gave() {
+    let run =
+        program(&["bench", "stardist_unet", "--size", "16", "--secs", "0", "--threads", "2", "--batch", "3", "--json"]);
+    assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
+    let told: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert!(told["images_per_sec"].as_f64().unwrap() > 0.0 && told["weight_bytes"].as_u64().unwrap() > 4_000_000);
+    assert_eq!(told["heads"][1]["c"], 32);
+    let plan = text(&program(&["bench", "stardist_unet", "--size", "16", "--secs", "0", "--plan"]).stdout);
+    assert!(plan.contains("conv + relu") && plan.contains("images/s") && plan.contains("head prob_class"), "{plan}");
+    assert!(text(&program(&["bench", "resnet"]).stderr).contains("resnet_50"));
 }
 
 #[test]

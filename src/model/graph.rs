@@ -91,9 +91,34 @@ impl Graph {
         &self.nodes
     }
 
+    /// The id of each of [`Graph::nodes`].
+    pub fn ids(&self) -> impl Iterator<Item = NodeId> {
+        (0..self.nodes.len()).map(NodeId)
+    }
+
     /// The heads, in the authors' order.
     pub fn outputs(&self) -> &[Output] {
         &self.outputs
+    }
+
+    /// The same network, in which what is computed twice from the same inputs is computed once. Nodes keep their ids; those
+    /// that nobody reads any more are not live.
+    pub fn without_repeats(&self) -> Self {
+        let mut graph = self.clone();
+        let mut first: Vec<NodeId> = self.ids().collect();
+        for i in 1..graph.nodes.len() {
+            graph.nodes[i].inputs.iter_mut().for_each(|input| *input = first[input.0]);
+            // A node with a name has weights of its own.
+            let node = &graph.nodes[i];
+            if node.name.is_empty()
+                && !matches!(node.op, Op::Dropout { .. })
+                && let Some(same) = graph.nodes[..i].iter().position(|earlier| earlier == node)
+            {
+                first[i] = first[same];
+            }
+        }
+        graph.outputs.iter_mut().for_each(|output| output.node = first[output.node.0]);
+        graph
     }
 
     /// Channels of a node's result.

@@ -15,6 +15,7 @@ pub(super) use file::Mismatch;
 pub use metadata::{Normalisation, WeightsMetadata};
 
 use super::graph::{Graph, Init, Parameter, ParameterKind};
+use crate::units::Mpp;
 use file::{Opened, read_checked};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -110,6 +111,31 @@ impl Weights {
             Init::Uniform { fan_in } => {
                 let bound = 1.0 / (fan_in as f32).sqrt();
                 random::units(seed, &p.name, p.len()).map(|u| (2.0 * u - 1.0) * bound).collect()
+            }
+        })
+    }
+
+    /// Values that anyone can compute from the tensors' names, and that keep activations from vanishing or growing: for
+    /// tests and benchmarks against other runtimes. `fixtures/models/make.py` has the same rule in Python.
+    pub fn from_names(graph: &Graph) -> Self {
+        let metadata = WeightsMetadata {
+            model: graph.name().to_owned(),
+            classes: vec![],
+            input_mpp: Mpp::new(0.5).expect("0.5 is positive"),
+            normalisation: Normalisation::UNIT,
+            licence: String::new(),
+            training_data: String::new(),
+        };
+        Self::from_fn(graph, metadata, |p| {
+            let units = random::units(0, &p.name, p.len()).map(f64::from);
+            let fan_in: usize = p.shape.iter().skip(1).product();
+            if p.shape.len() >= 2 {
+                let bound = (3.0 / fan_in as f64).sqrt();
+                units.map(|u| ((2.0 * u - 1.0) * bound) as f32).collect()
+            } else if p.name.ends_with("bias") || p.name.ends_with("running_mean") {
+                units.map(|u| (0.2 * (2.0 * u - 1.0)) as f32).collect()
+            } else {
+                units.map(|u| (0.5 + u) as f32).collect()
             }
         })
     }

@@ -2,6 +2,7 @@
 //!
 //! Owns: [`dispatch`]. Must not know: how anything is computed.
 
+mod bench;
 mod completions;
 mod config;
 mod convert;
@@ -31,5 +32,6 @@ pub fn dispatch(cli: &Cli, style: Style) -> anyhow::Result<u8> {
         Verb::Verify(args) => verify::run(args, &cli.common, style),
         Verb::Models(args) => models::run(args),
         Verb::Convert(args) => convert::run(args, &cli.common, style),
+        Verb::Bench(args) => bench::run(args),
     }
 }

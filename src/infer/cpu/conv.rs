@@ -150,6 +150,19 @@ impl PackedConv {
         Self { spec, form }
     }
 
+    /// The same with other padding: that of another image size.
+    pub fn with_pad(&self, pad: (usize, usize)) -> Self {
+        let mut other = self.clone();
+        other.spec.pad = pad;
+        match &mut other.form {
+            Form::Dense(op) => op.spec.pad = pad,
+            Form::Grouped(op) => op.groups.iter_mut().for_each(|op| op.spec.pad = pad),
+            Form::Depthwise(op) => op.spec.pad = pad,
+            Form::Winograd(op) => op.spec.pad = pad,
+        }
+        other
+    }
+
     /// Its settings.
     pub fn spec(&self) -> &ConvSpec {
         &self.spec

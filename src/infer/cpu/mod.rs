@@ -22,6 +22,7 @@ pub mod resize;
 mod simd;
 pub mod transposed;
 pub mod view;
+pub mod window_attention;
 
 pub use aligned::Aligned;
 pub use conv::{ConvSpec, Epilogue, PackedConv, Prologue, conv};

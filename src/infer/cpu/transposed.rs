@@ -7,7 +7,7 @@ use super::{
     isa::{Isa, Precision},
     view::{View, ViewMut},
 };
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 /// A transposed convolution's settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub struct TransposedSpec {
 pub struct PackedTransposed {
     spec: TransposedSpec,
     /// Row phase by column phase.
-    phases: Vec<PackedConv>,
+    phases: Arc<[PackedConv]>,
 }
 
 impl PackedTransposed {
@@ -63,6 +63,11 @@ impl PackedTransposed {
             PackedConv::new(conv, &phase, bias, isa, precision)
         });
         Self { spec, phases: phases.collect() }
+    }
+
+    /// The same with another crop: that of another image size.
+    pub fn with_crop(&self, crop: (usize, usize)) -> Self {
+        Self { spec: TransposedSpec { crop, ..self.spec }, phases: self.phases.clone() }
     }
 
     /// Its settings.

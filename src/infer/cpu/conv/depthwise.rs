@@ -34,7 +34,7 @@ const NEAR_BYTES: usize = 36 << 10;
 /// A depthwise convolution with its weights.
 #[derive(Debug, Clone)]
 pub(super) struct Depthwise {
-    spec: ConvSpec,
+    pub(super) spec: ConvSpec,
     isa: Isa,
     /// `[block, kh, kw, 16]`
     weights: Aligned,

@@ -12,7 +12,7 @@ use std::ops::Range;
 /// A convolution in several groups.
 #[derive(Debug, Clone)]
 pub(super) struct Grouped {
-    groups: Vec<Blocked>,
+    pub(super) groups: Vec<Blocked>,
 }
 
 impl Grouped {

@@ -37,7 +37,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// A 3×3 convolution with its transformed weights.
 #[derive(Debug, Clone)]
 pub(super) struct Winograd {
-    spec: ConvSpec,
+    pub(super) spec: ConvSpec,
     isa: Isa,
     /// `[point, block of channels out, cin, lanes]`
     weights: Aligned,

@@ -1,0 +1,241 @@
+//! Runs a plan: over the images of a batch, over the rows of an image.
+//!
+//! Owns: [`Compiled::run`]: who does what on which thread. Must not know: what a step computes ([`step`]).
+//!
+//! Threads are those of the rayon pool it is called in. As long as there are as many images left as threads, each thread
+//! runs a whole image alone, in its own arena; the images that are left over are run one after the other, each step's
+//! rows shared out. Kernels give the same bits for any bands, so nobody sees which it was.
+
+mod step;
+
+use super::{Compiled, Prepared, cpu::Aligned, plan::Plan};
+use crate::model::{graph::ShapeError, weights::Normalisation};
+use rayon::prelude::*;
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
+
+/// Bands of a step per thread: more even out uneven ones, fewer read the weights less often.
+const BANDS_PER_THREAD: usize = 2;
+/// A band with less work than this, in floats moved and multiply-accumulates, is not worth another thread.
+const LEAST_WORK: u64 = 100_000;
+
+/// Why a batch cannot be run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// The network cannot take images of this size.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// An image has another size than said.
+    #[error("image `{image}` has the wrong size: `{found}` bytes, expected `{expected}`")]
+    Pixels {
+        /// Which image.
+        image: usize,
+        /// Its bytes.
+        found: usize,
+        /// Bytes of an image of that size.
+        expected: usize,
+    },
+    /// An image's kind is none the network knows, or there are not as many kinds as images.
+    #[error("kinds `{found:?}` of `{images}` images, expected one each, below `{expected}`")]
+    Kinds {
+        /// The kinds.
+        found: Vec<usize>,
+        /// Number of images.
+        images: usize,
+        /// Number of kinds the network knows.
+        expected: usize,
+    },
+}
+
+/// Some rows of a head of an image.
+#[derive(Debug, Clone, Copy)]
+pub struct HeadRows<'a> {
+    /// Which image of the batch.
+    pub image: usize,
+    /// Which head, as in [`Graph::outputs`](crate::model::graph::Graph::outputs).
+    pub head: usize,
+    /// The first row.
+    pub first_row: usize,
+    /// Number of rows.
+    pub rows: usize,
+    /// Pixels of a row.
+    pub w: usize,
+    /// Channels of a pixel.
+    pub c: usize,
+    /// `[rows, w, c]`.
+    pub values: &'a [f32],
+}
+
+/// Time of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepTime {
+    /// Which step of the plan.
+    pub step: usize,
+    /// How long it took.
+    pub time: Duration,
+}
+
+impl Compiled {
+    /// Runs a batch of images of which nothing is known but their pixels.
+    ///
+    /// `sink` is given every row of every head of every image once, from several threads, in any order.
+    ///
+    /// # Shapes
+    /// - `images`: `N` times `[h, w, 3]` u8 RGB
+    ///
+    /// # Errors
+    /// [`RunError`]: a size the network cannot take, an image of another size.
+    pub fn run(
+        &self,
+        images: &[&[u8]],
+        size: (usize, usize),
+        normalisation: &Normalisation,
+        sink: &(dyn Fn(HeadRows<'_>) + Sync),
+    ) -> Result<(), RunError> {
+        self.run_of_kinds(images, &vec![0; images.len()], size, normalisation, sink)
+    }
+
+    /// [`Compiled::run`] on images of known kinds: one row of every embedding each, 0 where nothing is known.
+    ///
+    /// # Errors
+    /// As [`Compiled::run`]; kinds that are not one per image or that an embedding has no row for.
+    pub fn run_of_kinds(
+        &self,
+        images: &[&[u8]],
+        kinds: &[usize],
+        (h, w): (usize, usize),
+        normalisation: &Normalisation,
+        sink: &(dyn Fn(HeadRows<'_>) + Sync),
+    ) -> Result<(), RunError> {
+        self.check(images, kinds, h * w * 3)?;
+        let prepared = self.prepared(h, w)?;
+        let threads = rayon::current_num_threads();
+        let one = |image: usize, threads: usize| {
+            prepared.memory.with_arena(|arena| {
+                let input = Input { image, pixels: images[image], kind: kinds[image], normalisation };
+                Pass::new(self, &prepared, input, arena, threads).run(sink, |_, _| {});
+            });
+        };
+        let alone = if threads > 1 { images.len() / threads * threads } else { 0 };
+        (0..alone).into_par_iter().with_max_len(1).for_each(|image| one(image, 1));
+        (alone..images.len()).for_each(|image| one(image, threads));
+        Ok(())
+    }
+
+    /// Runs one image, its rows shared out, and says how long each step took.
+    ///
+    /// # Errors
+    /// As [`Compiled::run`].
+    pub fn profile(
+        &self,
+        image: &[u8],
+        (h, w): (usize, usize),
+        normalisation: &Normalisation,
+    ) -> Result<Vec<StepTime>, RunError> {
+        self.check(&[image], &[0], h * w * 3)?;
+        let prepared = self.prepared(h, w)?;
+        let mut times = vec![];
+        prepared.memory.with_arena(|arena| {
+            let input = Input { image: 0, pixels: image, kind: 0, normalisation };
+            let mut start = Instant::now();
+            Pass::new(self, &prepared, input, arena, rayon::current_num_threads()).run(&|_| {}, |step, _| {
+                times.push(StepTime { step, time: start.elapsed() });
+                start = Instant::now();
+            });
+        });
+        Ok(times)
+    }
+
+    fn check(&self, images: &[&[u8]], kinds: &[usize], expected: usize) -> Result<(), RunError> {
+        if let Some(image) = images.iter().position(|image| image.len() != expected) {
+            return Err(RunError::Pixels { image, found: images[image].len(), expected });
+        }
+        let known = self.program.kinds();
+        if kinds.len() != images.len() || kinds.iter().any(|kind| *kind >= known) {
+            return Err(RunError::Kinds { found: kinds.to_vec(), images: images.len(), expected: known });
+        }
+        Ok(())
+    }
+}
+
+/// An image of a batch.
+struct Input<'a> {
+    image: usize,
+    pixels: &'a [u8],
+    kind: usize,
+    normalisation: &'a Normalisation,
+}
+
+/// One image on its way through a plan.
+struct Pass<'a> {
+    compiled: &'a Compiled,
+    prepared: &'a Prepared,
+    input: Input<'a>,
+    /// Start of the arena, which this pass alone uses; steps share it out among threads by slots and rows.
+    arena: *mut f32,
+    threads: usize,
+}
+
+// SAFETY: the arena is this pass's own; what each thread reads and writes of it is disjoint from what others write.
+unsafe impl Sync for Pass<'_> {}
+
+impl<'a> Pass<'a> {
+    fn new(
+        compiled: &'a Compiled,
+        prepared: &'a Prepared,
+        input: Input<'a>,
+        arena: &'a mut Aligned,
+        threads: usize,
+    ) -> Self {
+        assert!(arena.len() >= prepared.plan.arena_floats, "an arena is as long as its plan says");
+        Self { compiled, prepared, input, arena: arena.as_mut_ptr(), threads }
+    }
+
+    fn plan(&self) -> &'a Plan {
+        &self.prepared.plan
+    }
+
+    /// Runs every step; `after` is told of each.
+    fn run(&self, sink: &(dyn Fn(HeadRows<'_>) + Sync), mut after: impl FnMut(usize, &Self)) {
+        for (i, step) in self.plan().steps.iter().enumerate() {
+            self.step(step);
+            after(i, self);
+        }
+        for (head, at) in self.plan().heads.iter().enumerate() {
+            let l = at.slot.layout;
+            let row = l.w * l.c;
+            self.bands(l.h, (l.h * row) as u64, &|rows, _| {
+                // SAFETY: a head's slot is its own, dense, and written by now.
+                let values = unsafe {
+                    let first = self.arena.add(at.slot.offset + rows.start * row);
+                    std::slice::from_raw_parts(first, rows.len() * row)
+                };
+                let (first_row, rows) = (rows.start, rows.len());
+                sink(HeadRows { image: self.input.image, head, first_row, rows, w: l.w, c: l.c, values });
+            });
+        }
+    }
+
+    /// Shares `rows` out among the threads, if there is enough to do; each band comes with working memory.
+    fn bands(&self, rows: usize, work: u64, f: &(dyn Fn(Range<usize>, &mut [f32]) + Sync)) {
+        self.bands_of(1, rows, work, f);
+    }
+
+    /// [`Pass::bands`] that start at multiples of `unit` rows.
+    fn bands_of(&self, unit: usize, rows: usize, work: u64, f: &(dyn Fn(Range<usize>, &mut [f32]) + Sync)) {
+        let most = if self.threads == 1 { 1 } else { BANDS_PER_THREAD * self.threads };
+        let units = rows.div_ceil(unit);
+        let count = ((work / LEAST_WORK) as usize).clamp(1, most).min(units.max(1));
+        let run = |rows: Range<usize>| self.prepared.memory.with_scratch(|scratch| f(rows, scratch));
+        if count == 1 {
+            return run(0..rows);
+        }
+        let at = |band: usize| (band * units / count * unit).min(rows);
+        (0..count).into_par_iter().with_max_len(1).for_each(|band| run(at(band)..at(band + 1)));
+    }
+}
+
+#[cfg(test)]
+mod tests;
