@@ -1,12 +1,15 @@
-//! One Zarr array of labels on disk, written and read by `zarrs`, one block at a time.
+//! One Zarr array of labels on disk, one block at a time, through `zarrs`.
 //!
 //! Owns: [`ZarrArray`], [`Block`], [`Label`], how arrays are chunked. Must not know: slides, pyramids, groups.
 //! Source: Zarr v3 core specification, `sharding_indexed` codec 1.0; Zarr v2; both as `zarrs` implements them.
 //!
-//! A block is what one file holds: in Zarr v3 a shard of 4 × 4 chunks, in Zarr v2 a chunk. Blocks are written whole.
-//! What is written depends on the pixels alone: chunks lie in a shard by row and then column.
+//! A block is what one file holds: in Zarr v3 a shard of 4 × 4 chunks, in Zarr v2 a chunk. Blocks are written whole,
+//! shards by [`ShardWriter`]. What is written depends on the pixels alone.
 
-use super::OutputError;
+use super::{
+    OutputError,
+    shard::{ShardShape, ShardWriter},
+};
 use crate::config::settings::OmeZarrVersion;
 use serde_json::{Value, json};
 use std::{
@@ -17,8 +20,7 @@ use std::{
 use zarrs::{
     array::{
         Array, ArrayBuilder, ArrayError, ArrayMetadata, ArrayMetadataOptions, ArrayPartialDecoderTraits, ArraySubset,
-        CodecOptions, CodecSpecificOptions, ElementOwned, FillValue,
-        codec::{ShardingCodecOptions, SubchunkWriteOrder, ZstdCodec},
+        CodecOptions, ElementOwned, FillValue, codec::ZstdCodec,
     },
     filesystem::FilesystemStore,
     storage::{ReadableStorageTraits, StorageError},
@@ -36,6 +38,8 @@ pub(super) trait Label: ElementOwned + Into<FillValue> + Copy + PartialEq + Send
     const V2: &'static str;
     /// The value, for metadata.
     fn number(self) -> u64;
+    /// Appends `px` as Zarr's little-endian bytes.
+    fn put(px: &[Self], bytes: &mut Vec<u8>);
 }
 
 impl Label for u8 {
@@ -43,6 +47,9 @@ impl Label for u8 {
     const V2: &'static str = "|u1";
     fn number(self) -> u64 {
         u64::from(self)
+    }
+    fn put(px: &[Self], bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(px);
     }
 }
 
@@ -52,7 +59,13 @@ impl Label for u32 {
     fn number(self) -> u64 {
         u64::from(self)
     }
+    fn put(px: &[Self], bytes: &mut Vec<u8>) {
+        bytes.extend(px.iter().flat_map(|v| v.to_le_bytes()));
+    }
 }
+
+/// Fills the pixels of a row of chunks, told its number.
+pub(super) type FillBand<'a, T> = dyn FnMut(u32, &mut [T]) -> Result<(), OutputError> + 'a;
 
 /// Plane, row and column of a block.
 pub(super) type BlockKey = (u32, u32, u32);
@@ -88,6 +101,11 @@ impl<T> Layout<T> {
     /// Side of a block in px.
     pub(super) fn block_px(&self) -> u32 {
         self.chunk_px * self.block_chunks()
+    }
+
+    /// Pixels in a row of a block's chunks.
+    pub(super) fn band_area(&self) -> usize {
+        self.chunk_px as usize * self.block_px() as usize
     }
 
     /// Pixels in a block.
@@ -138,13 +156,11 @@ impl<T: Label> ZarrArray<T> {
         let store = Arc::new(FilesystemStore::new(&dir).map_err(OutputError::format(FORMAT, &dir))?);
         let built = match layout.version {
             OmeZarrVersion::V05 => {
-                let chunk_order = ShardingCodecOptions::default().with_subchunk_write_order(SubchunkWriteOrder::C);
                 let names = if layout.planes.is_some() { vec!["c", "y", "x"] } else { vec!["y", "x"] };
                 let fill: FillValue = layout.fill.into();
                 ArrayBuilder::new(layout.shape(), layout.square(layout.block_px()), T::V3, fill)
                     .subchunk_shape(layout.square(layout.chunk_px))
                     .bytes_to_bytes_codecs(vec![Arc::new(ZstdCodec::new(layout.zstd_level, false))])
-                    .codec_specific_options(CodecSpecificOptions::default().with_option(chunk_order))
                     .dimension_names(Some(names))
                     .build(store, "/")
             }
@@ -204,8 +220,44 @@ impl<T: Label> ZarrArray<T> {
     /// Writes the block `key` of pixels `px` (`[block_px, block_px]`), using `threads` threads; an empty one is
     /// removed.
     pub(super) fn write_block(&self, key: BlockKey, px: &[T], threads: usize) -> Result<(), OutputError> {
-        let written = self.array.store_chunk_opt(&self.indices(key), px, &options(threads));
-        written.map_err(|error| failed(&self.dir, error))
+        let mut bands = px.chunks_exact(self.layout.band_area());
+        self.write_bands(key, threads, &mut |_, band| {
+            band.copy_from_slice(bands.next().expect("a block is whole bands"));
+            Ok(())
+        })
+    }
+
+    /// Writes the block `key`, whose rows of chunks `[chunk_px, block_px]` are filled one after another: `fill` gets
+    /// the number of the row and its pixels, all of the fill value. Holds one row; an empty block is removed.
+    pub(super) fn write_bands(
+        &self,
+        key: BlockKey,
+        threads: usize,
+        fill: &mut FillBand<'_, T>,
+    ) -> Result<(), OutputError> {
+        let layout = &self.layout;
+        let mut band = vec![layout.fill; layout.band_area()];
+        if layout.version == OmeZarrVersion::V04 {
+            fill(0, &mut band)?;
+            let written = self.array.store_chunk_opt(&self.indices(key), band.as_slice(), &options(threads));
+            return written.map_err(|error| failed(&self.dir, error));
+        }
+        let shape = ShardShape {
+            chunk_px: layout.chunk_px as usize,
+            chunks: layout.block_chunks() as usize,
+            zstd_level: layout.zstd_level,
+            fill: layout.fill,
+        };
+        let path = self.dir.join(self.array.chunk_key(&self.indices(key)).as_str());
+        let mut shard = ShardWriter::new(path, shape);
+        for row in 0..layout.block_chunks() {
+            if row > 0 {
+                band.fill(layout.fill);
+            }
+            fill(row, &mut band)?;
+            shard.push(&band, threads)?;
+        }
+        shard.finish()
     }
 
     /// Reads a block whole, using `threads` threads; `None` when it was not written.

@@ -10,6 +10,7 @@ use crate::{
         job::{Failure, SlideJob},
         stage::{Emit, Stage, StageStop},
     },
+    stitch::RegionPool,
 };
 use std::{collections::HashMap, sync::Arc};
 
@@ -25,6 +26,8 @@ pub struct SlideOutcome {
 pub struct WriteStage {
     /// Smallest lesion of semantic models; `None` when nuclei are written.
     lesion_min_area_um2: Option<f64>,
+    /// Where used regions wait for the next slide.
+    regions: Arc<RegionPool>,
     slides: HashMap<usize, Open>,
 }
 
@@ -38,8 +41,8 @@ struct Open {
 
 impl WriteStage {
     /// A writer without slides.
-    pub fn new(lesion_min_area_um2: Option<f64>) -> Self {
-        Self { lesion_min_area_um2, slides: HashMap::new() }
+    pub fn new(lesion_min_area_um2: Option<f64>, regions: Arc<RegionPool>) -> Self {
+        Self { lesion_min_area_um2, regions, slides: HashMap::new() }
     }
 
     /// The open outputs of `job`; nothing for a late message of a slide whose slot has gone to the next.
@@ -58,6 +61,7 @@ impl WriteStage {
         let mut committed = None;
         if let (None, Some(mut writer)) = (job.failure(), writer) {
             // What the flow used is free now, and the commit needs other sizes.
+            self.regions.clear();
             heap::give_back();
             let commit = || {
                 if let Some(min_area_um2) = self.lesion_min_area_um2 {
