@@ -12,18 +12,22 @@
 //! out of focus. Blur of 1–2 µm that already hurts nuclei needs a picture of 2 µm/px (`tissue.mpp: 2`).
 
 use crate::pixels::{RgbImage, stain::mean_od_px};
+use rayon::prelude::*;
 
 /// Fine over coarse energy (root mean square) of what is in focus.
 const SHARP: f64 = 1.0;
 /// Below this coarse energy (optical density) there is no detail to judge by: such px count as sharp.
 const FLAT_OD: f64 = 0.0008;
+/// Pixels that are one thread's work.
+const MIN_LEN: usize = 1 << 14;
 /// Half the side of the window.
 const RADIUS_UM: f64 = 100.0;
 
 /// 1 where tissue is out of focus, `[h, w]`; 0 outside tissue. `um_per_px` is that of the picture.
 pub(super) fn blurred(picture: &RgbImage, tissue: &[u8], um_per_px: f64) -> Vec<u8> {
     let w = picture.w as usize;
-    let od: Vec<f32> = picture.data.chunks_exact(3).map(|p| mean_od_px([p[0], p[1], p[2]])).collect();
+    let px = picture.data.par_chunks_exact(3).with_min_len(MIN_LEN);
+    let od: Vec<f32> = px.map(|p| mean_od_px([p[0], p[1], p[2]])).collect();
     let once = smooth(&od, w);
     let thrice = smooth(&smooth(&once, w), w);
     let energy = |a: &[f32], b: &[f32]| -> Vec<f64> {
@@ -32,10 +36,18 @@ pub(super) fn blurred(picture: &RgbImage, tissue: &[u8], um_per_px: f64) -> Vec<
     };
     // Never less than 5 px to each side: an energy of few px is chance.
     let radius_px = ((RADIUS_UM / um_per_px).round() as usize).max(5);
-    let fine = WindowSums::new(&energy(&od, &once), w);
-    let coarse = WindowSums::new(&energy(&once, &thrice), w);
-    let count = WindowSums::new(&tissue.iter().map(|&t| f64::from(t)).collect::<Vec<_>>(), w);
+    let (fine, (coarse, count)) = rayon::join(
+        || WindowSums::new(&energy(&od, &once), w),
+        || {
+            rayon::join(
+                || WindowSums::new(&energy(&once, &thrice), w),
+                || WindowSums::new(&tissue.iter().map(|&t| f64::from(t)).collect::<Vec<_>>(), w),
+            )
+        },
+    );
     (0..od.len())
+        .into_par_iter()
+        .with_min_len(MIN_LEN)
         .map(|i| {
             let (fine, coarse, n) = (fine.at(i, radius_px), coarse.at(i, radius_px), count.at(i, radius_px));
             u8::from(tissue[i] == 1 && coarse > n * FLAT_OD * FLAT_OD && fine < coarse * SHARP * SHARP)
@@ -45,20 +57,26 @@ pub(super) fn blurred(picture: &RgbImage, tissue: &[u8], um_per_px: f64) -> Vec<
 
 /// `[1, 2, 1] / 4` along x and y, edges repeated.
 fn smooth(values: &[f32], w: usize) -> Vec<f32> {
-    let h = values.len() / w.max(1);
+    let w = w.max(1);
+    let h = values.len() / w;
     let tap = |a: f32, b: f32, c: f32| (a + b + b + c) * 0.25;
-    let along_x: Vec<f32> = (0..values.len())
-        .map(|i| {
-            let x = i % w;
-            tap(values[i - usize::from(x > 0)], values[i], values[i + usize::from(x + 1 < w)])
-        })
-        .collect();
-    (0..values.len())
-        .map(|i| {
-            let y = i / w;
-            tap(along_x[i - w * usize::from(y > 0)], along_x[i], along_x[i + w * usize::from(y + 1 < h)])
-        })
-        .collect()
+    let rows_at_once = (MIN_LEN / w).max(1);
+    let mut along_x = vec![0.0; values.len()];
+    let rows = along_x.par_chunks_exact_mut(w).with_min_len(rows_at_once).zip(values.par_chunks_exact(w));
+    rows.for_each(|(out, row)| {
+        for (x, out) in out.iter_mut().enumerate() {
+            *out = tap(row[x - usize::from(x > 0)], row[x], row[x + usize::from(x + 1 < w)]);
+        }
+    });
+    let row = |y: usize| &along_x[y * w..][..w];
+    let mut out = vec![0.0; values.len()];
+    out.par_chunks_exact_mut(w).with_min_len(rows_at_once).enumerate().for_each(|(y, out)| {
+        let (above, here, below) = (row(y - usize::from(y > 0)), row(y), row(y + usize::from(y + 1 < h)));
+        for (x, out) in out.iter_mut().enumerate() {
+            *out = tap(above[x], here[x], below[x]);
+        }
+    });
+    out
 }
 
 /// Sums over squares, by a summed-area table.

@@ -13,9 +13,12 @@
 
 use super::morphology::{dilate, erode, neighbours};
 use crate::pixels::{RgbImage, stain::mean_od_px};
+use rayon::prelude::*;
 
 /// Side of the square a stroke must fill.
 const STROKE_UM: f64 = 80.0;
+/// Pixels that are one thread's work.
+const MIN_LEN: usize = 1 << 14;
 /// How far a stroke grows from its seed.
 const GROW_UM: f64 = 200.0;
 
@@ -63,7 +66,8 @@ pub(super) fn marks(picture: &RgbImage, um_per_px: f64) -> Vec<u8> {
     let w = picture.w as usize;
     let px: Vec<Px> = picture
         .data
-        .chunks_exact(3)
+        .par_chunks_exact(3)
+        .with_min_len(MIN_LEN)
         .map(|p| {
             let rgb = [p[0], p[1], p[2]];
             let od = f64::from(mean_od_px(rgb));
@@ -75,12 +79,21 @@ pub(super) fn marks(picture: &RgbImage, um_per_px: f64) -> Vec<u8> {
     let dark = px.iter().filter(|px| (BLACK.seed)(px)).count() * 2 > px.len();
     let cool = if is_mostly_h_and_e(&px) { COOL_ON_H_AND_E } else { COOL };
     let mut marks = vec![0; px.len()];
-    for pen in [cool, RED, BLACK].iter().take(if dark { 2 } else { 3 }) {
-        let seeds: Vec<u8> = px.iter().map(|px| u8::from((pen.seed)(px))).collect();
-        let rims: Vec<u8> = px.iter().map(|px| u8::from((pen.rim)(px))).collect();
+    let pens = [cool, RED, BLACK];
+    let of_pen = |pen: &Pen| {
+        let each = |rule: fn(&Px) -> bool| -> Vec<u8> {
+            px.par_iter().with_min_len(MIN_LEN).map(|px| u8::from(rule(px))).collect()
+        };
+        let seeds = each(pen.seed);
+        if !seeds.contains(&1) {
+            return seeds;
+        }
         let radius_px = (STROKE_UM / um_per_px / 2.0).floor() as usize;
         let strokes = dilate(&erode(&seeds, w, radius_px), w, radius_px);
-        let grown = grow(&strokes, &rims, w, (GROW_UM / um_per_px).round() as u32);
+        grow(&strokes, &each(pen.rim), w, (GROW_UM / um_per_px).round() as u32)
+    };
+    let grown: Vec<_> = pens[..if dark { 2 } else { 3 }].par_iter().map(of_pen).collect();
+    for grown in grown {
         marks.iter_mut().zip(grown).for_each(|(mark, g)| *mark |= g);
     }
     if marks.contains(&1) { dilate(&marks, w, 1) } else { marks }
