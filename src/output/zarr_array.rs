@@ -183,16 +183,16 @@ impl<T: Label> ZarrArray<T> {
     /// # Errors
     /// When there is no array, or not one of `T` in square chunks of at most `max_chunk_px`.
     pub(super) fn open(dir: PathBuf, fill: T, max_chunk_px: u32) -> Result<Self, OutputError> {
-        let store = Arc::new(FilesystemStore::new(&dir).map_err(OutputError::format(FORMAT, &dir))?);
-        let array = Array::open(store, "/").map_err(OutputError::format(FORMAT, &dir))?;
-        let unlike = || OutputError::format(FORMAT, &dir)("no array of two axes as written by wsi-run");
+        let store = Arc::new(FilesystemStore::new(&dir).map_err(OutputError::damaged(FORMAT, &dir))?);
+        let array = Array::open(store, "/").map_err(OutputError::damaged(FORMAT, &dir))?;
+        let unlike = || OutputError::damaged(FORMAT, &dir)("no array of two axes as written by wsi-run");
         let version = match array.metadata() {
             ArrayMetadata::V3(_) => OmeZarrVersion::V05,
             ArrayMetadata::V2(_) => OmeZarrVersion::V04,
         };
         let side = |n: u64| u32::try_from(n).ok().filter(|&n| n > 0);
         let &[h, w] = array.shape() else { return Err(unlike()) };
-        let block = array.chunk_shape(&[0, 0]).map_err(|error| failed(&dir, error))?;
+        let block = array.chunk_shape(&[0, 0]).map_err(|error| unread(&dir, error))?;
         let &[block_h, block_w] = block.as_slice() else { return Err(unlike()) };
         let (Some(h), Some(w), Some(block_px)) = (side(h), side(w), side(block_w.get())) else { return Err(unlike()) };
         let mut layout = Layout { planes: None, h, w, chunk_px: block_px, version, zstd_level: 1, fill };
@@ -263,18 +263,18 @@ impl<T: Label> ZarrArray<T> {
     /// Reads a block whole, using `threads` threads; `None` when it was not written.
     pub(super) fn read_block(&self, key: BlockKey, threads: usize) -> Result<Option<Vec<T>>, OutputError> {
         let read = self.array.retrieve_chunk_if_exists_opt::<Vec<T>>(&self.indices(key), &options(threads));
-        read.map_err(|error| failed(&self.dir, error))
+        read.map_err(|error| unread(&self.dir, error))
     }
 
     /// Opens a block to read its chunks one by one; `None` when it was not written.
     pub(super) fn block(&self, key: BlockKey) -> Result<Option<Block<'_, T>>, OutputError> {
         let indices = self.indices(key);
         let size = self.array.storage().size_key(&self.array.chunk_key(&indices));
-        if size.map_err(|error| failed(&self.dir, ArrayError::StorageError(error)))?.is_none() {
+        if size.map_err(|error| unread(&self.dir, ArrayError::StorageError(error)))?.is_none() {
             return Ok(None);
         }
         let decoder = self.array.partial_decoder_opt(&indices, &options(1));
-        Ok(Some(Block { array: self, decoder: decoder.map_err(|error| failed(&self.dir, error))? }))
+        Ok(Some(Block { array: self, decoder: decoder.map_err(|error| unread(&self.dir, error))? }))
     }
 }
 
@@ -291,10 +291,10 @@ impl<T: Label> Block<'_, T> {
         let at = [row, col].map(|i| u64::from(i * layout.chunk_px));
         let start = layout.with_planes(0, at[0], at[1]);
         let subset = ArraySubset::new_with_start_shape(start, layout.square(layout.chunk_px));
-        let subset = subset.map_err(OutputError::format(FORMAT, dir))?;
+        let subset = subset.map_err(OutputError::damaged(FORMAT, dir))?;
         let bytes = self.decoder.partial_decode(&subset, &options(1));
-        let bytes = bytes.map_err(|error| failed(dir, ArrayError::CodecError(error)))?;
-        T::from_array_bytes(self.array.array.data_type(), bytes).map_err(OutputError::format(FORMAT, dir))
+        let bytes = bytes.map_err(|error| unread(dir, ArrayError::CodecError(error)))?;
+        T::from_array_bytes(self.array.array.data_type(), bytes).map_err(OutputError::damaged(FORMAT, dir))
     }
 }
 
@@ -309,6 +309,16 @@ fn failed(dir: &Path, error: ArrayError) -> OutputError {
             OutputError::io(dir)(std::io::Error::new(source.kind(), source))
         }
         error => OutputError::format(FORMAT, dir)(error),
+    }
+}
+
+/// The same for what was being read.
+fn unread(dir: &Path, error: ArrayError) -> OutputError {
+    match error {
+        ArrayError::StorageError(StorageError::IOError(source)) => {
+            OutputError::unreadable(dir)(std::io::Error::new(source.kind(), source))
+        }
+        error => OutputError::damaged(FORMAT, dir)(error),
     }
 }
 
