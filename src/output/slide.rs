@@ -235,11 +235,12 @@ impl SlideWriter {
                         *n += 1;
                     }
                 }
-                if let Some(overview) = &mut overview {
-                    overview.add(rows);
-                }
-                table.as_mut().map_or(Ok(()), |table| table.write(rows))?;
-                geojson.as_mut().map_or(Ok(()), |geojson| geojson.write(rows))
+                // Each takes the rows in order; none waits for the other, and two of the three use one core at a time.
+                let drawn = || overview.as_mut().map_or((), |overview| overview.add(rows));
+                let tabled = || table.as_mut().map_or(Ok(()), |table| table.write(rows));
+                let exported = || geojson.as_mut().map_or(Ok(()), |geojson| geojson.write(rows));
+                let ((), (tabled, exported)) = rayon::join(drawn, || rayon::join(tabled, exported));
+                tabled.and(exported)
             })?;
             table.map_or(Ok(()), InstanceTable::finish)?;
             geojson.map_or(Ok(()), GeojsonFile::finish)?;
