@@ -288,6 +288,45 @@ fn outputs_of_a_run_verify_and_a_changed_byte_is_found() {
     assert!(code == Some(3) && said.contains("synthetic-000"), "{said}");
 }
 
+/// The program as a user who may not do everything: another one when the tests run as root.
+#[cfg(unix)]
+fn as_plain_user(command: &mut Command) -> &mut Command {
+    use std::os::unix::process::CommandExt;
+    let nobody = 65_534;
+    if rustix::process::geteuid().is_root() { command.gid(nobody).uid(nobody) } else { command }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_output_directory_that_may_not_be_written_to_stops_the_run_before_any_slide() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = tempfile::tempdir().unwrap();
+    let may = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let shared = home.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    // No such slide: a run that looked for it would say so.
+    fs::write(home.path().join("p.yaml"), "slides: { list: [gone.svs] }\nmodel: hematoxylin\n").unwrap();
+    may(&shared, 0o555);
+    may(home.path(), 0o755);
+    for dir in ["shared", "shared/results"] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_wsi-run"));
+        program.current_dir(home.path()).args(["p.yaml", "--no-progress", "-o", dir]);
+        let output = match as_plain_user(&mut program).output() {
+            Ok(output) => output,
+            Err(error) => {
+                println!("skipped: another user cannot start the program: {error}");
+                return;
+            }
+        };
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("cannot write") && said.contains(dir) && said.contains("hint:"), "{said}");
+        assert!(!said.contains("gone.svs"), "{said}");
+        assert_eq!(fs::read_dir(&shared).unwrap().count(), 0);
+    }
+    may(&shared, 0o755);
+}
+
 #[test]
 fn nothing_partial_is_left_when_a_run_is_stopped() {
     let home = tempfile::tempdir().unwrap();

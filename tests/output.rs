@@ -224,7 +224,8 @@ fn a_part_that_does_not_fit_its_core_is_refused() {
 fn verify_finds_nothing_in_good_outputs_and_says_what_is_wrong_in_bad_ones() {
     for version in [OmeZarrVersion::V05, OmeZarrVersion::V04] {
         let dir = tempfile::tempdir().unwrap();
-        assert!(verify(dir.path()).is_err());
+        let said = verify(dir.path()).unwrap_err().to_string();
+        assert!(said.starts_with("cannot read: "), "{said}");
         let mut scene = Scene::new(dir.path(), 3000, 2600, 60);
         scene.settings.ome_zarr.as_mut().unwrap().version = version;
         let committed = scene.write_nuclei(512, 0);
@@ -253,6 +254,15 @@ fn verify_finds_nothing_in_good_outputs_and_says_what_is_wrong_in_bad_ones() {
 
         // Garbage where a table was.
         fs::write(dir.path().join("nuclei/scene-1.parquet"), b"PAR1 nothing PAR1").unwrap();
-        assert!(!verify(dir.path()).unwrap().is_clean());
+        let report = verify(dir.path()).unwrap();
+        let said = report.slides[0].findings.join("\n");
+        assert!(said.contains("cannot read Parquet") && !said.contains("cannot write"), "{said}");
+
+        // No table, and no mask, where the manifest lists them.
+        fs::remove_file(dir.path().join("nuclei/scene-1.parquet")).unwrap();
+        fs::remove_dir_all(dir.path().join("masks/scene-1.ome.zarr/labels")).unwrap();
+        let report = verify(dir.path()).unwrap();
+        let said = report.slides[0].findings.join("\n");
+        assert!(said.contains("cannot read") && !said.contains("cannot write"), "{said}");
     }
 }

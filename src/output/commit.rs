@@ -57,11 +57,11 @@ impl Staging {
 
     /// Makes `outputs` durable and puts them under their final names; removes `stale` ones of an earlier run.
     pub(super) fn commit(self, outputs: &[PathBuf], stale: &[PathBuf]) -> Result<Vec<Artifact>, OutputError> {
-        let mut artifacts = Vec::new();
-        for relative in outputs {
+        let digested = outputs.par_iter().map(|relative| {
             let (bytes, sha256) = digest(&self.path(relative)?, true)?;
-            artifacts.push(Artifact { path: relative.clone(), bytes, sha256 });
-        }
+            Ok(Artifact { path: relative.clone(), bytes, sha256 })
+        });
+        let mut artifacts = digested.collect::<Result<Vec<_>, OutputError>>()?;
         for relative in outputs {
             let (new, end) = (self.path(relative)?, self.out_dir.join(relative));
             let parent = end.parent().unwrap_or(&self.out_dir);
@@ -110,7 +110,7 @@ pub(super) fn digest(path: &Path, sync: bool) -> Result<(u64, String), OutputErr
     }
     let (mut files, mut dirs) = (Vec::new(), Vec::new());
     for entry in walkdir::WalkDir::new(path).follow_links(false) {
-        let entry = entry.map_err(|e| OutputError::io(path)(e.into()))?;
+        let entry = entry.map_err(|e| OutputError::unreadable(path)(e.into()))?;
         if entry.file_type().is_dir() {
             dirs.push(entry.into_path());
         } else {
@@ -139,12 +139,12 @@ pub(super) fn digest(path: &Path, sync: bool) -> Result<(u64, String), OutputErr
 }
 
 fn file_digest(path: &Path, sync: bool) -> Result<(u64, String), OutputError> {
-    let mut file = File::open(path).map_err(OutputError::io(path))?;
+    let mut file = File::open(path).map_err(OutputError::unreadable(path))?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 256 << 10];
     let mut bytes = 0;
     loop {
-        let n = file.read(&mut buffer).map_err(OutputError::io(path))?;
+        let n = file.read(&mut buffer).map_err(OutputError::unreadable(path))?;
         if n == 0 {
             break;
         }

@@ -2,6 +2,7 @@
 
 mod sink;
 mod commit; // Written aside, then renamed.
+mod shard; // One file of many chunks.
 mod zarr_array; // One array on disk.
 mod assembly; // Parts in any order become whole chunks.
 mod pyramid; // An array and its coarser levels.

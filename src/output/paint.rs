@@ -2,16 +2,17 @@
 //!
 //! Owns: the painting. Must not know: groups, tables, how instances were found.
 //!
-//! Each block is one task: it reads the pages whose instances reach into it, one at a time, so a thread holds a block
-//! of both masks and a page, whatever the slide's size.
+//! Each block is one task: it reads the runs of the instances that reach into it, and paints a row of its chunks at a
+//! time, first of one mask and then of the other. So a thread holds those runs and a row, whatever the slide's size.
 
 use super::{
     OutputError,
-    spool::{ComputedPart, Page, SpoolPages},
+    spool::{ComputedPart, Page, Painted, SpoolPages},
     zarr_array::{BlockKey, ZarrArray},
 };
 use crate::geometry::{Rect, Target};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Paints level 0 of both masks: `classes` has 255 where nothing was computed, 0 on computed background and the
 /// class inside instances; `ids` has the instances' ids. Both arrays have the same size and chunks.
@@ -77,34 +78,46 @@ fn paint_block(
     ids: &ZarrArray<u32>,
 ) -> Result<(), OutputError> {
     let layout = &classes.layout;
-    let side = layout.block_px();
+    let (side, band_px) = (layout.block_px(), layout.chunk_px);
     let (left, top) = (key.2 * side, key.1 * side);
-    let (right, bottom) = ((left + side).min(layout.w), (top + side).min(layout.h));
-    let block = Rect::from_edges(left.into(), top.into(), right.into(), bottom.into());
-    let mut class_px = vec![layout.fill; layout.block_area()];
-    for &part in &content.parts {
-        let part = &spool.computed[part as usize];
-        paint_computed(part, spool.computed_map(part)?.as_deref(), block, side, &mut class_px);
-    }
-    let mut id_px = vec![ids.layout.fill; layout.block_area()];
+    let right = (left + side).min(layout.w);
     let mut runs = Vec::new();
+    let mut pages = Vec::with_capacity(content.pages.len());
     for &page in &content.pages {
-        runs.clear();
-        for painted in spool.painted(&spool.pages[page as usize], &mut runs)? {
-            for run in &runs[painted.runs] {
-                let (x0, x1) = (run.x0.max(left), run.x1.min(right));
-                if run.y < top || run.y >= bottom || x0 >= x1 {
-                    continue;
+        let page = &spool.pages[page as usize];
+        pages.push((page.extent, spool.painted(page, &mut runs)?));
+    }
+    // Both masks see the same instances; which is made first does not matter.
+    let each_run = |y0: u32, paint: &mut dyn FnMut(&Painted, Range<usize>)| {
+        let y1 = (y0 + band_px).min(layout.h);
+        for (_, painted) in pages.iter().filter(|(extent, _)| extent[1] < y1 && extent[3] > y0) {
+            for instance in painted {
+                for run in &runs[instance.runs.clone()] {
+                    let (x0, x1) = (run.x0.max(left), run.x1.min(right));
+                    if (y0..y1).contains(&run.y) && x0 < x1 {
+                        let line = ((run.y - y0) * side) as usize;
+                        paint(instance, line + (x0 - left) as usize..line + (x1 - left) as usize);
+                    }
                 }
-                let line = ((run.y - top) * side) as usize;
-                let here = line + (x0 - left) as usize..line + (x1 - left) as usize;
-                class_px[here.clone()].fill(painted.class);
-                id_px[here].fill(painted.id);
             }
         }
-    }
-    classes.write_block(key, &class_px, 1)?;
-    ids.write_block(key, &id_px, 1)
+    };
+    let parts: Vec<_> = content.parts.iter().map(|&part| &spool.computed[part as usize]).collect();
+    let parts = parts.into_iter().map(|part| Ok((part, spool.computed_map(part)?)));
+    let parts = parts.collect::<Result<Vec<_>, OutputError>>()?;
+    classes.write_bands(key, 1, &mut |row, px| {
+        let y0 = top + row * band_px;
+        let band = Rect::from_edges(left.into(), y0.into(), right.into(), (y0 + band_px).min(layout.h).into());
+        for (part, map) in &parts {
+            paint_computed(part, map.as_deref(), band, side, px);
+        }
+        each_run(y0, &mut |instance, here| px[here].fill(instance.class));
+        Ok(())
+    })?;
+    ids.write_bands(key, 1, &mut |row, px| {
+        each_run(top + row * band_px, &mut |instance, here| px[here].fill(instance.id));
+        Ok(())
+    })
 }
 
 fn paint_computed(part: &ComputedPart, map: Option<&[u8]>, chunk: Rect<Target>, side: u32, px: &mut [u8]) {

@@ -69,8 +69,8 @@ impl<T: Label> LabelPyramid<T> {
         &self.levels[0]
     }
 
-    /// Makes every level above 0 from the one before; level 0 must be whole. Uses all threads; each holds a block and
-    /// a chunk of pixels.
+    /// Makes every level above 0 from the one before; level 0 must be whole. Uses all threads; each holds a row of
+    /// chunks and one more.
     pub(super) fn build(&self) -> Result<(), OutputError> {
         for pair in self.levels.windows(2) {
             let (fine, coarse) = (&pair[0], &pair[1]);
@@ -126,29 +126,41 @@ fn build_block<T: Label>(
     threads: usize,
 ) -> Result<(), OutputError> {
     let side = coarse.layout.block_px() as usize;
-    let mut px: Option<Vec<T>> = None;
-    for quadrant in 0..4 {
-        let (down, right) = (quadrant / 2, quadrant % 2);
-        let Some(block) = fine.block((plane, row * 2 + down, col * 2 + right))? else { continue };
-        let px = px.get_or_insert_with(|| vec![coarse.layout.fill; coarse.layout.block_area()]);
-        let from = down as usize * side / 2 * side + right as usize * side / 2;
-        halve(&block, &fine.layout, &mut px[from..], side)?;
+    let block = |down: u32, right: u32| fine.block((plane, row * 2 + down, col * 2 + right));
+    let blocks = [[block(0, 0)?, block(0, 1)?], [block(1, 0)?, block(1, 1)?]];
+    if blocks.iter().flatten().all(Option::is_none) {
+        return Ok(());
     }
-    px.map_or(Ok(()), |px| coarse.write_block((plane, row, col), &px, threads))
+    let (chunks, half) = (fine.layout.block_chunks(), fine.layout.chunk_px as usize / 2);
+    coarse.write_bands((plane, row, col), threads, &mut |band_row, band| {
+        // Two rows of the finer level's chunks make one.
+        for (fine_row, lines) in (2 * band_row..).zip(band.chunks_exact_mut(half * side)) {
+            let pair = &blocks[(fine_row / chunks) as usize];
+            for (block, right) in pair.iter().zip(0..) {
+                let Some(block) = block else { continue };
+                halve(block, &fine.layout, fine_row % chunks, &mut lines[right * side / 2..], side)?;
+            }
+        }
+        Ok(())
+    })
 }
 
-/// Every second pixel of `block` into `px`, whose lines are `side` long.
-fn halve<T: Label>(block: &Block<'_, T>, fine: &Layout<T>, px: &mut [T], side: usize) -> Result<(), OutputError> {
+/// Every second pixel of row `row` of the chunks of `block` into `px`, whose lines are `side` long.
+fn halve<T: Label>(
+    block: &Block<'_, T>,
+    fine: &Layout<T>,
+    row: u32,
+    px: &mut [T],
+    side: usize,
+) -> Result<(), OutputError> {
     let chunk_px = fine.chunk_px as usize;
     let half = chunk_px / 2;
-    for row in 0..fine.block_chunks() {
-        for col in 0..fine.block_chunks() {
-            let chunk = block.chunk(row, col)?;
-            for (y, from) in chunk.chunks_exact(chunk_px).step_by(2).enumerate() {
-                let to = (row as usize * half + y) * side + col as usize * half;
-                for (to, pair) in px[to..to + half].iter_mut().zip(from.chunks_exact(2)) {
-                    *to = pair[0];
-                }
+    for col in 0..fine.block_chunks() {
+        let chunk = block.chunk(row, col)?;
+        for (y, from) in chunk.chunks_exact(chunk_px).step_by(2).enumerate() {
+            let to = y * side + col as usize * half;
+            for (to, pair) in px[to..to + half].iter_mut().zip(from.chunks_exact(2)) {
+                *to = pair[0];
             }
         }
     }

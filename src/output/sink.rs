@@ -99,7 +99,7 @@ pub struct Artifact {
     pub sha256: String,
 }
 
-/// Why a result could not be written.
+/// Why a result could not be written, or one that was written not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     /// The file system said no.
@@ -120,6 +120,24 @@ pub enum OutputError {
         /// The library's words.
         reason: String,
     },
+    /// The file system did not give back what was written.
+    #[error("cannot read: {source}: {}", path.display())]
+    Unreadable {
+        /// What was being read.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// What was read is not what is written here.
+    #[error("cannot read {format}: {reason}: {}", path.display())]
+    Damaged {
+        /// `OME-Zarr`, `Parquet`, `PNG`, …
+        format: &'static str,
+        /// What was being read.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
 impl OutputError {
@@ -133,5 +151,17 @@ impl OutputError {
     pub(crate) fn format<E: std::fmt::Display>(format: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
         let path = path.to_path_buf();
         move |reason| Self::Format { format, path, reason: reason.to_string() }
+    }
+
+    /// Turns the system's error while reading `path` into ours.
+    pub(crate) fn unreadable(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Unreadable { path, source }
+    }
+
+    /// Turns a library's error while reading `path` into ours.
+    pub(crate) fn damaged<E: std::fmt::Display>(format: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
+        let path = path.to_path_buf();
+        move |reason| Self::Damaged { format, path, reason: reason.to_string() }
     }
 }

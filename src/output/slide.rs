@@ -228,6 +228,12 @@ impl SlideWriter {
             }
             None => None,
         };
+        let px_area_um2 = self.header.grid.px_area_um2();
+        let class_area_um2: Vec<f64> = self.class_px.iter().map(|&px| px as f64 * px_area_um2).collect();
+        let computed_area_um2 = self.computed_px as f64 * px_area_um2;
+        let picture = self.staging.path(&names.overview)?;
+        let draw =
+            |overview: Overview, counts: &[u64]| overview.write(&picture, counts, &class_area_um2, computed_area_um2);
         let batch = self.settings.parquet.as_ref().map_or(BATCH_ROWS, InstanceTable::batch_rows);
         let mut class_counts = vec![0; self.header.classes.len()];
         let rows = || {
@@ -237,14 +243,18 @@ impl SlideWriter {
                         *n += 1;
                     }
                 }
-                if let Some(overview) = &mut overview {
-                    overview.add(rows);
-                }
-                table.as_mut().map_or(Ok(()), |table| table.write(rows))?;
-                geojson.as_mut().map_or(Ok(()), |geojson| geojson.write(rows))
+                // Each takes the rows in order; none waits for the other, and two of the three use one core at a time.
+                let drawn = || overview.as_mut().map_or((), |overview| overview.add(rows));
+                let tabled = || table.as_mut().map_or(Ok(()), |table| table.write(rows));
+                let exported = || geojson.as_mut().map_or(Ok(()), |geojson| geojson.write(rows));
+                let ((), (tabled, exported)) = rayon::join(drawn, || rayon::join(tabled, exported));
+                tabled.and(exported)
             })?;
             table.map_or(Ok(()), InstanceTable::finish)?;
-            geojson.map_or(Ok(()), GeojsonFile::finish)
+            geojson.map_or(Ok(()), GeojsonFile::finish)?;
+            // A picture of nuclei needs no mask: it is drawn while those are made.
+            let ready = overview.take_if(|_| self.kind == ResultKind::Nuclei);
+            ready.map_or(Ok(()), |overview| draw(overview, &class_counts))
         };
         // Masks and tables are made from the same spool and know nothing of each other.
         let is_output = self.settings.ome_zarr.is_some();
@@ -252,16 +262,11 @@ impl SlideWriter {
         let (masks_made, rows_written) = rayon::join(masks, rows);
         masks_made?;
         rows_written?;
-
-        let px_area_um2 = self.header.grid.px_area_um2();
-        let class_area_um2: Vec<f64> = self.class_px.iter().map(|&px| px as f64 * px_area_um2).collect();
-        let computed_area_um2 = self.computed_px as f64 * px_area_um2;
         if let Some(mut overview) = overview {
-            if self.kind != ResultKind::Nuclei {
-                overview.add_classes(&self.masks.semantic)?;
-            }
-            let path = self.staging.path(&names.overview)?;
-            overview.write(&path, &class_counts, &class_area_um2, computed_area_um2)?;
+            overview.add_classes(&self.masks.semantic)?;
+            draw(overview, &class_counts)?;
+        }
+        if self.settings.overview.is_some() {
             outputs.push(names.overview.clone());
         }
         let all = [names.masks, names.nuclei, names.lesions, names.tiles, names.geojson, names.overview];
@@ -357,9 +362,12 @@ impl MaskWriter {
             let size = (header.grid.size.w, header.grid.size.h);
             let ids = LabelPyramid::create(&labels.join("instances"), size, None, self.levels, 0_u32, &self.settings)?;
             paint::paint(pages, self.semantic.base(), ids.base())?;
-            ids.build()?;
+            // The coarsest levels are a block or two: side by side they keep more threads busy.
+            let (ids, semantic) = rayon::join(|| ids.build(), || self.semantic.build());
+            ids.and(semantic)?;
+        } else {
+            self.semantic.build()?;
         }
-        self.semantic.build()?;
         if let Some((_, pyramid, assembly)) = &mut self.prob {
             assembly.finish()?;
             pyramid.build()?;

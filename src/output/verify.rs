@@ -159,18 +159,18 @@ fn check_artifact(dir: &Path, relative: &str, bytes: u64, sha256: &str) -> Optio
 }
 
 fn batches(path: &Path) -> Result<impl Iterator<Item = Result<RecordBatch, OutputError>>, OutputError> {
-    let bad = |reason: String| OutputError::format("Parquet", path)(reason);
-    let file = File::open(path).map_err(OutputError::io(path))?;
+    let bad = |reason: String| OutputError::damaged("Parquet", path)(reason);
+    let file = File::open(path).map_err(OutputError::unreadable(path))?;
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| bad(e.to_string()))?;
     let reader = reader.with_batch_size(8192).build().map_err(|e| bad(e.to_string()))?;
     let path = path.to_owned();
-    Ok(reader.map(move |batch| batch.map_err(|e| OutputError::format("Parquet", &path)(e))))
+    Ok(reader.map(move |batch| batch.map_err(|e| OutputError::damaged("Parquet", &path)(e))))
 }
 
 /// The column `name` of a batch as `A`.
 fn column<'a, A: Array + 'static>(batch: &'a RecordBatch, name: &str, path: &Path) -> Result<&'a A, OutputError> {
     let column = batch.column_by_name(name).and_then(|column| column.as_any().downcast_ref::<A>());
-    column.ok_or_else(|| OutputError::format("Parquet", path)(format!("no column `{name}` of the expected type")))
+    column.ok_or_else(|| OutputError::damaged("Parquet", path)(format!("no column `{name}` of the expected type")))
 }
 
 fn slide_rows(path: &Path) -> Result<BTreeMap<String, Row>, OutputError> {
@@ -249,7 +249,7 @@ fn check_rows(batch: &RecordBatch, path: &Path, next: &mut u32, findings: &mut V
     let boxes = column::<StructArray>(batch, "bbox", path)?;
     let side = |name: &str| {
         let side = boxes.column_by_name(name).and_then(|c| c.as_any().downcast_ref::<Float64Array>());
-        side.ok_or_else(|| OutputError::format("Parquet", path)(format!("no column `bbox.{name}`")))
+        side.ok_or_else(|| OutputError::damaged("Parquet", path)(format!("no column `bbox.{name}`")))
     };
     let (x0, y0, x1, y1) = (side("xmin")?, side("ymin")?, side("xmax")?, side("ymax")?);
     for i in 0..batch.num_rows() {
@@ -285,7 +285,7 @@ fn mask_counts(root: &Path, findings: &mut Vec<String>) -> Result<MaskCounts, Ou
     let form = |w: u32, h: u32, chunk_px: u32, block_px: u32| (w, h, chunk_px, block_px);
     let (a, b) = (&ids.layout, &classes.layout);
     if form(a.w, a.h, a.chunk_px, a.block_px()) != form(b.w, b.h, b.chunk_px, b.block_px()) {
-        return Err(OutputError::format("OME-Zarr", root)("the masks of instances and classes differ in size"));
+        return Err(OutputError::damaged("OME-Zarr", root)("the masks of instances and classes differ in size"));
     }
     let attributes = attributes(&labels.join("semantic"))?;
     let transform = &attributes["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]["scale"];
@@ -319,7 +319,7 @@ fn mask_counts(root: &Path, findings: &mut Vec<String>) -> Result<MaskCounts, Ou
                 }
                 let at = id as usize - 1;
                 if u64::from(id) > most.min(MAX_ROWS) {
-                    return Err(OutputError::format("OME-Zarr", root)(format!(
+                    return Err(OutputError::damaged("OME-Zarr", root)(format!(
                         "id `{id}` is more than the mask has pixels"
                     )));
                 }
@@ -349,6 +349,6 @@ fn attributes(group: &Path) -> Result<Value, OutputError> {
 }
 
 fn read_json(path: &Path) -> Result<Value, OutputError> {
-    let text = fs::read(path).map_err(OutputError::io(path))?;
-    serde_json::from_slice(&text).map_err(OutputError::format("JSON", path))
+    let text = fs::read(path).map_err(OutputError::unreadable(path))?;
+    serde_json::from_slice(&text).map_err(OutputError::damaged("JSON", path))
 }

@@ -1,12 +1,15 @@
-//! One Zarr array of labels on disk, written and read by `zarrs`, one block at a time.
+//! One Zarr array of labels on disk, one block at a time, through `zarrs`.
 //!
 //! Owns: [`ZarrArray`], [`Block`], [`Label`], how arrays are chunked. Must not know: slides, pyramids, groups.
 //! Source: Zarr v3 core specification, `sharding_indexed` codec 1.0; Zarr v2; both as `zarrs` implements them.
 //!
-//! A block is what one file holds: in Zarr v3 a shard of 4 × 4 chunks, in Zarr v2 a chunk. Blocks are written whole.
-//! What is written depends on the pixels alone: chunks lie in a shard by row and then column.
+//! A block is what one file holds: in Zarr v3 a shard of 4 × 4 chunks, in Zarr v2 a chunk. Blocks are written whole,
+//! shards by [`ShardWriter`]. What is written depends on the pixels alone.
 
-use super::OutputError;
+use super::{
+    OutputError,
+    shard::{ShardShape, ShardWriter},
+};
 use crate::config::settings::OmeZarrVersion;
 use serde_json::{Value, json};
 use std::{
@@ -17,8 +20,7 @@ use std::{
 use zarrs::{
     array::{
         Array, ArrayBuilder, ArrayError, ArrayMetadata, ArrayMetadataOptions, ArrayPartialDecoderTraits, ArraySubset,
-        CodecOptions, CodecSpecificOptions, ElementOwned, FillValue,
-        codec::{ShardingCodecOptions, SubchunkWriteOrder, ZstdCodec},
+        CodecOptions, ElementOwned, FillValue, codec::ZstdCodec,
     },
     filesystem::FilesystemStore,
     storage::{ReadableStorageTraits, StorageError},
@@ -36,6 +38,8 @@ pub(super) trait Label: ElementOwned + Into<FillValue> + Copy + PartialEq + Send
     const V2: &'static str;
     /// The value, for metadata.
     fn number(self) -> u64;
+    /// Appends `px` as Zarr's little-endian bytes.
+    fn put(px: &[Self], bytes: &mut Vec<u8>);
 }
 
 impl Label for u8 {
@@ -43,6 +47,9 @@ impl Label for u8 {
     const V2: &'static str = "|u1";
     fn number(self) -> u64 {
         u64::from(self)
+    }
+    fn put(px: &[Self], bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(px);
     }
 }
 
@@ -52,7 +59,13 @@ impl Label for u32 {
     fn number(self) -> u64 {
         u64::from(self)
     }
+    fn put(px: &[Self], bytes: &mut Vec<u8>) {
+        bytes.extend(px.iter().flat_map(|v| v.to_le_bytes()));
+    }
 }
+
+/// Fills the pixels of a row of chunks, told its number.
+pub(super) type FillBand<'a, T> = dyn FnMut(u32, &mut [T]) -> Result<(), OutputError> + 'a;
 
 /// Plane, row and column of a block.
 pub(super) type BlockKey = (u32, u32, u32);
@@ -88,6 +101,11 @@ impl<T> Layout<T> {
     /// Side of a block in px.
     pub(super) fn block_px(&self) -> u32 {
         self.chunk_px * self.block_chunks()
+    }
+
+    /// Pixels in a row of a block's chunks.
+    pub(super) fn band_area(&self) -> usize {
+        self.chunk_px as usize * self.block_px() as usize
     }
 
     /// Pixels in a block.
@@ -138,13 +156,11 @@ impl<T: Label> ZarrArray<T> {
         let store = Arc::new(FilesystemStore::new(&dir).map_err(OutputError::format(FORMAT, &dir))?);
         let built = match layout.version {
             OmeZarrVersion::V05 => {
-                let chunk_order = ShardingCodecOptions::default().with_subchunk_write_order(SubchunkWriteOrder::C);
                 let names = if layout.planes.is_some() { vec!["c", "y", "x"] } else { vec!["y", "x"] };
                 let fill: FillValue = layout.fill.into();
                 ArrayBuilder::new(layout.shape(), layout.square(layout.block_px()), T::V3, fill)
                     .subchunk_shape(layout.square(layout.chunk_px))
                     .bytes_to_bytes_codecs(vec![Arc::new(ZstdCodec::new(layout.zstd_level, false))])
-                    .codec_specific_options(CodecSpecificOptions::default().with_option(chunk_order))
                     .dimension_names(Some(names))
                     .build(store, "/")
             }
@@ -167,16 +183,16 @@ impl<T: Label> ZarrArray<T> {
     /// # Errors
     /// When there is no array, or not one of `T` in square chunks of at most `max_chunk_px`.
     pub(super) fn open(dir: PathBuf, fill: T, max_chunk_px: u32) -> Result<Self, OutputError> {
-        let store = Arc::new(FilesystemStore::new(&dir).map_err(OutputError::format(FORMAT, &dir))?);
-        let array = Array::open(store, "/").map_err(OutputError::format(FORMAT, &dir))?;
-        let unlike = || OutputError::format(FORMAT, &dir)("no array of two axes as written by wsi-run");
+        let store = Arc::new(FilesystemStore::new(&dir).map_err(OutputError::damaged(FORMAT, &dir))?);
+        let array = Array::open(store, "/").map_err(OutputError::damaged(FORMAT, &dir))?;
+        let unlike = || OutputError::damaged(FORMAT, &dir)("no array of two axes as written by wsi-run");
         let version = match array.metadata() {
             ArrayMetadata::V3(_) => OmeZarrVersion::V05,
             ArrayMetadata::V2(_) => OmeZarrVersion::V04,
         };
         let side = |n: u64| u32::try_from(n).ok().filter(|&n| n > 0);
         let &[h, w] = array.shape() else { return Err(unlike()) };
-        let block = array.chunk_shape(&[0, 0]).map_err(|error| failed(&dir, error))?;
+        let block = array.chunk_shape(&[0, 0]).map_err(|error| unread(&dir, error))?;
         let &[block_h, block_w] = block.as_slice() else { return Err(unlike()) };
         let (Some(h), Some(w), Some(block_px)) = (side(h), side(w), side(block_w.get())) else { return Err(unlike()) };
         let mut layout = Layout { planes: None, h, w, chunk_px: block_px, version, zstd_level: 1, fill };
@@ -204,25 +220,61 @@ impl<T: Label> ZarrArray<T> {
     /// Writes the block `key` of pixels `px` (`[block_px, block_px]`), using `threads` threads; an empty one is
     /// removed.
     pub(super) fn write_block(&self, key: BlockKey, px: &[T], threads: usize) -> Result<(), OutputError> {
-        let written = self.array.store_chunk_opt(&self.indices(key), px, &options(threads));
-        written.map_err(|error| failed(&self.dir, error))
+        let mut bands = px.chunks_exact(self.layout.band_area());
+        self.write_bands(key, threads, &mut |_, band| {
+            band.copy_from_slice(bands.next().expect("a block is whole bands"));
+            Ok(())
+        })
+    }
+
+    /// Writes the block `key`, whose rows of chunks `[chunk_px, block_px]` are filled one after another: `fill` gets
+    /// the number of the row and its pixels, all of the fill value. Holds one row; an empty block is removed.
+    pub(super) fn write_bands(
+        &self,
+        key: BlockKey,
+        threads: usize,
+        fill: &mut FillBand<'_, T>,
+    ) -> Result<(), OutputError> {
+        let layout = &self.layout;
+        let mut band = vec![layout.fill; layout.band_area()];
+        if layout.version == OmeZarrVersion::V04 {
+            fill(0, &mut band)?;
+            let written = self.array.store_chunk_opt(&self.indices(key), band.as_slice(), &options(threads));
+            return written.map_err(|error| failed(&self.dir, error));
+        }
+        let shape = ShardShape {
+            chunk_px: layout.chunk_px as usize,
+            chunks: layout.block_chunks() as usize,
+            zstd_level: layout.zstd_level,
+            fill: layout.fill,
+        };
+        let path = self.dir.join(self.array.chunk_key(&self.indices(key)).as_str());
+        let mut shard = ShardWriter::new(path, shape);
+        for row in 0..layout.block_chunks() {
+            if row > 0 {
+                band.fill(layout.fill);
+            }
+            fill(row, &mut band)?;
+            shard.push(&band, threads)?;
+        }
+        shard.finish()
     }
 
     /// Reads a block whole, using `threads` threads; `None` when it was not written.
     pub(super) fn read_block(&self, key: BlockKey, threads: usize) -> Result<Option<Vec<T>>, OutputError> {
         let read = self.array.retrieve_chunk_if_exists_opt::<Vec<T>>(&self.indices(key), &options(threads));
-        read.map_err(|error| failed(&self.dir, error))
+        read.map_err(|error| unread(&self.dir, error))
     }
 
     /// Opens a block to read its chunks one by one; `None` when it was not written.
     pub(super) fn block(&self, key: BlockKey) -> Result<Option<Block<'_, T>>, OutputError> {
         let indices = self.indices(key);
         let size = self.array.storage().size_key(&self.array.chunk_key(&indices));
-        if size.map_err(|error| failed(&self.dir, ArrayError::StorageError(error)))?.is_none() {
+        if size.map_err(|error| unread(&self.dir, ArrayError::StorageError(error)))?.is_none() {
             return Ok(None);
         }
         let decoder = self.array.partial_decoder_opt(&indices, &options(1));
-        Ok(Some(Block { array: self, decoder: decoder.map_err(|error| failed(&self.dir, error))? }))
+        Ok(Some(Block { array: self, decoder: decoder.map_err(|error| unread(&self.dir, error))? }))
     }
 }
 
@@ -239,10 +291,10 @@ impl<T: Label> Block<'_, T> {
         let at = [row, col].map(|i| u64::from(i * layout.chunk_px));
         let start = layout.with_planes(0, at[0], at[1]);
         let subset = ArraySubset::new_with_start_shape(start, layout.square(layout.chunk_px));
-        let subset = subset.map_err(OutputError::format(FORMAT, dir))?;
+        let subset = subset.map_err(OutputError::damaged(FORMAT, dir))?;
         let bytes = self.decoder.partial_decode(&subset, &options(1));
-        let bytes = bytes.map_err(|error| failed(dir, ArrayError::CodecError(error)))?;
-        T::from_array_bytes(self.array.array.data_type(), bytes).map_err(OutputError::format(FORMAT, dir))
+        let bytes = bytes.map_err(|error| unread(dir, ArrayError::CodecError(error)))?;
+        T::from_array_bytes(self.array.array.data_type(), bytes).map_err(OutputError::damaged(FORMAT, dir))
     }
 }
 
@@ -257,6 +309,16 @@ fn failed(dir: &Path, error: ArrayError) -> OutputError {
             OutputError::io(dir)(std::io::Error::new(source.kind(), source))
         }
         error => OutputError::format(FORMAT, dir)(error),
+    }
+}
+
+/// The same for what was being read.
+fn unread(dir: &Path, error: ArrayError) -> OutputError {
+    match error {
+        ArrayError::StorageError(StorageError::IOError(source)) => {
+            OutputError::unreadable(dir)(std::io::Error::new(source.kind(), source))
+        }
+        error => OutputError::damaged(FORMAT, dir)(error),
     }
 }
 

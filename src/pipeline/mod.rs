@@ -3,6 +3,7 @@
 mod progress; // What does a run say of itself?
 mod cancel; // How is it asked to stop?
 mod setup; // What does every slide of a run share?
+mod disk; // How much room will its results take?
 mod prepare; // What is known of a slide before its first tile?
 mod job; // What may every stage know of a slide?
 mod heap; // Where does freed memory go?

@@ -6,8 +6,9 @@ use crate::{
     config::settings::Stain,
     error::{SlideError, StageName},
     geometry::TargetGrid,
+    model::Head,
     output::{ResultKind, SlideHeader},
-    pipeline::setup::Setup,
+    pipeline::{disk, setup::Setup},
     pixels::{
         ReadScratch, RgbImage, TargetReader,
         stain::{StainFit, reinhard::without_background},
@@ -21,12 +22,6 @@ use std::sync::Arc;
 
 /// Most pixels along the longer side of the picture tissue is found on.
 const TISSUE_PICTURE_MAX_PX: u32 = 8192;
-/// Bytes of masks and tables per mm² computed: what nuclei at 0.5 µm/px took on 107 mm² (4,600 nuclei per mm²).
-const NUCLEI_BYTES_PER_MM2: f64 = 1.9e6;
-/// Bytes of masks and tables per mm² computed: what classes at 0.25 µm/px took on 16 mm².
-const CLASSES_BYTES_PER_MM2: f64 = 0.8e6;
-/// Bytes of an overview picture.
-const OVERVIEW_BYTES: u64 = 3_000_000;
 /// A tile that is classified as a whole must have this share of its cells computed: a sliver of tissue says nothing.
 const MIN_TISSUE_OF_A_TILE: f64 = 0.25;
 /// Cells the stain is fitted on.
@@ -64,12 +59,19 @@ impl SlidePlan {
         self.tiles.canvas_bytes(channels, setup.keeps_rgb()) + picture
     }
 
-    /// Bytes the slide's results will take, about: what masks and tables of H&E slides took, by area computed.
+    /// Bytes the slide's results will take, about: of what the run writes, at its resolution, by area computed.
     pub fn disk_bytes(&self, setup: &Setup) -> u64 {
+        let grid = &self.header.grid;
         let cell_um2 = f64::from(CELL_PX).powi(2) * self.tiles.grid.px_area_um2();
         let computed_mm2 = self.tiles.cells.count() as f64 * cell_um2 / 1e6;
-        let per_mm2 = if setup.kind == ResultKind::Nuclei { NUCLEI_BYTES_PER_MM2 } else { CLASSES_BYTES_PER_MM2 };
-        (computed_mm2 * per_mm2) as u64 + OVERVIEW_BYTES
+        let is_prob = |head: Head| match setup.kind {
+            ResultKind::Nuclei => head == Head::NuclearPixel,
+            ResultKind::Semantic => head == Head::Semantic,
+            ResultKind::Tiles => head == Head::Classification,
+        };
+        let prob_channels = setup.heads().iter().filter(|(head, _)| is_prob(*head)).map(|(_, n)| n).sum();
+        let um_per_px = grid.input_mpp.um_per_px();
+        disk::result_bytes(setup.kind, &setup.settings.output, um_per_px, computed_mm2, prob_channels)
     }
 
     /// µm² of tissue.

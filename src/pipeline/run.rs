@@ -196,7 +196,7 @@ fn spawn_all<'scope, 'env: 'scope>(
     for (slot, (rx, writer)) in write_rxs.into_iter().zip(write_txs).enumerate() {
         // Room for the one outcome that can be waiting: the writer never blocks on its feeder.
         let (done_tx, done) = bounded(1);
-        let stage = WriteStage::new(setup.kind, lesion_min_area_um2);
+        let stage = WriteStage::new(setup.kind, lesion_min_area_um2, regions.clone());
         handles.push((StageName::Output, spawn(s, cancel, move || drive(stage, rx, done_tx, cancel))));
         let feeder = Feeder { setup, context, entries, next, results, slot, tiles: tile_tx.clone(), writer, done };
         handles.push((StageName::Slides, spawn(s, cancel, move || feeder.feed())));

@@ -135,8 +135,10 @@ pub fn thumbnail(
     let grid = TargetGrid::new(level0, slide_mpp, mpp);
     let target = TargetReader::at_step(reader.clone(), grid, step, Resample::Area);
     let (fx, fy) = target.factor;
-    // A band reads about 4 Mpx of the level: small enough for memory, large enough to decode few tiles twice.
-    let band = ((4e6 / (f64::from(w) * fx * fy)) as usize).clamp(1, 256);
+    // A band reads at most about 4 Mpx of the level: small enough for memory, large enough to decode few tiles twice;
+    // and there is one for each thread.
+    let of_thread = (h as usize).div_ceil(rayon::current_num_threads());
+    let band = ((4e6 / (f64::from(w) * fx * fy)) as usize).min(of_thread).clamp(1, 256);
     image.data.par_chunks_mut(w as usize * 3 * band).enumerate().try_for_each_init(
         ReadScratch::default,
         |scratch, (i, rows)| {

@@ -227,19 +227,18 @@ impl SlideCanvas {
     /// A region with nothing computed.
     fn blank_region(&self, core: Rect<Target>, rect: Rect<Target>) -> Region {
         let px = rect.area() as usize;
-        let rgb_bytes = if self.keeps_rgb { px * 3 } else { 0 };
+        // Room for the largest region at once: growing to fit the next one would take twice what it needs.
+        let most_px = (self.plan.tiler.region_px as usize + 2 * self.plan.tiler.halo_px as usize).pow(2);
+        let rgb_per_px = if self.keeps_rgb { 3 } else { 0 };
         let mut region =
             self.pool.take().unwrap_or(Region { core, rect, computed: vec![], planes: vec![], rgb: vec![] });
         (region.core, region.rect) = (core, rect);
-        region.computed.clear();
-        region.computed.resize(px, 0);
-        region.rgb.clear();
-        region.rgb.resize(rgb_bytes, 255);
+        refill(&mut region.computed, px, most_px, 0);
+        refill(&mut region.rgb, px * rgb_per_px, most_px * rgb_per_px, 255);
         region.planes.resize_with(self.heads.len(), || Plane { head: self.heads[0].0, channels: 0, data: vec![] });
         for (plane, &(head, channels)) in region.planes.iter_mut().zip(&self.heads) {
             (plane.head, plane.channels) = (head, channels);
-            plane.data.clear();
-            plane.data.resize(channels as usize * px, 0);
+            refill(&mut plane.data, channels as usize * px, channels as usize * most_px, 0);
         }
         region
     }
@@ -281,6 +280,15 @@ fn copy_rgb(tiler: &Tiler, (x, y): (usize, usize), rgb: &[u8], to: &mut [u8]) {
         let sum: u32 = rows.flat_map(|at| (0..step).map(move |c| u32::from(rgb[at + c * 3]))).sum();
         *to = ((sum + px / 2) / px) as u8;
     }
+}
+
+/// Makes `values` `n` times `value`, with room for `most` if it has to grow.
+fn refill<T: Copy>(values: &mut Vec<T>, n: usize, most: usize, value: T) {
+    values.clear();
+    if values.capacity() < n {
+        *values = Vec::with_capacity(most.max(n));
+    }
+    values.resize(n, value);
 }
 
 /// Copies what `block` has of `region`, where the plan computes anything.

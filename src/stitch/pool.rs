@@ -28,6 +28,13 @@ impl RegionPool {
         }
     }
 
+    /// Frees the regions kept: for when a slide has been through and what comes next needs memory of other sizes.
+    pub fn clear(&self) {
+        let spare = std::mem::take(&mut *self.spare.lock().unwrap_or_else(PoisonError::into_inner));
+        // Outside the lock: some 10 MB each go back to the system.
+        drop(spare);
+    }
+
     /// A used region, if there is one; its content is unspecified.
     pub(super) fn take(&self) -> Option<Region> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop()

@@ -64,7 +64,7 @@ fn windowed(bits: &[u8], w: usize, radius: usize, keep: impl Fn(u32, u32) -> boo
 pub fn drop_small(bits: &mut [u8], w: usize, min_px: f64) {
     pieces(bits, w, 1, true, |piece, _at_edge, bits| {
         if (piece.len() as f64) < min_px {
-            piece.iter().for_each(|&i| bits[i] = 0);
+            piece.iter().for_each(|&i| bits[i as usize] = 0);
         }
     });
 }
@@ -73,13 +73,13 @@ pub fn drop_small(bits: &mut [u8], w: usize, min_px: f64) {
 pub fn fill_holes(bits: &mut [u8], w: usize, max_px: f64) {
     pieces(bits, w, 0, false, |piece, at_edge, bits| {
         if !at_edge && (piece.len() as f64) < max_px {
-            piece.iter().for_each(|&i| bits[i] = 1);
+            piece.iter().for_each(|&i| bits[i as usize] = 1);
         }
     });
 }
 
 /// Calls `visit` with the indices of each connected piece of `value`, and whether it touches the edge.
-fn pieces(bits: &mut [u8], w: usize, value: u8, diagonal: bool, mut visit: impl FnMut(&[usize], bool, &mut [u8])) {
+fn pieces(bits: &mut [u8], w: usize, value: u8, diagonal: bool, mut visit: impl FnMut(&[u32], bool, &mut [u8])) {
     let mut seen = vec![false; bits.len()];
     let mut piece = Vec::new();
     for start in 0..bits.len() {
@@ -87,14 +87,14 @@ fn pieces(bits: &mut [u8], w: usize, value: u8, diagonal: bool, mut visit: impl 
             continue;
         }
         piece.clear();
-        piece.push(start);
+        piece.push(start as u32);
         seen[start] = true;
         let (mut next, mut at_edge) = (0, false);
         while next < piece.len() {
-            at_edge |= neighbours(piece[next], w, bits.len(), diagonal, |i| {
+            at_edge |= neighbours(piece[next] as usize, w, bits.len(), diagonal, |i| {
                 if !seen[i] && bits[i] == value {
                     seen[i] = true;
-                    piece.push(i);
+                    piece.push(i as u32);
                 }
             });
             next += 1;

@@ -13,17 +13,14 @@
 
 use super::morphology::{dilate, erode, neighbours};
 use crate::pixels::{RgbImage, stain::mean_od_px};
+use rayon::prelude::*;
 
 /// Side of the square a stroke must fill.
 const STROKE_UM: f64 = 80.0;
+/// Pixels that are one thread's work.
+const MIN_LEN: usize = 1 << 14;
 /// How far a stroke grows from its seed.
 const GROW_UM: f64 = 200.0;
-
-/// A colour of pen: is `px` surely it, and could it be at the rim of it?
-struct Pen {
-    seed: fn(&Px) -> bool,
-    rim: fn(&Px) -> bool,
-}
 
 /// What the rules look at.
 struct Px {
@@ -34,25 +31,43 @@ struct Px {
     share: [f64; 3],
 }
 
+impl Px {
+    fn of(rgb: [u8; 3]) -> Self {
+        let od = f64::from(mean_od_px(rgb));
+        let channel = |v: u8| f64::from(mean_od_px([v, 255, 255])) / od.max(1e-6);
+        Self { rgb, od, share: rgb.map(channel) }
+    }
+}
+
+/// Something that is so of a px, or not.
+type Rule = fn(&Px) -> bool;
+
+/// For each colour of pen two rules: is a px surely it, and could it be at the rim of it? Then two of the stain.
+const RULES: [Rule; 10] = [
+    |px| px.od > 0.10 && px.share[0] > 0.50,
+    |px| px.od > 0.03 && px.share[0] - px.share[1] > 0.08,
+    |px| px.od > 0.10 && px.share[0] - px.share[1] > 0.03,
+    |px| px.od > 0.03 && px.share[0] - px.share[1] > 0.0,
+    |px| px.od > 0.20 && px.share[0] < 0.16 && px.share[2] > 0.36 && px.rgb[0] > 120,
+    |px| px.od > 0.03 && px.share[0] < 0.20 && px.share[2] > 0.35,
+    |px| px.od > 0.62 && px.rgb.iter().all(|&v| v < 75) && chroma(px.rgb) < 40,
+    |px| px.od > 0.35 && px.rgb.iter().all(|&v| v < 125) && chroma(px.rgb) < 48,
+    |px| px.od > 0.08,
+    |px| px.od > 0.08 && px.share[1] > 0.40,
+];
 /// Green and blue absorb red most of all; stain never that much.
-const COOL: Pen =
-    Pen { seed: |px| px.od > 0.10 && px.share[0] > 0.50, rim: |px| px.od > 0.03 && px.share[0] - px.share[1] > 0.08 };
+const COOL: usize = 0;
 /// The same over H&E tissue, which otherwise always absorbs more green than red (measured difference of the shares
 /// −0.42 to 0.00, under green pen 0.04 to 0.18). The counterstain of IHC does not, so this holds on H&E only.
-const COOL_ON_H_AND_E: Pen = Pen {
-    seed: |px| px.od > 0.10 && px.share[0] - px.share[1] > 0.03,
-    rim: |px| px.od > 0.03 && px.share[0] - px.share[1] > 0.0,
-};
+const COOL_ON_H_AND_E: usize = 2;
 /// Red lets red through and hardly more blue than green; eosin lets blue through.
-const RED: Pen = Pen {
-    seed: |px| px.od > 0.20 && px.share[0] < 0.16 && px.share[2] > 0.36 && px.rgb[0] > 120,
-    rim: |px| px.od > 0.03 && px.share[0] < 0.20 && px.share[2] > 0.35,
-};
+const RED: usize = 4;
 /// Black lets nothing through.
-const BLACK: Pen = Pen {
-    seed: |px| px.od > 0.62 && px.rgb.iter().all(|&v| v < 75) && chroma(px.rgb) < 40,
-    rim: |px| px.od > 0.35 && px.rgb.iter().all(|&v| v < 125) && chroma(px.rgb) < 48,
-};
+const BLACK: usize = 6;
+/// Stained at all.
+const STAINED: usize = 8;
+/// Stained, and absorbing green as H&E does.
+const STAINED_AS_H_AND_E: usize = 9;
 
 fn chroma(rgb: [u8; 3]) -> u8 {
     rgb[0].max(rgb[1]).max(rgb[2]) - rgb[0].min(rgb[1]).min(rgb[2])
@@ -61,36 +76,39 @@ fn chroma(rgb: [u8; 3]) -> u8 {
 /// 1 where a felt pen marked the glass, `[h, w]`; `um_per_px` is that of the picture.
 pub(super) fn marks(picture: &RgbImage, um_per_px: f64) -> Vec<u8> {
     let w = picture.w as usize;
-    let px: Vec<Px> = picture
+    // What the rules say of a px, as bits: the numbers they look at would be 40 bytes for each.
+    let said: Vec<u16> = picture
         .data
-        .chunks_exact(3)
+        .par_chunks_exact(3)
+        .with_min_len(MIN_LEN)
         .map(|p| {
-            let rgb = [p[0], p[1], p[2]];
-            let od = f64::from(mean_od_px(rgb));
-            let channel = |v: u8| f64::from(mean_od_px([v, 255, 255])) / od.max(1e-6);
-            Px { rgb, od, share: rgb.map(channel) }
+            let px = Px::of([p[0], p[1], p[2]]);
+            RULES.iter().zip(0..).fold(0, |said, (rule, bit)| said | u16::from(rule(&px)) << bit)
         })
         .collect();
+    let bit = |said: u16, rule: usize| (said >> rule & 1) as u8;
+    let count = |rule: usize| said.iter().map(|&said| usize::from(bit(said, rule))).sum::<usize>();
     // A dark field is not black pen: fluorescence, or a scanner's black frame.
-    let dark = px.iter().filter(|px| (BLACK.seed)(px)).count() * 2 > px.len();
-    let cool = if is_mostly_h_and_e(&px) { COOL_ON_H_AND_E } else { COOL };
-    let mut marks = vec![0; px.len()];
-    for pen in [cool, RED, BLACK].iter().take(if dark { 2 } else { 3 }) {
-        let seeds: Vec<u8> = px.iter().map(|px| u8::from((pen.seed)(px))).collect();
-        let rims: Vec<u8> = px.iter().map(|px| u8::from((pen.rim)(px))).collect();
+    let dark = count(BLACK) * 2 > said.len();
+    // Whether most stained px absorb green as H&E does.
+    let is_mostly_h_and_e = 2 * count(STAINED_AS_H_AND_E) > count(STAINED);
+    let cool = if is_mostly_h_and_e { COOL_ON_H_AND_E } else { COOL };
+    let of_pen = |&pen: &usize| {
+        let each = |rule: usize| -> Vec<u8> { said.iter().map(|&said| bit(said, rule)).collect() };
+        let seeds = each(pen);
+        if !seeds.contains(&1) {
+            return seeds;
+        }
         let radius_px = (STROKE_UM / um_per_px / 2.0).floor() as usize;
         let strokes = dilate(&erode(&seeds, w, radius_px), w, radius_px);
-        let grown = grow(&strokes, &rims, w, (GROW_UM / um_per_px).round() as u32);
+        grow(&strokes, &each(pen + 1), w, (GROW_UM / um_per_px).round() as u32)
+    };
+    let grown: Vec<_> = [cool, RED, BLACK][..if dark { 2 } else { 3 }].par_iter().map(of_pen).collect();
+    let mut marks = vec![0; said.len()];
+    for grown in grown {
         marks.iter_mut().zip(grown).for_each(|(mark, g)| *mark |= g);
     }
     if marks.contains(&1) { dilate(&marks, w, 1) } else { marks }
-}
-
-/// Whether most stained px absorb green as H&E does.
-fn is_mostly_h_and_e(px: &[Px]) -> bool {
-    let stained = px.iter().filter(|px| px.od > 0.08);
-    let (all, h_and_e) = stained.fold((0, 0), |(all, n), px| (all + 1, n + usize::from(px.share[1] > 0.40)));
-    2 * h_and_e > all
 }
 
 /// `seeds` and the px of `into` that are connected to one by at most `steps` px of `into`.

@@ -23,6 +23,7 @@ import polars
 import pyarrow.dataset
 import pyarrow.parquet
 import shapely
+import spatialdata
 import yaozarrs
 import zarr
 
@@ -206,6 +207,28 @@ def check_geojson(name, path, rows):
     done(name, "geojson")
 
 
+def check_spatialdata(name, root, table):
+    """Masks and nuclei as elements of a SpatialData, in µm. (`read_zarr` opens only what SpatialData itself wrote.)"""
+    group = zarr.open_group(root, mode="r")["labels/instances"]
+    scale = (group.attrs["ome"] if name.endswith("0.5") else group.attrs)["multiscales"][0]["datasets"][0]
+    scale = scale["coordinateTransformations"][0]["scale"]
+    to_um = spatialdata.transformations.Scale(scale, axes=("y", "x"))
+    ids = group["0"][:]
+    labels = spatialdata.models.Labels2DModel.parse(ids, dims=("y", "x"), transformations={"um": to_um})
+    frame = geopandas.read_parquet(table).set_index("id")
+    of_slide = spatialdata.transformations.Scale([0.25, 0.26], axes=("x", "y"))
+    shapes = spatialdata.models.ShapesModel.parse(frame[["geometry", "area_um2"]], transformations={"um": of_slide})
+    data = spatialdata.SpatialData(labels={"instances": labels}, shapes={"nuclei": shapes})
+    assert (np.asarray(data["instances"].data) == ids).all()
+    in_um = spatialdata.transform(data["nuclei"], to_coordinate_system="um")
+    assert np.allclose(in_um.geometry.area, frame["area_um2"], rtol=1e-9)
+    # Nuclei and mask lie over each other: the pixel at a point inside each nucleus has its id.
+    points = in_um.geometry.representative_point()
+    y, x = (points.y / scale[0]).astype(int), (points.x / scale[1]).astype(int)
+    assert (ids[y, x] == frame.index).all()
+    done(name, "spatialdata")
+
+
 def main(directory):
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
@@ -221,6 +244,7 @@ def main(directory):
         check_table(name, table, expected, kind)
         if kind == "nuclei":
             check_labels_against_table(name, root, table)
+            check_spatialdata(name, root, table)
         check_geojson(name, run / "geojson" / f"{SLIDE}.geojson.gz", expected.get("instances", 1))
         assert sorted(str(p) for p in root.rglob("*")) == before, "a reader wrote into the masks"
     tables = [str(directory / name / "nuclei") for name in ("nuclei-0.5", "nuclei-0.4")]

@@ -10,6 +10,7 @@ use crate::{
         job::{Failure, SlideJob},
         stage::{Emit, Stage, StageStop},
     },
+    stitch::RegionPool,
 };
 use std::{collections::HashMap, sync::Arc};
 
@@ -26,6 +27,8 @@ pub struct WriteStage {
     kind: ResultKind,
     /// Smallest lesion of semantic models.
     lesion_min_area_um2: f64,
+    /// Where used regions wait for the next slide.
+    regions: Arc<RegionPool>,
     slides: HashMap<usize, Open>,
 }
 
@@ -39,8 +42,8 @@ struct Open {
 
 impl WriteStage {
     /// A writer without slides.
-    pub fn new(kind: ResultKind, lesion_min_area_um2: f64) -> Self {
-        Self { kind, lesion_min_area_um2, slides: HashMap::new() }
+    pub fn new(kind: ResultKind, lesion_min_area_um2: f64, regions: Arc<RegionPool>) -> Self {
+        Self { kind, lesion_min_area_um2, regions, slides: HashMap::new() }
     }
 
     /// The open outputs of `job`; nothing for a late message of a slide whose slot has gone to the next.
@@ -62,6 +65,7 @@ impl WriteStage {
         let mut committed = None;
         if let (None, Some(mut writer)) = (job.failure(), writer) {
             // What the flow used is free now, and the commit needs other sizes.
+            self.regions.clear();
             heap::give_back();
             let commit = || {
                 if self.kind == ResultKind::Semantic {
