@@ -2,9 +2,10 @@
 //!
 //! Owns: [`Staging`], and how a file or directory is hashed. Must not know: formats.
 //!
-//! A slide's outputs are written under `<dir>/.partial/<slide>`, on the file system they will stay on. `commit`
-//! flushes files and directories to disk and renames each into place; where a directory stood before, the two are
-//! exchanged in one step. Dropping a [`Staging`] removes whatever was not committed.
+//! A slide's outputs are written under `<dir>/.partial/<slide>~<token>`, on the file system they will stay on; the
+//! token is new for every [`Staging`], so that two processes that both believe to own a slide do not share a file.
+//! `commit` flushes files and directories to disk and renames each into place; where a directory stood before, the two
+//! are exchanged in one step. Dropping a [`Staging`] removes whatever was not committed, but for a checkpoint.
 
 use super::{Artifact, OutputError};
 use rayon::prelude::*;
@@ -12,8 +13,10 @@ use rustix::fs::{CWD, RenameFlags};
 use sha2::{Digest, Sha256};
 use std::{
     fs::{self, File},
-    io::{self, Read},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// The folder of unfinished outputs.
@@ -23,11 +26,38 @@ pub const PARTIAL_DIR: &str = ".partial";
 #[derive(Debug)]
 pub(super) struct Staging {
     out_dir: PathBuf,
+    slide: String,
+    token: String,
     dir: PathBuf,
+    /// Name of the file that stays when the rest is dropped.
+    kept: Option<&'static str>,
+}
+
+/// A name that no other process and no other call gets: 16 letters and digits.
+pub fn unique_token() -> String {
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    let mut hash = Sha256::new();
+    hash.update(rustix::system::uname().nodename().to_bytes());
+    hash.update(fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default());
+    hash.update(std::process::id().to_le_bytes());
+    hash.update(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos()).to_le_bytes());
+    hash.update(CALLS.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+    hex(&hash.finalize()[..8])
+}
+
+/// Makes a directory and those above it, also while another process removes an empty one above it.
+fn make_dir(dir: &Path) -> Result<(), OutputError> {
+    let mut tries = 0;
+    loop {
+        match fs::create_dir_all(dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && tries < 100 => tries += 1,
+            made => return made.map_err(OutputError::io(dir)),
+        }
+    }
 }
 
 impl Staging {
-    /// An empty place for `slide`; what a killed run left there is removed.
+    /// An empty place for `slide`.
     pub(super) fn new(out_dir: &Path, slide: &str) -> Result<Self, OutputError> {
         let plain = Path::new(slide).components().count() == 1
             && !slide.contains(['/', '\\', '\0'])
@@ -36,10 +66,34 @@ impl Staging {
             let reason = format!("slide id is `{slide}`, expected a plain file name");
             return Err(OutputError::format("output", out_dir)(reason));
         }
-        let dir = out_dir.join(PARTIAL_DIR).join(slide);
-        remove(&dir)?;
-        fs::create_dir_all(&dir).map_err(OutputError::io(&dir))?;
-        Ok(Self { out_dir: out_dir.to_owned(), dir })
+        let token = unique_token();
+        let dir = out_dir.join(PARTIAL_DIR).join(format!("{slide}~{token}"));
+        make_dir(&dir)?;
+        Ok(Self { out_dir: out_dir.to_owned(), slide: slide.to_owned(), token, dir, kept: None })
+    }
+
+    /// From here on the file `name` of this place outlives it, unless it is committed.
+    pub(super) fn keep(&mut self, name: Option<&'static str>) {
+        self.kept = name;
+    }
+
+    /// Takes every other place of the slide for itself: whoever still writes there finds it gone. To be called only
+    /// by the owner of the slide.
+    pub(super) fn adopt(&self) -> Result<Vec<PathBuf>, OutputError> {
+        let all = self.out_dir.join(PARTIAL_DIR);
+        let mut adopted = Vec::new();
+        for entry in fs::read_dir(&all).map_err(OutputError::io(&all))?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let is_other =
+                name.rsplit_once('~').is_some_and(|(slide, token)| slide == self.slide && token != self.token);
+            let mine = all.join(format!("{}~{}-{}", self.slide, self.token, adopted.len()));
+            // One that cannot be renamed is one that its owner has just removed.
+            if is_other && fs::rename(entry.path(), &mine).is_ok() {
+                adopted.push(mine);
+            }
+        }
+        adopted.sort();
+        Ok(adopted)
     }
 
     /// Where to write what will be called `relative`; the directories above it exist.
@@ -56,7 +110,7 @@ impl Staging {
     }
 
     /// Makes `outputs` durable and puts them under their final names; removes `stale` ones of an earlier run.
-    pub(super) fn commit(self, outputs: &[PathBuf], stale: &[PathBuf]) -> Result<Vec<Artifact>, OutputError> {
+    pub(super) fn commit(mut self, outputs: &[PathBuf], stale: &[PathBuf]) -> Result<Vec<Artifact>, OutputError> {
         let mut artifacts = Vec::new();
         for relative in outputs {
             let (bytes, sha256) = digest(&self.path(relative)?, true)?;
@@ -73,6 +127,7 @@ impl Staging {
             remove(&self.out_dir.join(relative))?;
         }
         sync_dir(&self.out_dir)?;
+        self.kept = None;
         artifacts.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(artifacts)
     }
@@ -81,6 +136,10 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         // Best effort: the next run over this slide removes it too.
+        if let (Some(kept), Ok(entries)) = (self.kept, fs::read_dir(&self.dir)) {
+            entries.flatten().filter(|e| e.file_name() != kept).for_each(|e| drop(remove(&e.path())));
+            return;
+        }
         let _ = fs::remove_dir_all(&self.dir);
         // Only when no other slide is under way.
         let _ = fs::remove_dir(self.out_dir.join(PARTIAL_DIR));
@@ -101,6 +160,27 @@ pub fn write_whole(
     write(&staging.path(relative)?)?;
     let mut artifacts = staging.commit(&[relative.to_owned()], &[])?;
     Ok(artifacts.remove(0))
+}
+
+/// Puts a small file under its final name: whole and durable, or not at all.
+///
+/// # Errors
+/// Those of the file system.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    make_dir(dir)?;
+    let aside = dir.join(format!(".{}.tmp", unique_token()));
+    let write = || {
+        let mut file = File::create(&aside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&aside, path)
+    };
+    let written = write().map_err(OutputError::io(path));
+    if written.is_err() {
+        let _ = fs::remove_file(&aside);
+    }
+    written.and_then(|()| sync_dir(dir))
 }
 
 /// Bytes and sha256 of a file, or of a directory's sorted `name sha256` lines; with `sync`, flushed to disk.
@@ -190,7 +270,7 @@ fn replace(new: &Path, end: &Path) -> io::Result<()> {
 }
 
 /// Removes a file or directory; its absence is fine.
-fn remove(path: &Path) -> Result<(), OutputError> {
+pub(super) fn remove(path: &Path) -> Result<(), OutputError> {
     let removed = match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),
@@ -215,6 +295,34 @@ mod tests {
         write(&staging, "masks/a/x", "1");
         drop(staging);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_checkpoint_outlives_its_staging_and_is_adopted_by_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = Staging::new(dir.path(), "a").unwrap();
+        let other = Staging::new(dir.path(), "a~b").unwrap();
+        write(&first, "masks/a/x", "1");
+        fs::write(first.scratch("journal"), "j").unwrap();
+        first.keep(Some("journal"));
+        drop(first);
+        let second = Staging::new(dir.path(), "a").unwrap();
+        let adopted = second.adopt().unwrap();
+        assert_eq!(adopted.len(), 1);
+        assert_eq!(fs::read_to_string(adopted[0].join("journal")).unwrap(), "j");
+        assert_eq!(fs::read_dir(&adopted[0]).unwrap().count(), 1);
+        assert!(other.dir.exists() && second.dir.exists());
+    }
+
+    #[test]
+    fn a_small_file_is_replaced_whole_and_leaves_nothing_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state/a.json");
+        for text in ["one", "two"] {
+            write_atomically(&path, text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        assert_eq!(fs::read_dir(dir.path().join("state")).unwrap().count(), 1);
     }
 
     #[test]

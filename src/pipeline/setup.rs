@@ -99,6 +99,11 @@ impl Setup {
         (self.settings.run.threads as usize).max(1)
     }
 
+    /// Names and sha256 of the model's weights; none for models without.
+    pub fn weights(&self) -> Vec<(String, String)> {
+        vec![]
+    }
+
     /// Slides worked on at the same time.
     pub fn slots(&self) -> usize {
         (self.settings.run.slides_in_flight as usize).max(1)

@@ -76,6 +76,8 @@ pub struct TilePlan {
     pub regions_x: u32,
     /// Regions along y.
     pub regions_y: u32,
+    /// Regions that are there already, by index; empty when none is.
+    pub finished: Vec<bool>,
 }
 
 impl Tiler {
@@ -177,7 +179,8 @@ impl Tiler {
         }
         let (regions_x, regions_y) = (grid.size.w.div_ceil(self.region_px), grid.size.h.div_ceil(self.region_px));
         let region_tiles = vec![0; regions_x as usize * regions_y as usize];
-        let mut plan = TilePlan { grid, tiler: self, cells, tiles, region_tiles, regions_x, regions_y };
+        let mut plan =
+            TilePlan { grid, tiler: self, cells, tiles, region_tiles, regions_x, regions_y, finished: vec![] };
         for at in 0..plan.tiles.len() {
             let tile = plan.tiles[at];
             for region in plan.regions_touching(tile.used, tile.strip) {
@@ -219,12 +222,45 @@ impl TilePlan {
         for j in range(reach.y, reach.bottom(), self.regions_y) {
             for i in columns.clone() {
                 let index = (j * i64::from(self.regions_x) + i) as usize;
-                if self.cells.intersects(self.region_core(index)) {
+                if !self.is_finished(index) && self.cells.intersects(self.region_core(index)) {
                     found.push(index);
                 }
             }
         }
         found.into_iter()
+    }
+
+    /// Whether region `index` is there already.
+    fn is_finished(&self, index: usize) -> bool {
+        self.finished.get(index).copied().unwrap_or(false)
+    }
+
+    /// What remains to be done when the regions with these cores are there: tiles that no other region needs are
+    /// dropped. Cores that are none of the plan's change nothing.
+    pub fn without(&self, cores: &[Rect<Target>]) -> Self {
+        let mut plan = self.clone();
+        if cores.is_empty() {
+            return plan;
+        }
+        plan.finished = vec![false; self.region_tiles.len()];
+        for index in cores.iter().filter_map(|core| self.region_of(core)) {
+            plan.finished[index] = true;
+            plan.region_tiles[index] = 0;
+        }
+        let all = std::mem::take(&mut plan.tiles);
+        let is_needed = |tile: &TileSpec| plan.regions_touching(tile.used, tile.strip).next().is_some();
+        let tiles = all.into_iter().filter(is_needed).collect();
+        plan.tiles = tiles;
+        plan
+    }
+
+    /// The region that has this core and something to compute.
+    pub fn region_of(&self, core: &Rect<Target>) -> Option<usize> {
+        let px = i64::from(self.tiler.region_px);
+        let (i, j) = (core.x.div_euclid(px), core.y.div_euclid(px));
+        let inside = (0..i64::from(self.regions_x)).contains(&i) && (0..i64::from(self.regions_y)).contains(&j);
+        let index = inside.then_some((j * i64::from(self.regions_x) + i) as usize)?;
+        (self.region_tiles[index] > 0 && self.region_core(index) == *core).then_some(index)
     }
 
     /// Number of regions that will be made.

@@ -6,6 +6,7 @@ use crate::{
     instances::{Instance, Lesion, LesionFinder},
     output::{Committed, OutputError, SlidePart, SlideWriter},
     pipeline::{
+        cancel::{CancelToken, StopReason},
         heap,
         job::{Failure, SlideJob},
         stage::{Emit, Stage, StageStop},
@@ -25,6 +26,8 @@ pub struct SlideOutcome {
 pub struct WriteStage {
     /// Smallest lesion of semantic models; `None` when nuclei are written.
     lesion_min_area_um2: Option<f64>,
+    /// Asked to stop when no slide can be written any more.
+    cancel: CancelToken,
     slides: HashMap<usize, Open>,
 }
 
@@ -38,8 +41,8 @@ struct Open {
 
 impl WriteStage {
     /// A writer without slides.
-    pub fn new(lesion_min_area_um2: Option<f64>) -> Self {
-        Self { lesion_min_area_um2, slides: HashMap::new() }
+    pub fn new(lesion_min_area_um2: Option<f64>, cancel: CancelToken) -> Self {
+        Self { lesion_min_area_um2, cancel, slides: HashMap::new() }
     }
 
     /// The open outputs of `job`; nothing for a late message of a slide whose slot has gone to the next.
@@ -54,8 +57,12 @@ impl WriteStage {
         if !(open.has_ended && is_whole) {
             return Ok(());
         }
+        drop_failed(open);
         let writer = self.slides.remove(&job.slot).and_then(|o| o.writer);
         let mut committed = None;
+        if job.failure().is_none() && !job.claim.is_held() {
+            job.fail(Failure::TakenOver);
+        }
         if let (None, Some(mut writer)) = (job.failure(), writer) {
             // What the flow used is free now, and the commit needs other sizes.
             heap::give_back();
@@ -67,7 +74,7 @@ impl WriteStage {
             };
             match job.clocks.time(StageName::Output, commit) {
                 Ok(done) => committed = Some(done),
-                Err(error) => job.fail(output_failure(&error)),
+                Err(error) => job.fail(output_failure(&error, &self.cancel)),
             }
         }
         Ok(out.emit(SlideOutcome { job, committed })?)
@@ -85,11 +92,25 @@ fn add_lesions(writer: &mut SlideWriter, job: &SlideJob, min_area_um2: f64) -> R
     writer.add_lesions(&lesions)
 }
 
-fn output_failure(error: &OutputError) -> Failure {
+/// What a failed write does to its slide; where the place is to blame, the run ends and the slide can go on later.
+pub fn output_failure(error: &OutputError, cancel: &CancelToken) -> Failure {
+    if error.is_of_the_place() {
+        cancel.stop(StopReason::Output(error.to_string()), true);
+        return Failure::Interrupted;
+    }
     Failure::Error(
         SlideError::new(StageName::Output, error)
             .hint("check that the output directory exists, may be written to, and has room"),
     )
+}
+
+/// Gives up the outputs of a failed slide; one that was only interrupted keeps its journal.
+fn drop_failed(open: &mut Open) {
+    match (open.job.failure(), open.writer.take()) {
+        (None, writer) => open.writer = writer,
+        (Some(Failure::Error(_)), Some(writer)) => writer.discard(),
+        _ => {}
+    }
 }
 
 impl Stage for WriteStage {
@@ -103,19 +124,22 @@ impl Stage for WriteStage {
                 self.slides.insert(slot, Open { job, writer: Some(writer), regions: 0, has_ended: false });
             }
             WriteMessage::Part(job, part) => {
+                let cancel = self.cancel.clone();
                 let Some(open) = self.open_of(&job) else { return Ok(()) };
                 // A region's probabilities come before its classes or nuclei; only the latter count it.
                 let counts = !matches!(part, SlidePart::Prob { .. });
                 if job.failure().is_none()
                     && let Some(writer) = &mut open.writer
-                    && let Err(error) = job.clocks.time(StageName::Output, || writer.write(part))
                 {
-                    job.fail(output_failure(&error));
+                    if job.tiles_failed_count() > 0 {
+                        // A part without its lost tiles is not one to go on from: they may be readable next time.
+                        writer.end_journal();
+                    }
+                    if let Err(error) = job.clocks.time(StageName::Output, || writer.write(part)) {
+                        job.fail(output_failure(&error, &cancel));
+                    }
                 }
-                if job.failure().is_some() {
-                    // Dropping the writer removes what it wrote.
-                    open.writer = None;
-                }
+                drop_failed(open);
                 open.regions += usize::from(counts);
                 self.end_if_whole(job, out)?;
             }
