@@ -100,7 +100,8 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 /// Every byte of every result; what tells of times and processes is left out.
 fn results(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut all = files(dir);
-    let told = [".state/", "logs/", "slurm/", "run"];
+    // A small file that a killed process was about to write may stay aside.
+    let told = [".state/", "logs/", "slurm/", "run", ".partial/file-"];
     all.retain(|name, _| name != "slides.parquet" && !told.iter().any(|t| name.starts_with(t)));
     all
 }

@@ -22,6 +22,12 @@ use std::{
 /// The folder of unfinished outputs.
 pub const PARTIAL_DIR: &str = ".partial";
 
+/// Where a place keeps what will be renamed.
+const NEW_DIR: &str = "new";
+/// The file that says that a place still is its owner's. Folders come back when a process that was stopped goes on
+/// writing into a place that was taken from it; this file does not.
+const MARKER: &str = "owner";
+
 /// The unfinished outputs of one slide.
 #[derive(Debug)]
 pub(super) struct Staging {
@@ -69,6 +75,7 @@ impl Staging {
         let token = unique_token();
         let dir = out_dir.join(PARTIAL_DIR).join(format!("{slide}~{token}"));
         make_dir(&dir)?;
+        fs::write(dir.join(MARKER), "").map_err(OutputError::io(&dir))?;
         Ok(Self { out_dir: out_dir.to_owned(), slide: slide.to_owned(), token, dir, kept: None })
     }
 
@@ -98,7 +105,7 @@ impl Staging {
 
     /// Where to write what will be called `relative`; the directories above it exist.
     pub(super) fn path(&self, relative: &Path) -> Result<PathBuf, OutputError> {
-        let path = self.dir.join("new").join(relative);
+        let path = self.dir.join(NEW_DIR).join(relative);
         let parent = path.parent().unwrap_or(&self.dir);
         fs::create_dir_all(parent).map_err(OutputError::io(parent))?;
         Ok(path)
@@ -116,8 +123,11 @@ impl Staging {
             let (bytes, sha256) = digest(&self.path(relative)?, true)?;
             artifacts.push(Artifact { path: relative.clone(), bytes, sha256 });
         }
+        // From here on no folder is made in this place: were it taken now, the renames would find nothing.
+        let marker = self.dir.join(MARKER);
+        fs::metadata(&marker).map_err(OutputError::io(&marker))?;
         for relative in outputs {
-            let (new, end) = (self.path(relative)?, self.out_dir.join(relative));
+            let (new, end) = (self.dir.join(NEW_DIR).join(relative), self.out_dir.join(relative));
             let parent = end.parent().unwrap_or(&self.out_dir);
             fs::create_dir_all(parent).map_err(OutputError::io(parent))?;
             replace(&new, &end).map_err(OutputError::io(&end))?;
@@ -181,6 +191,18 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
         let _ = fs::remove_file(&aside);
     }
     written.and_then(|()| sync_dir(dir))
+}
+
+/// Removes what killed processes left of slides that are done: `is_over` tells for each slide.
+pub fn sweep(out_dir: &Path, is_over: &dyn Fn(&str) -> bool) {
+    for entry in fs::read_dir(out_dir.join(PARTIAL_DIR)).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.rsplit_once('~').is_some_and(|(slide, _)| is_over(slide)) {
+            // Best effort: it disturbs nobody.
+            let _ = remove(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(out_dir.join(PARTIAL_DIR));
 }
 
 /// Bytes and sha256 of a file, or of a directory's sorted `name sha256` lines; with `sync`, flushed to disk.
@@ -312,6 +334,19 @@ mod tests {
         assert_eq!(fs::read_to_string(adopted[0].join("journal")).unwrap(), "j");
         assert_eq!(fs::read_dir(&adopted[0]).unwrap().count(), 1);
         assert!(other.dir.exists() && second.dir.exists());
+    }
+
+    #[test]
+    fn a_place_that_was_taken_commits_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let slow = Staging::new(dir.path(), "a").unwrap();
+        write(&slow, "masks/a/x", "1");
+        let taker = Staging::new(dir.path(), "a").unwrap();
+        taker.adopt().unwrap().iter().for_each(|place| remove(place).unwrap());
+        // The slow one goes on as if nothing had happened.
+        write(&slow, "masks/a/y", "2");
+        assert!(slow.commit(&[PathBuf::from("masks/a")], &[]).is_err());
+        assert!(!dir.path().join("masks").exists());
     }
 
     #[test]

@@ -20,7 +20,7 @@ mod slide; // Everything written for one slide.
 mod slides_table; // One row per slide of a run.
 mod verify; // Do outputs agree?
 
-pub use commit::{PARTIAL_DIR, unique_token, write_atomically, write_whole};
+pub use commit::{PARTIAL_DIR, sweep, unique_token, write_atomically, write_whole};
 pub use sink::{Artifact, Committed, OutputError, ResultKind, SlideHeader, SlidePart};
 pub use slide::SlideWriter;
 pub use slides_table::{SlideRecord, SlideStatus, write_slides_table};

@@ -5,7 +5,7 @@
 use crate::{
     config::settings::{Settings, TissueMethod},
     error::{RunError, exit},
-    output::{OutputError, SlideRecord, SlideStatus, write_slides_table},
+    output::{OutputError, SlideRecord, SlideStatus, sweep, write_slides_table},
     pipeline::{
         cancel::StopReason,
         manifest::{Counts, Manifest, SlideArtifacts},
@@ -163,6 +163,14 @@ pub fn execute(request: &Request<'_>, context: &RunContext) -> Result<(RunSummar
     let share = Share { state, claims, failed, shard: manifest.shard.clone(), lock };
     let ran = run(&setup, &entries, &share, context).and_then(|summary| {
         leave(&summary, &list, &share, shard, (&mut manifest, &name))?;
+        sweep(dir, &|slide| {
+            // A small file that a killed run was writing; the only run of the directory may take it away.
+            if share.lock.is_some() && slide.starts_with("file-") && !list.slides.iter().any(|s| s.id == slide) {
+                return true;
+            }
+            let is_done = share.state.slide(slide).is_some_and(|state| state.is_complete());
+            is_done && share.claims.owner(slide).is_none()
+        });
         match &summary.stopped {
             // The slides are remembered; the run itself has failed.
             Some(StopReason::Output(message)) => Err(stopped_writing(message)),

@@ -109,8 +109,12 @@ impl Feeder<'_> {
         self.log(&entry.id, &format!("started on {host}, process {}", std::process::id()));
         self.common.begins(self.slot, claim.clone(), &entry.id);
         let ended = self.one_slide(&Task { index, claim: claim.clone(), fingerprint: fingerprint.clone() });
+        let has_failed =
+            |ended: &Ended| matches!(ended, Ended::Result(r) if r.record.status == Some(SlideStatus::Failed));
+        // A slide that failed here and is another's by now is for the other to tell.
+        let ended = if has_failed(&ended) && !claim.is_held() { Ended::TakenOver } else { ended };
         let secs = start.elapsed().as_secs_f64();
-        let failed = matches!(&ended, Ended::Result(r) if r.record.status == Some(SlideStatus::Failed));
+        let failed = has_failed(&ended);
         self.common.ends(self.slot, secs, failed);
         let mut result = match ended {
             Ended::Broken => return false,
@@ -258,11 +262,11 @@ impl Feeder<'_> {
             picture,
             &|rect| tiles.cells.intersects(rect),
         )
-        .map_err(|e| output_failure(&e, cancel))?;
+        .map_err(|e| output_failure(&e, &task.claim, cancel))?;
         // What finished parts depend on, beside what results do: which regions there are.
         let identity = format!("{} {}", task.fingerprint.digest, setup.tiler.region_px);
         let is_wanted = |core| tiles.region_of(&core).is_some();
-        let cores = writer.resume(&identity, &is_wanted).map_err(|e| output_failure(&e, cancel))?;
+        let cores = writer.resume(&identity, &is_wanted).map_err(|e| output_failure(&e, &task.claim, cancel))?;
         let left = tiles.without(&cores);
         let before = (tiles.tiles.len() - left.tiles.len()) as u64;
         if before > 0 {

@@ -59,7 +59,7 @@ impl Owner {
     }
 
     /// Whether it is known to be dead: it lived where this process lives, and is no longer there.
-    fn is_dead(&self) -> bool {
+    pub fn is_dead(&self) -> bool {
         let here = |life: &str| life.rsplit_once(' ').map(|(place, _)| place.to_owned());
         let (mine, life) = (life_of(std::process::id()), life_of(self.pid));
         match mine {

@@ -62,7 +62,7 @@ impl Worker {
         let _ = fs::remove_file(state.path("workers").join(format!("{}.json", self.owner.token)));
     }
 
-    /// Everybody that told something within `silence`.
+    /// Everybody that told something within `silence` and is not known to be dead.
     pub fn all(state: &StateDir, silence: Duration) -> Vec<Self> {
         let Ok(entries) = fs::read_dir(state.path("workers")) else { return vec![] };
         let is_alive = |entry: &fs::DirEntry| {
@@ -71,6 +71,7 @@ impl Worker {
         };
         let files = entries.flatten().filter(|e| e.path().extension().is_some_and(|e| e == "json"));
         let mut all: Vec<Self> = files.filter(is_alive).filter_map(|e| read_json(&e.path())).collect();
+        all.retain(|worker| !worker.owner.is_dead());
         all.sort_by(|a, b| a.since_unix_secs.total_cmp(&b.since_unix_secs));
         all
     }

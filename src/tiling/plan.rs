@@ -391,6 +391,30 @@ mod tests {
     }
 
     #[test]
+    fn what_remains_of_a_plan_makes_every_region_that_is_not_there() {
+        let grid = grid(9000, 3000);
+        for borders in [Borders::Again, Borders::Kept] {
+            let cells = CellMask::new(&grid, &some_tissue(9000, 3000, 7), 0.25);
+            let tiler = Tiler::new((256, 164, 46), Window::Crop, (512, 96, 256)).unwrap().with_borders(borders);
+            let plan = tiler.plan(grid, cells);
+            let made = |index: usize| plan.region_tiles[index] > 0 && index % 3 != 0;
+            let all = 0..plan.region_tiles.len();
+            let cores: Vec<_> = all.clone().filter(|&i| made(i)).map(|i| plan.region_core(i)).collect();
+            let left = plan.without(&cores);
+            assert!(!cores.is_empty() && left.tiles.len() < plan.tiles.len());
+            let mut counts = vec![0; plan.region_tiles.len()];
+            for tile in &left.tiles {
+                left.regions_touching(tile.used, tile.strip).for_each(|region| counts[region] += 1);
+            }
+            let expected: Vec<u32> = all.map(|i| if made(i) { 0 } else { plan.region_tiles[i] }).collect();
+            assert_eq!((&counts, &left.region_tiles), (&expected, &expected));
+            let none: Vec<_> = (0..counts.len()).map(|i| plan.region_core(i)).collect();
+            assert_eq!((plan.without(&none).tiles.len(), plan.without(&[]).tiles.len()), (0, plan.tiles.len()));
+            assert_eq!(plan.without(&[Rect::new(-512, 1 << 40, 512, 512)]).tiles.len(), plan.tiles.len());
+        }
+    }
+
+    #[test]
     fn tiles_run_in_column_strips_from_top_to_bottom() {
         let grid = grid(20_000, 3000);
         let cells = CellMask::new(&grid, &TissueMask::everything(grid.level0), 0.0);

@@ -11,6 +11,7 @@ use crate::{
         job::{Failure, SlideJob},
         stage::{Emit, Stage, StageStop},
     },
+    run::Claim,
 };
 use std::{collections::HashMap, sync::Arc};
 
@@ -74,7 +75,7 @@ impl WriteStage {
             };
             match job.clocks.time(StageName::Output, commit) {
                 Ok(done) => committed = Some(done),
-                Err(error) => job.fail(output_failure(&error, &self.cancel)),
+                Err(error) => job.fail(output_failure(&error, &job.claim, &self.cancel)),
             }
         }
         Ok(out.emit(SlideOutcome { job, committed })?)
@@ -93,7 +94,11 @@ fn add_lesions(writer: &mut SlideWriter, job: &SlideJob, min_area_um2: f64) -> R
 }
 
 /// What a failed write does to its slide; where the place is to blame, the run ends and the slide can go on later.
-pub fn output_failure(error: &OutputError, cancel: &CancelToken) -> Failure {
+/// Who has taken a slide over takes away what its former owner was writing.
+pub fn output_failure(error: &OutputError, claim: &Claim, cancel: &CancelToken) -> Failure {
+    if !claim.is_held() {
+        return Failure::TakenOver;
+    }
     if error.is_of_the_place() {
         cancel.stop(StopReason::Output(error.to_string()), true);
         return Failure::Interrupted;
@@ -104,11 +109,11 @@ pub fn output_failure(error: &OutputError, cancel: &CancelToken) -> Failure {
     )
 }
 
-/// Gives up the outputs of a failed slide; one that was only interrupted keeps its journal.
+/// Gives up the outputs of a slide that failed or is another's now; one that was only interrupted keeps its journal.
 fn drop_failed(open: &mut Open) {
     match (open.job.failure(), open.writer.take()) {
         (None, writer) => open.writer = writer,
-        (Some(Failure::Error(_)), Some(writer)) => writer.discard(),
+        (Some(Failure::Error(_) | Failure::TakenOver), Some(writer)) => writer.discard(),
         _ => {}
     }
 }
@@ -136,7 +141,7 @@ impl Stage for WriteStage {
                         writer.end_journal();
                     }
                     if let Err(error) = job.clocks.time(StageName::Output, || writer.write(part)) {
-                        job.fail(output_failure(&error, &cancel));
+                        job.fail(output_failure(&error, &job.claim, &cancel));
                     }
                 }
                 drop_failed(open);
