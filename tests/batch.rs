@@ -3,7 +3,7 @@
 //! `WSI_RUN_CHAOS=100` disturbs as many times as it says, over more slides; without it, a handful. `WSI_RUN_PROGRAM` is
 //! run instead of the program just built.
 
-#![expect(clippy::unwrap_used, reason = "a program that cannot be started has failed the test")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program that cannot be started has failed the test")]
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
@@ -279,7 +279,8 @@ fn processes_that_share_a_directory_and_are_disturbed_leave_what_one_quiet_run_l
                 if let Some(code) = worker.as_mut().and_then(|child| child.try_wait().unwrap()) {
                     // Whoever ends by itself has seen every slide done.
                     let again = code.code() != Some(0);
-                    assert!(matches!(code.code(), Some(0 | 130) | None), "{code}");
+                    let said = || files(&out.join("logs")).into_values().map(|log| text(&log)).collect::<String>();
+                    assert!(matches!(code.code(), Some(0 | 130) | None), "{code}: {}", said());
                     *worker = again.then(&claiming);
                 }
             }

@@ -1,6 +1,6 @@
 //! A batch on a real Slurm cluster of three nodes, one of which dies in the middle.
 
-#![expect(clippy::unwrap_used, reason = "a program that cannot be started has failed the test")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program that cannot be started has failed the test")]
 
 use std::{
     collections::BTreeMap,

@@ -276,8 +276,9 @@ fn replace(new: &Path, end: &Path) -> io::Result<()> {
     if !end.is_dir() && !new.is_dir() {
         return fs::rename(new, end);
     }
-    if fs::symlink_metadata(end).is_err() {
-        return fs::rename(new, end);
+    // Another process may put the same result in place at this moment: then the name is taken after all.
+    if fs::symlink_metadata(end).is_err() && fs::rename(new, end).is_ok() {
+        return Ok(());
     }
     match rustix::fs::renameat_with(CWD, new, CWD, end, RenameFlags::EXCHANGE) {
         Ok(()) => Ok(()),
@@ -298,7 +299,10 @@ pub(super) fn remove(path: &Path) -> Result<(), OutputError> {
         Ok(_) => fs::remove_file(path),
         Err(_) => Ok(()),
     };
-    removed.map_err(OutputError::io(path))
+    match removed {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(OutputError::io(path)(e)),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

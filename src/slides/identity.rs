@@ -38,12 +38,15 @@ pub fn content_hash(path: &Path) -> io::Result<String> {
     Ok(format!("sampled-sha256:{hex}"))
 }
 
+/// Whether a file beside a slide is a part of it.
+type IsPart = Box<dyn Fn(&Path) -> bool>;
+
 /// The files that make up a slide, sorted: `path` first, then what its format keeps beside it.
 pub fn files_of(path: &Path) -> Vec<PathBuf> {
     let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     let folder = path.parent().unwrap_or(Path::new("."));
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let (dir, is_part): (_, Box<dyn Fn(&Path) -> bool>) = match extension.as_str() {
+    let (dir, is_part): (_, IsPart) = match extension.as_str() {
         // A folder of the slide's name holds the pixels.
         "mrxs" => (path.with_extension(""), Box::new(|_| true)),
         // Pictures begin with the slide's name.
