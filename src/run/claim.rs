@@ -279,7 +279,7 @@ mod tests {
         assert!(silent.is_lost() && !silent.is_held() && next.is_held());
         drop(silent);
         assert!(next.is_held(), "a lost claim must not free another's");
-        drop(next);
+        drop((next, alive));
         assert!(claims.all().is_empty() && claims.numbers("a").is_empty());
     }
 
