@@ -3,7 +3,7 @@
 //! `WSI_RUN_CHAOS=100` disturbs as many times as it says, over more slides; without it, a handful. `WSI_RUN_PROGRAM` is
 //! run instead of the program just built.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program that cannot be started has failed the test")]
+#![expect(clippy::unwrap_used, reason = "a program that cannot be started has failed the test")]
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
