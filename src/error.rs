@@ -103,6 +103,9 @@ pub enum RunError {
         /// What the user can do about it.
         hint: Option<String>,
     },
+    /// Another run has the output directory.
+    #[error("another run is at work in the output directory: {0}")]
+    Locked(String),
     /// Nothing to do.
     #[error("no slide found")]
     NoSlide,
@@ -116,6 +119,9 @@ impl RunError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Output { hint, .. } | Self::Setup { hint, .. } => hint.as_deref(),
+            Self::Locked(_) => Some(
+                "wait for it, or run both with `--claim`; the lock of a process that died on another host runs out after `run.lease_secs`",
+            ),
             Self::NoSlide => Some("see `slides:`; paths and globs are relative to the current directory"),
             _ => None,
         }
@@ -125,6 +131,7 @@ impl RunError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Setup { .. } => exit::CONFIG,
+            Self::Locked(_) => exit::LOCKED,
             Self::NoSlide => exit::NO_SLIDE,
             Self::Interrupted => exit::INTERRUPTED,
             _ => exit::RUN,
@@ -144,6 +151,10 @@ pub mod exit {
     pub const SLIDES: u8 = 3;
     /// No slide matched.
     pub const NO_SLIDE: u8 = 4;
+    /// Nothing failed, and not every slide was run: time was up, or slides are still being written. Run again.
+    pub const UNFINISHED: u8 = 5;
+    /// Another run has the output directory.
+    pub const LOCKED: u8 = 6;
     /// Interrupted by a signal.
     pub const INTERRUPTED: u8 = 130;
 }

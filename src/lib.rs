@@ -23,6 +23,7 @@ pub mod instances; // What is an object?
 pub mod output; // Where does it go?
 
 // ── who drives? ──
+pub mod run; // Which slides are mine, and which are done?
 pub mod pipeline; // In which order, on which threads?
 
 // ── uses of the flow ──

@@ -32,8 +32,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("stitch", &["tiling", "model"]),
     ("instances", &["stitch", "model", "pixels"]),
     ("output", &["tissue", "pixels", "model", "instances"]),
-    ("pipeline", &["slides", "tissue", "tiling", "pixels", "model", "stitch", "instances", "output"]),
-    ("cli", &["slides", "pixels", "model", "infer", "output", "pipeline"]),
+    ("run", &["slides", "output"]),
+    ("pipeline", &["slides", "tissue", "tiling", "pixels", "model", "infer", "stitch", "instances", "output", "run"]),
+    ("cli", &["slides", "pixels", "model", "infer", "output", "run", "pipeline"]),
 ];
 
 /// (path of a module, third-party crate or std item; files or folders that may name it).

@@ -61,6 +61,12 @@ fn a_pipeline_may_be_named_like_a_verb_when_run_is_said() {
 fn every_verb_parses() {
     let lines = [
         "run p.yaml --no-progress",
+        "p.yaml --shard 3/16 --listed --time-limit 1-12:00:00 --max-failures 5",
+        "run p.yaml --claim --time-limit 90m",
+        "submit p.yaml --tasks 16 --dry-run --sbatch=--partition=long",
+        "status results --json",
+        "merge results",
+        "retry results --set run.threads=2",
         "plan p.yaml --set a.b=1 --set c.d=2",
         "info slide.svs --json",
         "thumbnail slide.svs -o out.png --max-px 512",

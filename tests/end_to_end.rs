@@ -50,7 +50,8 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 /// Masks, tables and pictures; what records times and settings is left out.
 fn results(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut all = files(dir);
-    all.retain(|name, _| !matches!(name.as_str(), "run.json" | "slides.parquet"));
+    let is_record = |name: &str| matches!(name, "run.json" | "slides.parquet");
+    all.retain(|name, _| !is_record(name) && !name.starts_with(".state/") && !name.starts_with("logs/"));
     all
 }
 
@@ -328,7 +329,7 @@ fn an_output_directory_that_may_not_be_written_to_stops_the_run_before_any_slide
 }
 
 #[test]
-fn nothing_partial_is_left_when_a_run_is_stopped() {
+fn only_what_the_next_run_needs_is_left_when_a_run_is_stopped() {
     let home = tempfile::tempdir().unwrap();
     let yaml = "slides: { synthetic: { count: 3, width_px: 20000, height_px: 16000, mpp: 0.25, seed: 5 } }\n\
                 model: hematoxylin\noutput: { dir: out }\nrun: { slides_in_flight: 1 }\n";
@@ -339,8 +340,10 @@ fn nothing_partial_is_left_when_a_run_is_stopped() {
         .spawn()
         .unwrap();
     // As soon as the first slide is being written, ask twice: the second request drops what is in flight.
-    let partial = home.path().join("out/.partial/synthetic-000");
-    while !partial.exists() {
+    let partial = home.path().join("out/.partial");
+    let is_begun =
+        || fs::read_dir(&partial).is_ok_and(|mut all| all.any(|e| e.unwrap().path().join("journal").exists()));
+    while !is_begun() {
         assert!(program.try_wait().unwrap().is_none(), "the run ended before it could be stopped");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
@@ -351,8 +354,13 @@ fn nothing_partial_is_left_when_a_run_is_stopped() {
     }
     assert_eq!(program.wait().unwrap().code(), Some(130));
     let out = home.path().join("out");
-    let left: Vec<String> = files(&out).into_keys().collect();
-    assert_eq!(left, ["run.json", "slides.parquet"]);
+    let left = results(&out).into_keys().collect::<Vec<_>>();
+    assert!(
+        left.len() == 1 && left[0].starts_with(".partial/synthetic-000~") && left[0].ends_with("/journal"),
+        "{left:?}"
+    );
+    let mine = files(&out.join(".state")).into_keys().collect::<Vec<_>>();
+    assert_eq!(mine, ["list.json"]);
     assert_eq!(manifest(&out).0["status"], "interrupted");
     assert_eq!(manifest(&out).1["synthetic-000"], "interrupted");
 }

@@ -11,7 +11,7 @@ use wsi_run::{
     config::{environment::Environment, resolve::load_text},
     instances::Extractor,
     model::{ClassInfo, Head, HeadMap, HeadSpec, Model, ModelError, ModelSpec},
-    pipeline::{CancelToken, RunContext, Setup, Silent, find_slides, run},
+    pipeline::{CancelToken, RunContext, Setup, Share, Silent, find_slides, run},
     units::Mpp,
 };
 
@@ -192,7 +192,8 @@ fn nuclei(home: &Path, name: &str, more: &str) -> (Vec<Row>, f64) {
     let setup = Setup::with_model(&loaded.settings, Arc::new(Oracle::new())).unwrap();
     assert_eq!(setup.extractor, Some(Extractor::NpHv));
     let context = RunContext { cancel: CancelToken::default(), progress: Arc::new(Silent) };
-    let summary = run(&setup, &find_slides(&loaded.settings).unwrap(), &context).unwrap();
+    let summary =
+        run(&setup, &find_slides(&loaded.settings).unwrap(), &Share::alone(&loaded.settings), &context).unwrap();
     let secs = start.elapsed().as_secs_f64();
     assert_eq!(summary.slides.len(), 1);
     let reader = SerializedFileReader::new(fs::File::open(out.join("nuclei/slide.parquet")).unwrap()).unwrap();
@@ -216,7 +217,7 @@ fn every_nucleus_of_a_whole_slide_comes_out_exactly_once() {
     let side = 4000;
     let (rgb, drawn) = draw(side, 103, 10_600);
     write_tiff(&home.path().join("slide.tif"), side, &rgb);
-    let (rows, secs) = nuclei(home.path(), "out", "");
+    let (rows, secs) = nuclei(home.path(), "out", "run: { settle_secs: 0 }\n");
     let mut times_found = vec![0; drawn.len()];
     let mut at: Vec<Vec<usize>> = vec![Vec::new(); 256 * 256];
     let cell = |x: f64, y: f64| (y / 16.0) as usize * 256 + (x / 16.0) as usize;
@@ -246,10 +247,10 @@ fn nuclei_do_not_depend_on_regions_blocks_or_threads() {
     let home = tempfile::tempdir().unwrap();
     let (rgb, drawn) = draw(1400, 36, 1296);
     write_tiff(&home.path().join("slide.tif"), 1400, &rgb);
-    let (reference, _) = nuclei(home.path(), "reference", "run: { threads: 1 }\n");
+    let (reference, _) = nuclei(home.path(), "reference", "run: { threads: 1, settle_secs: 0 }\n");
     assert_eq!(reference.len(), drawn.len());
     let cuts = [
-        "instances: { region_px: 256 }\nrun: { threads: 3 }\n",
+        "instances: { region_px: 256 }\nrun: { threads: 3, settle_secs: 0 }\n",
         "instances: { region_px: 512 }\nstitch: { block_px: 512 }\ntiling: { stride_px: 100 }\n",
     ];
     for (i, cut) in cuts.iter().enumerate() {

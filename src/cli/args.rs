@@ -3,6 +3,7 @@
 //! Owns: the clap types, help texts. Must not know: what verbs do.
 
 use super::style::ColorChoice;
+use crate::run::Shard;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use std::ffi::OsString;
@@ -37,9 +38,11 @@ Examples:
   wsi-run info slide.svs                                  size, levels, resolution, properties
 
 Exit codes:
-  0  every slide is complete            3  finished, and at least one slide failed
-  1  the run stopped                    4  no slide matched
-  2  configuration or command line    130  interrupted";
+  0  every slide is complete            4  no slide matched
+  1  the run stopped                    5  not every slide was run: time was up, or a slide is still being copied
+  2  configuration or command line      6  another run is at work in the output directory
+  3  at least one slide failed        130  interrupted
+After 1, 5 and 130 the same command goes on where it stopped.";
 
 /// Options of every verb.
 #[derive(Debug, Clone, Args)]
@@ -77,6 +80,15 @@ pub enum Verb {
     /// Print every key with its default, or the resolved settings of a pipeline
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(ConfigArgs),
+    /// Submit a pipeline to Slurm as an array of tasks, and a job that merges them
+    #[command(after_help = SUBMIT_EXAMPLES)]
+    Submit(SubmitArgs),
+    /// Say how far a batch is: done, failed and why, running where, rate, time left
+    Status(StatusArgs),
+    /// Check that the shards of a batch are complete and disjoint, and write slides.parquet
+    Merge(DirArgs),
+    /// Run again what failed or lost tiles
+    Retry(RetryArgs),
     /// Describe a slide: size, levels, resolution and where it is from, properties
     Info(InfoArgs),
     /// Write a picture of a slide
@@ -109,7 +121,18 @@ Examples:
   wsi-run pipeline.yaml
   wsi-run pipeline.yaml --set tiling.stride_px=128 --set pixels.stain=macenko
   wsi-run pipeline.yaml --output /scratch/run7 --threads 16 --memory 32GiB
-  wsi-run pipeline.yaml --log-json 2> run.jsonl";
+  wsi-run pipeline.yaml --log-json 2> run.jsonl
+  wsi-run pipeline.yaml --shard 3/16              the third of sixteen parts; `wsi-run merge` when all are done
+  wsi-run pipeline.yaml --claim                   on as many hosts as you like, with one output directory
+
+Running it again does only what is missing or has changed: slides, settings, weights.";
+
+const SUBMIT_EXAMPLES: &str = "\
+Examples:
+  wsi-run submit pipeline.yaml --tasks 16 --dry-run          print the scripts, submit nothing
+  wsi-run submit pipeline.yaml --tasks 16 --cpus 8 --time 12:00:00
+  wsi-run submit pipeline.yaml --tasks 16 --sbatch=--partition=long --sbatch=--gres=gpu:1
+  wsi-run status results                                     while it runs";
 
 const CONFIG_EXAMPLES: &str = "\
 Examples:
@@ -174,6 +197,43 @@ pub struct OverrideArgs {
     /// Most memory a slide may ask for, for example 4GiB (run.memory)
     #[arg(long, value_name = "BYTES")]
     pub memory: Option<String>,
+    /// When to end, whatever is left: 90m, 12h, or seconds (run.time_limit_secs)
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    pub time_limit: Option<u64>,
+    /// Start no further slide after N failed ones (run.max_failures)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_failures: Option<u32>,
+}
+
+/// `90`, `90s`, `15m`, `12h`, `2d`, `1h30m`, `12:00:00` or `1-12:00:00` in seconds.
+fn seconds(text: &str) -> Result<u64, String> {
+    let wrong = || format!("found `{text}`, expected a time such as `90m`, `12h`, `12:00:00` or seconds");
+    let (days, clock) = text.split_once('-').unwrap_or(("0", text));
+    let mut total: u64 = days.parse::<u64>().map_err(|_| wrong())?.checked_mul(86_400).ok_or_else(wrong)?;
+    if clock.contains(':') {
+        let fields: Vec<u64> = clock.split(':').map(str::parse).collect::<Result<_, _>>().map_err(|_| wrong())?;
+        let clock = match fields[..] {
+            [m, s] if s < 60 => m.checked_mul(60).and_then(|m| m.checked_add(s)),
+            [h, m, s] if m < 60 && s < 60 => h.checked_mul(3600).and_then(|h| h.checked_add(m * 60 + s)),
+            _ => None,
+        };
+        return clock.and_then(|clock| total.checked_add(clock)).filter(|&t| t > 0).ok_or_else(wrong);
+    }
+    let mut rest = clock;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
+        let unit = match rest[digits..].chars().next() {
+            None | Some('s') => 1,
+            Some('m') => 60,
+            Some('h') => 3600,
+            Some('d') => 86_400,
+            Some(_) => return Err(wrong()),
+        };
+        total = number.checked_mul(unit).and_then(|n| total.checked_add(n)).ok_or_else(wrong)?;
+        rest = rest.get(digits + 1..).unwrap_or("");
+    }
+    if total == 0 { Err(wrong()) } else { Ok(total) }
 }
 
 impl OverrideArgs {
@@ -183,6 +243,8 @@ impl OverrideArgs {
         all.extend(self.output.as_ref().map(|dir| format!("output.dir={dir}")));
         all.extend(self.threads.map(|threads| format!("run.threads={threads}")));
         all.extend(self.memory.as_ref().map(|memory| format!("run.memory={memory}")));
+        all.extend(self.time_limit.map(|secs| format!("run.time_limit_secs={secs}")));
+        all.extend(self.max_failures.map(|most| format!("run.max_failures={most}")));
         all
     }
 }
@@ -193,6 +255,83 @@ pub struct RunArgs {
     /// Which pipeline.
     #[command(flatten)]
     pub pipeline: PipelineArgs,
+    /// Print plain lines instead of progress bars
+    #[arg(long)]
+    pub no_progress: bool,
+    /// Run one part of the slides: the third of sixteen is `3/16`
+    #[arg(long, value_name = "TASK/TASKS", conflicts_with = "claim")]
+    pub shard: Option<Shard>,
+    /// Deal the slides that were listed when the batch was submitted, not those there are now
+    #[arg(long, requires = "shard")]
+    pub listed: bool,
+    /// Share the slides with any number of other processes that are given the same output directory
+    #[arg(long)]
+    pub claim: bool,
+}
+
+/// `submit`.
+#[derive(Debug, Clone, Args)]
+pub struct SubmitArgs {
+    /// Which pipeline.
+    #[command(flatten)]
+    pub pipeline: PipelineArgs,
+    /// Tasks of the array
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub tasks: u32,
+    /// CPUs per task
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub cpus: u32,
+    /// Memory per task as Slurm writes it, for example 16G; default: what the plan needs
+    #[arg(long, value_name = "MEMORY")]
+    pub mem: Option<String>,
+    /// Time limit of a task; a task whose time is up is queued again and goes on
+    #[arg(long, value_name = "TIME", default_value = "12:00:00", value_parser = seconds)]
+    pub time: u64,
+    /// Seconds before the limit at which a task stops and saves what it has
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u32).range(10..=3600))]
+    pub grace: u32,
+    /// GPUs per task
+    #[arg(long, value_name = "N")]
+    pub gpus: Option<u32>,
+    /// Another option for sbatch, for example `--sbatch=--partition=long`; may be repeated
+    #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
+    pub sbatch: Vec<String>,
+    /// Deal slides by the size of their files instead of their tissue, without opening them; needs `--mem`
+    #[arg(long, requires = "mem")]
+    pub unopened: bool,
+    /// Print the scripts and submit nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// The output directory of the batch
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `merge`.
+#[derive(Debug, Clone, Args)]
+pub struct DirArgs {
+    /// The output directory of the batch
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+}
+
+/// `retry`.
+#[derive(Debug, Clone, Args)]
+pub struct RetryArgs {
+    /// The output directory of the batch
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Set a key over those of the batch, for example `run.memory=32GiB`; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
     /// Print plain lines instead of progress bars
     #[arg(long)]
     pub no_progress: bool,

@@ -2,19 +2,26 @@
 //!
 //! Owns: [`listen`]. Must not know: how a run stops.
 
-use crate::pipeline::CancelToken;
+use crate::pipeline::{CancelToken, StopReason};
 use signal_hook::{
-    consts::{SIGINT, SIGTERM},
+    consts::{SIGINT, SIGTERM, SIGUSR1},
     iterator::Signals,
 };
 
 /// From here on, the first SIGINT or SIGTERM lets the slides in flight finish, the second drops them, the third ends
-/// the process at once. `say` is told what happens.
+/// the process at once. SIGUSR1 says that time is nearly up: slides in flight are dropped, and what they have is kept
+/// for the next run. `say` is told what happens.
 pub fn listen(cancel: CancelToken, say: impl Fn(&str) + Send + 'static) {
-    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) else { return };
+    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGUSR1]) else { return };
     // The thread sleeps until a signal comes and ends with the process.
     std::thread::spawn(move || {
-        for (count, signal) in signals.forever().enumerate() {
+        let mut count = 0;
+        for signal in signals.forever() {
+            if signal == SIGUSR1 {
+                say("time is up: the next run goes on with the slides in flight");
+                cancel.stop(StopReason::Time, true);
+                continue;
+            }
             match count {
                 0 => say("stopping: slides in flight are finished; once more to drop them"),
                 1 => say("stopping: slides in flight are dropped; once more to stop at once"),
@@ -22,6 +29,7 @@ pub fn listen(cancel: CancelToken, say: impl Fn(&str) + Send + 'static) {
                     let _ = signal_hook::low_level::emulate_default_handler(signal);
                 }
             }
+            count += 1;
             cancel.request();
         }
     });

@@ -479,6 +479,14 @@ pub struct Run {
     pub memory_bytes: Option<u64>,
     /// What an unreadable tile does to its slide.
     pub on_tile_error: OnTileError,
+    /// Time after which the run ends, whatever is left.
+    pub time_limit_secs: Option<u64>,
+    /// Failed slides after which the run ends.
+    pub max_failures: Option<u32>,
+    /// A slide that changed less than this long ago may still be being written.
+    pub settle_secs: u32,
+    /// Silence after which another process takes a slide over.
+    pub lease_secs: u32,
 }
 
 /// What an unreadable tile does to its slide.

@@ -10,6 +10,7 @@
 mod arena;
 mod compile;
 pub mod cpu;
+mod execute;
 mod memory;
 mod place;
 mod plan;
@@ -19,6 +20,7 @@ mod schedule;
 
 pub use arena::Buffer;
 pub use cpu::{Isa, Precision};
+pub use execute::CompiledExecute;
 pub use plan::{HeadSlot, Plan, PlanStep, Slot};
 pub use run::{HeadRows, RunError, StepTime};
 

@@ -9,7 +9,7 @@ use super::{
     spec::{Head, HeadMap, HeadSpec},
 };
 
-/// One head of one image, as it lies in memory: value `(c, y, x)` at `c·channel_stride + (y·w + x)·pixel_stride`.
+/// Rows of one head of one image, as they lie in memory: value `(c, y, x)` at `c·channel_stride + (y·w + x)·pixel_stride`.
 #[derive(Debug, Clone, Copy)]
 pub struct HeadValues<'a> {
     /// The values.
@@ -78,34 +78,40 @@ pub fn head_plans(graph: &Graph, out_stride: u32) -> Vec<HeadPlan> {
 }
 
 impl HeadPlan {
-    /// The head's map.
-    pub fn map(&self, values: &HeadValues<'_>) -> HeadMap {
+    /// A map of `h × w` px to be filled by [`HeadPlan::fill`].
+    pub fn blank(&self, w: usize, h: usize) -> HeadMap {
         let HeadSpec { head, channels } = self.spec;
-        let px = values.h * values.w;
-        let fixed = |v: f32| (v * head.scale()).round_ties_even() as i16;
+        HeadMap { head, channels, w: w as u32, h: h as u32, data: vec![0; channels as usize * h * w] }
+    }
+
+    /// Fills the rows of `map` from `first_row` on, as many as `values` has.
+    pub fn fill(&self, map: &mut HeadMap, first_row: usize, values: &HeadValues<'_>) {
+        let px = map.h as usize * map.w as usize;
+        let (first, count) = (first_row * values.w, values.h * values.w);
+        let scale = self.spec.head.scale();
+        let fixed = |v: f32| (v * scale).round_ties_even() as i16;
         let at = |c: usize, i: usize| values.data[c * values.channel_stride + i * values.pixel_stride];
-        let mut data = vec![0_i16; channels as usize * px];
+        let planes = map.data.chunks_exact_mut(px).map(|plane| &mut plane[first..first + count]);
         match self.rule {
-            Rule::Value { factor } => {
-                for (c, plane) in data.chunks_exact_mut(px).enumerate() {
-                    plane.iter_mut().enumerate().for_each(|(i, to)| *to = fixed(at(c, i) * factor));
-                }
-            }
-            Rule::Sigmoid => data.iter_mut().enumerate().for_each(|(i, to)| *to = fixed(sigmoid(at(0, i)))),
-            Rule::SecondOfTwo => {
-                data.iter_mut().enumerate().for_each(|(i, to)| *to = fixed(sigmoid(at(1, i) - at(0, i))));
-            }
+            Rule::Value { factor } => planes.enumerate().for_each(|(c, plane)| {
+                plane.iter_mut().enumerate().for_each(|(i, to)| *to = fixed(at(c, i) * factor));
+            }),
+            Rule::Sigmoid => planes.for_each(|plane| {
+                plane.iter_mut().enumerate().for_each(|(i, to)| *to = fixed(sigmoid(at(0, i))));
+            }),
+            Rule::SecondOfTwo => planes.for_each(|plane| {
+                plane.iter_mut().enumerate().for_each(|(i, to)| *to = fixed(sigmoid(at(1, i) - at(0, i))));
+            }),
             Rule::Softmax => {
-                let mut probs = vec![0.0_f32; channels as usize];
-                for i in 0..px {
+                let mut probs = vec![0.0_f32; self.spec.channels as usize];
+                for i in 0..count {
                     let most = (0..probs.len()).map(|c| at(c, i)).fold(f32::NEG_INFINITY, f32::max);
                     probs.iter_mut().enumerate().for_each(|(c, p)| *p = (at(c, i) - most).exp());
                     let sum: f32 = probs.iter().sum();
-                    probs.iter().enumerate().for_each(|(c, p)| data[c * px + i] = fixed(p / sum));
+                    probs.iter().enumerate().for_each(|(c, p)| map.data[c * px + first + i] = fixed(p / sum));
                 }
             }
         }
-        HeadMap { head, channels, w: values.w as u32, h: values.h as u32, data }
     }
 }
 
@@ -117,6 +123,14 @@ fn sigmoid(x: f32) -> f32 {
 mod tests {
     use super::*;
     use crate::model::{HoverNetMode, crescent_seg_net, hover_net, stardist_unet};
+
+    impl HeadPlan {
+        fn map(&self, values: &HeadValues<'_>) -> HeadMap {
+            let mut map = self.blank(values.w, values.h);
+            self.fill(&mut map, 0, values);
+            map
+        }
+    }
 
     fn values(data: &[f32], channels: usize) -> HeadValues<'_> {
         let px = data.len() / channels;
@@ -154,5 +168,11 @@ mod tests {
         let a = HeadValues { data: &chw, channels: 3, h: 2, w: 2, pixel_stride: 1, channel_stride: 4 };
         let b = HeadValues { data: &hwc, channels: 3, h: 2, w: 2, pixel_stride: 3, channel_stride: 1 };
         assert_eq!(plan.map(&a), plan.map(&b));
+        // Row by row is the same.
+        let mut rows = plan.blank(2, 2);
+        for row in [1, 0] {
+            plan.fill(&mut rows, row, &HeadValues { data: &hwc[row * 6..], h: 1, ..b });
+        }
+        assert_eq!(plan.map(&b), rows);
     }
 }

@@ -23,20 +23,27 @@ pub trait Execute: Send + Sync {
     ///
     /// # Shapes
     /// - `images`: `N` tiles `[side_px, side_px, 3]` u8 RGB
-    /// - `done` is called once per image, from any thread, with its number and one [`HeadValues`] per output of the
-    ///   graph, in the graph's order.
+    /// - `sink` is given every row of every output of every image once, from any thread, in any order.
     ///
     /// # Errors
     /// [`ModelError`] when the device failed.
-    fn run(
-        &self,
-        images: &[&[u8]],
-        side_px: usize,
-        done: &(dyn Fn(usize, &[HeadValues<'_>]) + Sync),
-    ) -> Result<(), ModelError>;
+    fn run(&self, images: &[&[u8]], side_px: usize, sink: &(dyn Fn(OutputRows<'_>) + Sync)) -> Result<(), ModelError>;
 
     /// Bytes it holds while it runs batches of `batch` tiles, weights included.
     fn bytes(&self, side_px: usize, batch: usize) -> u64;
+}
+
+/// Some rows of an output of an image.
+#[derive(Debug, Clone, Copy)]
+pub struct OutputRows<'a> {
+    /// Which image of the batch.
+    pub image: usize,
+    /// Which output, as in [`Graph::outputs`].
+    pub output: usize,
+    /// The first row.
+    pub first_row: usize,
+    /// Their values.
+    pub values: HeadValues<'a>,
 }
 
 /// Makes an [`Execute`] of a graph, its weights (which say how pixels are normalised) and options.
@@ -54,6 +61,7 @@ pub struct ExecuteOptions {
 /// A network with its weights.
 pub struct NetworkModel {
     spec: ModelSpec,
+    graph: Graph,
     heads: Vec<HeadPlan>,
     execute: Box<dyn Execute>,
 }
@@ -86,7 +94,7 @@ impl NetworkModel {
         let spec = spec(&graph, &used, &weights, input_mpp, is_trained)?;
         let heads = head_plans(&graph, used.out_stride);
         let execute = make(&graph, &weights, &ExecuteOptions { precision: settings.precision, kind })?;
-        Ok(Self { spec, heads, execute })
+        Ok(Self { spec, graph, heads, execute })
     }
 }
 
@@ -175,12 +183,23 @@ impl Model for NetworkModel {
 
     fn forward(&self, images: &[&[u8]], tile_px: u32) -> Result<Vec<Vec<HeadMap>>, ModelError> {
         images.iter().try_for_each(|rgb| check_tile(rgb, tile_px, self.spec.margin_px))?;
-        let found: Vec<Mutex<Vec<HeadMap>>> = images.iter().map(|_| Mutex::default()).collect();
-        self.execute.run(images, tile_px as usize, &|image, outputs| {
-            let maps = self.heads.iter().map(|plan| plan.map(&outputs[plan.output])).collect();
-            *found[image].lock().unwrap_or_else(PoisonError::into_inner) = maps;
+        let side = tile_px as usize;
+        let shapes = self.graph.shapes(side, side).map_err(|e| ModelError(e.to_string()))?;
+        let blank = |plan: &HeadPlan| {
+            let shape = shapes[self.graph.outputs()[plan.output].node.index()];
+            Mutex::new(plan.blank(shape.w, shape.h))
+        };
+        let found: Vec<Vec<_>> = images.iter().map(|_| self.heads.iter().map(blank).collect()).collect();
+        self.execute.run(images, side, &|rows| {
+            for (plan, map) in self.heads.iter().zip(&found[rows.image]).filter(|(plan, _)| plan.output == rows.output)
+            {
+                // A map is whole whatever happened to whoever wrote rows of it.
+                let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
+                plan.fill(&mut map, rows.first_row, &rows.values);
+            }
         })?;
-        Ok(found.into_iter().map(|maps| maps.into_inner().unwrap_or_else(PoisonError::into_inner)).collect())
+        let finished = |map: Mutex<HeadMap>| map.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(found.into_iter().map(|maps| maps.into_iter().map(finished).collect()).collect())
     }
 
     fn bytes(&self, tile_px: u32, batch: u32) -> u64 {

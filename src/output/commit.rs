@@ -2,9 +2,10 @@
 //!
 //! Owns: [`Staging`], and how a file or directory is hashed. Must not know: formats.
 //!
-//! A slide's outputs are written under `<dir>/.partial/<slide>`, on the file system they will stay on. `commit`
-//! flushes files and directories to disk and renames each into place; where a directory stood before, the two are
-//! exchanged in one step. Dropping a [`Staging`] removes whatever was not committed.
+//! A slide's outputs are written under `<dir>/.partial/<slide>~<token>`, on the file system they will stay on; the
+//! token is new for every [`Staging`], so that two processes that both believe to own a slide do not share a file.
+//! `commit` flushes files and directories to disk and renames each into place; where a directory stood before, the two
+//! are exchanged in one step. Dropping a [`Staging`] removes whatever was not committed, but for a checkpoint.
 
 use super::{Artifact, OutputError};
 use rayon::prelude::*;
@@ -12,22 +13,57 @@ use rustix::fs::{CWD, RenameFlags};
 use sha2::{Digest, Sha256};
 use std::{
     fs::{self, File},
-    io::{self, Read},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// The folder of unfinished outputs.
 pub const PARTIAL_DIR: &str = ".partial";
 
+/// Where a place keeps what will be renamed.
+const NEW_DIR: &str = "new";
+/// The file that says that a place still is its owner's. Folders come back when a process that was stopped goes on
+/// writing into a place that was taken from it; this file does not.
+const MARKER: &str = "owner";
+
 /// The unfinished outputs of one slide.
 #[derive(Debug)]
 pub(super) struct Staging {
     out_dir: PathBuf,
+    slide: String,
+    token: String,
     dir: PathBuf,
+    /// Name of the file that stays when the rest is dropped.
+    kept: Option<&'static str>,
+}
+
+/// A name that no other process and no other call gets: 16 letters and digits.
+pub fn unique_token() -> String {
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    let mut hash = Sha256::new();
+    hash.update(rustix::system::uname().nodename().to_bytes());
+    hash.update(fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default());
+    hash.update(std::process::id().to_le_bytes());
+    hash.update(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos()).to_le_bytes());
+    hash.update(CALLS.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+    hex(&hash.finalize()[..8])
+}
+
+/// Makes a directory and those above it, also while another process removes an empty one above it.
+fn make_dir(dir: &Path) -> Result<(), OutputError> {
+    let mut tries = 0;
+    loop {
+        match fs::create_dir_all(dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && tries < 100 => tries += 1,
+            made => return made.map_err(OutputError::io(dir)),
+        }
+    }
 }
 
 impl Staging {
-    /// An empty place for `slide`; what a killed run left there is removed.
+    /// An empty place for `slide`.
     pub(super) fn new(out_dir: &Path, slide: &str) -> Result<Self, OutputError> {
         let plain = Path::new(slide).components().count() == 1
             && !slide.contains(['/', '\\', '\0'])
@@ -36,15 +72,40 @@ impl Staging {
             let reason = format!("slide id is `{slide}`, expected a plain file name");
             return Err(OutputError::format("output", out_dir)(reason));
         }
-        let dir = out_dir.join(PARTIAL_DIR).join(slide);
-        remove(&dir)?;
-        fs::create_dir_all(&dir).map_err(OutputError::io(&dir))?;
-        Ok(Self { out_dir: out_dir.to_owned(), dir })
+        let token = unique_token();
+        let dir = out_dir.join(PARTIAL_DIR).join(format!("{slide}~{token}"));
+        make_dir(&dir)?;
+        fs::write(dir.join(MARKER), "").map_err(OutputError::io(&dir))?;
+        Ok(Self { out_dir: out_dir.to_owned(), slide: slide.to_owned(), token, dir, kept: None })
+    }
+
+    /// From here on the file `name` of this place outlives it, unless it is committed.
+    pub(super) fn keep(&mut self, name: Option<&'static str>) {
+        self.kept = name;
+    }
+
+    /// Takes every other place of the slide for itself: whoever still writes there finds it gone. To be called only
+    /// by the owner of the slide.
+    pub(super) fn adopt(&self) -> Result<Vec<PathBuf>, OutputError> {
+        let all = self.out_dir.join(PARTIAL_DIR);
+        let mut adopted = Vec::new();
+        for entry in fs::read_dir(&all).map_err(OutputError::io(&all))?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let is_other =
+                name.rsplit_once('~').is_some_and(|(slide, token)| slide == self.slide && token != self.token);
+            let mine = all.join(format!("{}~{}-{}", self.slide, self.token, adopted.len()));
+            // One that cannot be renamed is one that its owner has just removed.
+            if is_other && fs::rename(entry.path(), &mine).is_ok() {
+                adopted.push(mine);
+            }
+        }
+        adopted.sort();
+        Ok(adopted)
     }
 
     /// Where to write what will be called `relative`; the directories above it exist.
     pub(super) fn path(&self, relative: &Path) -> Result<PathBuf, OutputError> {
-        let path = self.dir.join("new").join(relative);
+        let path = self.dir.join(NEW_DIR).join(relative);
         let parent = path.parent().unwrap_or(&self.dir);
         fs::create_dir_all(parent).map_err(OutputError::io(parent))?;
         Ok(path)
@@ -56,14 +117,17 @@ impl Staging {
     }
 
     /// Makes `outputs` durable and puts them under their final names; removes `stale` ones of an earlier run.
-    pub(super) fn commit(self, outputs: &[PathBuf], stale: &[PathBuf]) -> Result<Vec<Artifact>, OutputError> {
+    pub(super) fn commit(mut self, outputs: &[PathBuf], stale: &[PathBuf]) -> Result<Vec<Artifact>, OutputError> {
         let digested = outputs.par_iter().map(|relative| {
             let (bytes, sha256) = digest(&self.path(relative)?, true)?;
             Ok(Artifact { path: relative.clone(), bytes, sha256 })
         });
         let mut artifacts = digested.collect::<Result<Vec<_>, OutputError>>()?;
+        // From here on no folder is made in this place: were it taken now, the renames would find nothing.
+        let marker = self.dir.join(MARKER);
+        fs::metadata(&marker).map_err(OutputError::io(&marker))?;
         for relative in outputs {
-            let (new, end) = (self.path(relative)?, self.out_dir.join(relative));
+            let (new, end) = (self.dir.join(NEW_DIR).join(relative), self.out_dir.join(relative));
             let parent = end.parent().unwrap_or(&self.out_dir);
             fs::create_dir_all(parent).map_err(OutputError::io(parent))?;
             replace(&new, &end).map_err(OutputError::io(&end))?;
@@ -73,6 +137,7 @@ impl Staging {
             remove(&self.out_dir.join(relative))?;
         }
         sync_dir(&self.out_dir)?;
+        self.kept = None;
         artifacts.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(artifacts)
     }
@@ -81,6 +146,10 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         // Best effort: the next run over this slide removes it too.
+        if let (Some(kept), Ok(entries)) = (self.kept, fs::read_dir(&self.dir)) {
+            entries.flatten().filter(|e| e.file_name() != kept).for_each(|e| drop(remove(&e.path())));
+            return;
+        }
         let _ = fs::remove_dir_all(&self.dir);
         // Only when no other slide is under way.
         let _ = fs::remove_dir(self.out_dir.join(PARTIAL_DIR));
@@ -101,6 +170,39 @@ pub fn write_whole(
     write(&staging.path(relative)?)?;
     let mut artifacts = staging.commit(&[relative.to_owned()], &[])?;
     Ok(artifacts.remove(0))
+}
+
+/// Puts a small file under its final name: whole and durable, or not at all.
+///
+/// # Errors
+/// Those of the file system.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    make_dir(dir)?;
+    let aside = dir.join(format!(".{}.tmp", unique_token()));
+    let write = || {
+        let mut file = File::create(&aside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&aside, path)
+    };
+    let written = write().map_err(OutputError::io(path));
+    if written.is_err() {
+        let _ = fs::remove_file(&aside);
+    }
+    written.and_then(|()| sync_dir(dir))
+}
+
+/// Removes what killed processes left of slides that are done: `is_over` tells for each slide.
+pub fn sweep(out_dir: &Path, is_over: &dyn Fn(&str) -> bool) {
+    for entry in fs::read_dir(out_dir.join(PARTIAL_DIR)).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.rsplit_once('~').is_some_and(|(slide, _)| is_over(slide)) {
+            // Best effort: it disturbs nobody.
+            let _ = remove(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(out_dir.join(PARTIAL_DIR));
 }
 
 /// Bytes and sha256 of a file, or of a directory's sorted `name sha256` lines; with `sync`, flushed to disk.
@@ -174,8 +276,9 @@ fn replace(new: &Path, end: &Path) -> io::Result<()> {
     if !end.is_dir() && !new.is_dir() {
         return fs::rename(new, end);
     }
-    if fs::symlink_metadata(end).is_err() {
-        return fs::rename(new, end);
+    // Another process may put the same result in place at this moment: then the name is taken after all.
+    if fs::symlink_metadata(end).is_err() && fs::rename(new, end).is_ok() {
+        return Ok(());
     }
     match rustix::fs::renameat_with(CWD, new, CWD, end, RenameFlags::EXCHANGE) {
         Ok(()) => Ok(()),
@@ -190,13 +293,16 @@ fn replace(new: &Path, end: &Path) -> io::Result<()> {
 }
 
 /// Removes a file or directory; its absence is fine.
-fn remove(path: &Path) -> Result<(), OutputError> {
+pub(super) fn remove(path: &Path) -> Result<(), OutputError> {
     let removed = match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),
         Err(_) => Ok(()),
     };
-    removed.map_err(OutputError::io(path))
+    match removed {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(OutputError::io(path)(e)),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -215,6 +321,47 @@ mod tests {
         write(&staging, "masks/a/x", "1");
         drop(staging);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_checkpoint_outlives_its_staging_and_is_adopted_by_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = Staging::new(dir.path(), "a").unwrap();
+        let other = Staging::new(dir.path(), "a~b").unwrap();
+        write(&first, "masks/a/x", "1");
+        fs::write(first.scratch("journal"), "j").unwrap();
+        first.keep(Some("journal"));
+        drop(first);
+        let second = Staging::new(dir.path(), "a").unwrap();
+        let adopted = second.adopt().unwrap();
+        assert_eq!(adopted.len(), 1);
+        assert_eq!(fs::read_to_string(adopted[0].join("journal")).unwrap(), "j");
+        assert_eq!(fs::read_dir(&adopted[0]).unwrap().count(), 1);
+        assert!(other.dir.exists() && second.dir.exists());
+    }
+
+    #[test]
+    fn a_place_that_was_taken_commits_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let slow = Staging::new(dir.path(), "a").unwrap();
+        write(&slow, "masks/a/x", "1");
+        let taker = Staging::new(dir.path(), "a").unwrap();
+        taker.adopt().unwrap().iter().for_each(|place| remove(place).unwrap());
+        // The slow one goes on as if nothing had happened.
+        write(&slow, "masks/a/y", "2");
+        assert!(slow.commit(&[PathBuf::from("masks/a")], &[]).is_err());
+        assert!(!dir.path().join("masks").exists());
+    }
+
+    #[test]
+    fn a_small_file_is_replaced_whole_and_leaves_nothing_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state/a.json");
+        for text in ["one", "two"] {
+            write_atomically(&path, text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        assert_eq!(fs::read_dir(dir.path().join("state")).unwrap().count(), 1);
     }
 
     #[test]

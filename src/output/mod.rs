@@ -9,6 +9,7 @@ mod pyramid; // An array and its coarser levels.
 mod ome_zarr; // What stands around the arrays.
 mod record; // An instance as bytes.
 mod spool; // Instances into their canonical order.
+mod journal; // Finished parts outlive the process.
 mod paint; // Instances into masks.
 mod columns; // What the tables say.
 mod parquet; // Tables of instances.
@@ -20,7 +21,7 @@ mod slide; // Everything written for one slide.
 mod slides_table; // One row per slide of a run.
 mod verify; // Do outputs agree?
 
-pub use commit::{PARTIAL_DIR, write_whole};
+pub use commit::{PARTIAL_DIR, sweep, unique_token, write_atomically, write_whole};
 pub use sink::{Artifact, Committed, OutputError, ResultKind, SlideHeader, SlidePart};
 pub use slide::SlideWriter;
 pub use slides_table::{SlideRecord, SlideStatus, write_slides_table};

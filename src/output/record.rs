@@ -147,12 +147,21 @@ pub(super) fn take_outline(bytes: &mut &[u8], runs: &mut Vec<Run>) -> Outline {
 
 /// Reads a record but of its runs only the first, and moves `bytes` past it.
 pub(super) fn take_row(bytes: &mut &[u8]) -> Instance {
+    take(bytes, 1)
+}
+
+/// Reads a whole record, and moves `bytes` past it.
+pub(super) fn take_whole(bytes: &mut &[u8]) -> Instance {
+    take(bytes, usize::MAX)
+}
+
+fn take(bytes: &mut &[u8], runs_max: usize) -> Instance {
     let mut record = Record::next(bytes);
     let (class, flags, centroid) = record.head();
     let mut runs = Vec::new();
     record.each_run(|run| {
-        if runs.is_empty() {
-            runs = vec![run];
+        if runs.len() < runs_max {
+            runs.push(run);
         }
     });
     let features = features_from(std::array::from_fn(|_| record.f64()));
@@ -277,6 +286,7 @@ mod tests {
             let mut bytes = Vec::new();
             put(&instance, &instance.runs, &mut bytes);
             put(&instance, &instance.runs, &mut bytes);
+            prop_assert_eq!(&take_whole(&mut bytes.as_slice()), &instance);
             let mut rest = bytes.as_slice();
             let row = Instance { runs: instance.runs.iter().take(1).copied().collect(), ..instance.clone() };
             prop_assert_eq!(&take_row(&mut rest), &row);

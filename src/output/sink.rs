@@ -59,6 +59,8 @@ pub enum SlidePart {
     },
     /// The tiles of a slide: what the rows of its table are made of. Classes and probabilities come beside it.
     Tiles {
+        /// The part answered for.
+        core: Rect<Target>,
         /// In any order; each covers its pixel of the grid.
         tiles: Vec<Instance>,
     },
@@ -71,6 +73,18 @@ pub enum SlidePart {
         /// `[channels, core.h, core.w]`, `round(prob · 255)`; 0 where not computed.
         data: Vec<u8>,
     },
+}
+
+impl SlidePart {
+    /// The part answered for.
+    pub fn core(&self) -> Rect<Target> {
+        match self {
+            Self::Nuclei { core, .. }
+            | Self::Semantic { core, .. }
+            | Self::Tiles { core, .. }
+            | Self::Prob { core, .. } => *core,
+        }
+    }
 }
 
 /// What stands under its final name once a slide is committed.
@@ -89,7 +103,7 @@ pub struct Committed {
 }
 
 /// A file or directory that was committed under its final name.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Artifact {
     /// Path relative to the output directory.
     pub path: PathBuf,
@@ -140,7 +154,23 @@ pub enum OutputError {
     },
 }
 
+/// The system's numbers for what no slide is to blame for: EIO, ENODEV, ENOSPC, EROFS, ENOTCONN, ESTALE, EDQUOT.
+const NO_SLIDES_FAULT: [i32; 7] = [5, 19, 28, 30, 107, 116, 122];
+
 impl OutputError {
+    /// Whether the place of the outputs is to blame (full, read-only, gone), so that no other slide would fare better.
+    pub fn is_of_the_place(&self) -> bool {
+        match self {
+            Self::Io { source, .. } | Self::Unreadable { source, .. } => {
+                source.raw_os_error().is_some_and(|code| NO_SLIDES_FAULT.contains(&code))
+            }
+            // Libraries hand the system's error on as text.
+            Self::Format { reason, .. } | Self::Damaged { reason, .. } => {
+                NO_SLIDES_FAULT.iter().any(|code| reason.contains(&format!("(os error {code})")))
+            }
+        }
+    }
+
     /// Turns the system's error at `path` into ours.
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();

@@ -8,8 +8,9 @@
 use super::{
     Committed, OutputError, ResultKind, SlideHeader, SlidePart,
     assembly::Assembly,
-    commit::Staging,
+    commit::{Staging, remove},
     geojson::GeojsonFile,
+    journal::{self, Journal},
     ome_zarr::{self, NOT_COMPUTED},
     overview::Overview,
     paint,
@@ -30,7 +31,8 @@ use std::path::{Path, PathBuf};
 /// Rows handled at once when no table says otherwise.
 const BATCH_ROWS: usize = 20_000;
 
-/// Takes the results of one slide. Dropping it before [`SlideWriter::commit`] removes everything it wrote.
+/// Takes the results of one slide. Dropping it before [`SlideWriter::commit`] removes everything it wrote, but for the
+/// journal of a slide that keeps one.
 pub struct SlideWriter {
     header: SlideHeader,
     kind: ResultKind,
@@ -40,6 +42,7 @@ pub struct SlideWriter {
     staging: Staging,
     masks: MaskWriter,
     spool: Spool,
+    journal: Option<Journal>,
     class_px: Vec<u64>,
     computed_px: u64,
 }
@@ -130,7 +133,56 @@ impl SlideWriter {
             staging,
             masks,
             spool,
+            journal: None,
         })
+    }
+
+    /// Takes up what earlier owners of the slide left in their journals, and keeps one from here on. Returns the cores
+    /// of the parts that are there; `identity` says what the parts depend on, and journals of another are passed over,
+    /// as are parts that `is_wanted` does not take. Only the owner of the slide may call it.
+    ///
+    /// # Errors
+    /// [`OutputError`] when the disk says no.
+    pub fn resume(
+        &mut self,
+        identity: &str,
+        is_wanted: &dyn Fn(Rect<Target>) -> bool,
+    ) -> Result<Vec<Rect<Target>>, OutputError> {
+        if self.kind == ResultKind::Tiles {
+            // They come as one, at the end.
+            return Ok(Vec::new());
+        }
+        self.journal = Some(Journal::create(self.staging.scratch(journal::NAME), identity)?);
+        self.staging.keep(Some(journal::NAME));
+        let left = self.staging.adopt()?;
+        let mut cores = Vec::new();
+        for dir in &left {
+            journal::replay(&dir.join(journal::NAME), identity, &mut |parts| {
+                let Some(core) = parts.last().map(SlidePart::core).filter(|c| is_wanted(*c) && !cores.contains(c))
+                else {
+                    return Ok(());
+                };
+                cores.push(core);
+                parts.into_iter().try_for_each(|part| self.write(part))
+            })?;
+        }
+        // What was left may go only when it is durable here.
+        if let Some(journal) = self.journal.as_mut().filter(|_| !cores.is_empty()) {
+            journal.sync()?;
+        }
+        // Its former owner may be removing it, too; the rest is swept away at the end of the run.
+        left.iter().for_each(|dir| drop(remove(dir)));
+        Ok(cores)
+    }
+
+    /// Adds no further part to the journal.
+    pub fn end_journal(&mut self) {
+        self.journal = None;
+    }
+
+    /// Removes everything it wrote, the journal too.
+    pub fn discard(mut self) {
+        self.staging.keep(None);
     }
 
     /// Takes a part. Parts may come in any order; those of one kind must not overlap.
@@ -138,6 +190,9 @@ impl SlideWriter {
     /// # Errors
     /// [`OutputError`] when the disk says no, or an array does not fit its `core`.
     pub fn write(&mut self, part: SlidePart) -> Result<(), OutputError> {
+        if let Some(journal) = &mut self.journal {
+            journal.append(&part)?;
+        }
         match part {
             SlidePart::Nuclei { core, computed, instances } => {
                 self.check("computed map", computed.len(), core.area())?;
@@ -155,7 +210,7 @@ impl SlideWriter {
                 (1..NOT_COMPUTED).for_each(|class| self.count(class, px[usize::from(class)]));
                 self.masks.classes.write(0, core, &classes)
             }
-            SlidePart::Tiles { tiles } => self.spool.push(&tiles),
+            SlidePart::Tiles { tiles, .. } => self.spool.push(&tiles),
             SlidePart::Prob { core, channels, data } => {
                 self.check("probabilities", data.len(), core.area() * u64::from(channels))?;
                 self.masks.write_prob(&self.header, core, channels, &data)

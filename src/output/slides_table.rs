@@ -25,6 +25,8 @@ pub enum SlideStatus {
     Failed,
     /// The run was stopped before it was finished.
     Interrupted,
+    /// It is still being written, and left for a later run.
+    Deferred,
 }
 
 impl SlideStatus {
@@ -35,6 +37,7 @@ impl SlideStatus {
             Self::NoTissue => "no_tissue",
             Self::Failed => "failed",
             Self::Interrupted => "interrupted",
+            Self::Deferred => "deferred",
         }
     }
 }
@@ -46,7 +49,8 @@ impl std::fmt::Display for SlideStatus {
 }
 
 /// One slide of a run. What is not known is `None`.
-#[derive(Debug, Clone, PartialEq, Default, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct SlideRecord {
     /// Name in every table and file name.
     pub id: String,
@@ -165,7 +169,7 @@ fn columns(records: &[SlideRecord]) -> Columns<'_> {
         let what = format!("area of the pixels of class {class}");
         c.number(&format!("area_{class}_um2"), "um2", &what, |r| of(r).map(|(_, area)| area));
     }
-    c.text("status", "complete, no_tissue, failed or interrupted", |r| {
+    c.text("status", "complete, no_tissue, failed, interrupted or deferred", |r| {
         Some(r.status.map_or("failed", SlideStatus::name))
     });
     let is_whole = |r: &SlideRecord| {

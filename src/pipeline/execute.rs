@@ -1,19 +1,40 @@
-//! The main job from end to end: find slides, run them, leave `slides.parquet` and `run.json`.
+//! The main job from end to end: find slides, run those that need it, leave `slides.parquet` and `run.json`.
 //!
-//! Owns: [`execute`]. Must not know: YAML, terminals.
+//! Owns: [`execute`], [`Part`]. Must not know: YAML, terminals.
 
 use crate::{
     config::settings::{Settings, TissueMethod},
     error::{RunError, exit},
-    output::{OutputError, SlideRecord, SlideStatus, write_slides_table},
+    output::{OutputError, SlideRecord, SlideStatus, sweep, write_slides_table},
     pipeline::{
-        manifest::{Manifest, SlideArtifacts},
-        run::{RunContext, RunSummary, run},
+        cancel::StopReason,
+        manifest::{Counts, Manifest, SlideArtifacts},
+        run::{RunContext, RunSummary, Share, SlideResult, run},
         setup::Setup,
+        work::Failed,
     },
+    run::{Claim, Claims, Shard, SlideList, StateDir, Taking, deal},
     slides::{self, SlideEntry},
 };
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+/// Which slides a run takes, and with whom it shares them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// All; no other run may be at work.
+    Whole,
+    /// Those dealt to it; it leaves `slides.parquet` to [`crate::pipeline::merge`].
+    Shard {
+        /// Which part.
+        shard: Shard,
+        /// Whether slides and their work are those of the list that was written when the batch was submitted.
+        is_listed: bool,
+    },
+    /// Any that nobody has; any number of processes may share an output directory.
+    Claim,
+    /// Those that failed or lost tiles.
+    Failed,
+}
 
 /// What the user asked for, as text and resolved.
 pub struct Request<'a> {
@@ -21,8 +42,12 @@ pub struct Request<'a> {
     pub config_path: &'a Path,
     /// Its text.
     pub config_text: &'a str,
+    /// What was said over it, as `key=value`.
+    pub overrides: &'a [String],
     /// The run.
     pub settings: &'a Settings,
+    /// Which slides.
+    pub part: Part,
 }
 
 /// Finds the slides of `settings`, relative to the current directory.
@@ -56,6 +81,51 @@ fn check_paths(settings: &Settings) -> Result<(), RunError> {
     }
 }
 
+/// All slides of the batch, and those of this part.
+fn slides_of(request: &Request<'_>, state: &StateDir) -> Result<(SlideList, Vec<SlideEntry>), RunError> {
+    match request.part {
+        Part::Shard { is_listed: true, .. } | Part::Failed => {
+            let list = SlideList::read(state).ok_or_else(|| RunError::Setup {
+                message: format!("no slide list of a batch: {}", state.path("list.json").display()),
+                hint: Some("`wsi-run submit` writes it, and so does every run".to_owned()),
+            })?;
+            let entries = list.entries();
+            Ok(of_part(request.part, list, entries))
+        }
+        _ => {
+            let entries = find_slides(request.settings)?;
+            Ok(of_part(request.part, SlideList::by_bytes(&entries), entries))
+        }
+    }
+}
+
+fn of_part(part: Part, list: SlideList, entries: Vec<SlideEntry>) -> (SlideList, Vec<SlideEntry>) {
+    let Part::Shard { shard, .. } = part else { return (list, entries) };
+    let dealt = list.slides.iter().zip(deal(&list.slides, shard.count));
+    let mine: Vec<&str> = dealt.filter(|(_, of)| *of == shard.index).map(|(slide, _)| slide.id.as_str()).collect();
+    let mine = entries.into_iter().filter(|entry| mine.binary_search(&entry.id.as_str()).is_ok()).collect();
+    (list, mine)
+}
+
+/// The right to be the only run of the output directory, for parts that want it.
+fn lock(part: Part, locks: &Claims, state: &StateDir) -> Result<Option<Claim>, RunError> {
+    let words = |owner: crate::run::Owner| {
+        let who = if owner.host.is_empty() {
+            "somebody".to_owned()
+        } else {
+            format!("{}, process {}", owner.host, owner.pid)
+        };
+        RunError::Locked(format!("{who}: {}", state.out().display()))
+    };
+    match part {
+        Part::Whole | Part::Failed => match locks.take("run").map_err(|e| unwritable(&e))? {
+            Taking::Mine(claim) => Ok(Some(claim)),
+            Taking::Busy(owner) => Err(words(owner)),
+        },
+        Part::Shard { .. } | Part::Claim => locks.owner("run").map_or(Ok(None), |owner| Err(words(owner))),
+    }
+}
+
 /// Runs everything and writes what a run leaves behind. Returns the summary and the exit code of the program.
 ///
 /// # Errors
@@ -63,8 +133,9 @@ fn check_paths(settings: &Settings) -> Result<(), RunError> {
 pub fn execute(request: &Request<'_>, context: &RunContext) -> Result<(RunSummary, u8), RunError> {
     let setup = Setup::new(request.settings)?;
     check_paths(request.settings)?;
-    let entries = find_slides(request.settings)?;
     let dir = &request.settings.output.dir;
+    let state = StateDir::new(dir);
+    let (list, entries) = slides_of(request, &state)?;
     if dir.exists() && !dir.is_dir() {
         return Err(RunError::Output {
             message: format!("output directory is a file, expected a directory or nothing: {}", dir.display()),
@@ -72,41 +143,124 @@ pub fn execute(request: &Request<'_>, context: &RunContext) -> Result<(RunSummar
         });
     }
     std::fs::create_dir_all(dir).map_err(|source| unwritable(&OutputError::Io { path: dir.clone(), source }))?;
-    let mut manifest = Manifest::new(request.config_path, request.config_text, request.settings);
-    let spec = setup.model.spec();
-    manifest.weights = spec.weights_sha256.iter().map(|sha256| (spec.name.to_owned(), sha256.clone())).collect();
-    manifest.write(dir).map_err(|e| unwritable(&e))?;
-    let summary = match run(&setup, &entries, context) {
-        Ok(summary) => summary,
-        Err(error) => {
-            manifest.finish("failed", exit::RUN, vec![]);
-            // The run's own error is what the user must see, also when the manifest cannot say it.
-            let _ = manifest.write(dir);
-            return Err(error);
+    let lease = Duration::from_secs(request.settings.run.lease_secs.into());
+    let lock = lock(request.part, &Claims::locks(&state, lease), &state)?;
+    list.write(&state).map_err(|e| unwritable(&e))?;
+    let (shard, failed) = match request.part {
+        Part::Whole => (None, Failed::Again),
+        Part::Shard { shard, .. } => (Some(shard), Failed::Left),
+        Part::Claim => (None, Failed::Left),
+        Part::Failed => (None, Failed::Only),
+    };
+    let entries = if failed == Failed::Only { lacking(entries, &state) } else { entries };
+    let name = Manifest::name_of(shard);
+    let config = (request.config_path, request.config_text, request.overrides);
+    let mut manifest = Manifest::new(config, request.settings, setup.weights());
+    manifest.shard = shard.map(|shard| shard.to_string());
+    manifest.list_digest = Some(list.digest.clone());
+    manifest.write(dir, &name).map_err(|e| unwritable(&e))?;
+    let claims = Claims::new(&state, lease);
+    let share = Share { state, claims, failed, shard: manifest.shard.clone(), lock };
+    let ran = run(&setup, &entries, &share, context).and_then(|summary| {
+        leave(&summary, &list, &share, shard, (&mut manifest, &name))?;
+        sweep(dir, &|slide| {
+            // A small file that a killed run was writing; the only run of the directory may take it away.
+            if share.lock.is_some() && slide.starts_with("file-") && !list.slides.iter().any(|s| s.id == slide) {
+                return true;
+            }
+            let is_done = share.state.slide(slide).is_some_and(|state| state.is_complete());
+            is_done && share.claims.owner(slide).is_none()
+        });
+        match &summary.stopped {
+            // The slides are remembered; the run itself has failed.
+            Some(StopReason::Output(message)) => Err(stopped_writing(message)),
+            _ => Ok(summary),
         }
-    };
-    let records: Vec<SlideRecord> = summary.slides.iter().map(|s| s.record.clone()).collect();
-    write_slides_table(dir, &records).map_err(|e| unwritable(&e))?;
-    let (status, code) = if summary.is_interrupted {
-        ("interrupted", exit::INTERRUPTED)
-    } else if records.iter().any(is_lacking) {
-        ("slides_failed", exit::SLIDES)
-    } else {
-        ("complete", exit::OK)
-    };
-    let slides = summary.slides.iter().map(|s| SlideArtifacts {
+    });
+    match ran {
+        Ok(summary) => {
+            let code = ending(&summary).1;
+            Ok((summary, code))
+        }
+        Err(error) => {
+            if manifest.exit_code.is_none() {
+                manifest.finish("failed", exit::RUN, vec![]);
+                // The run's own error is what the user must see, also when the manifest cannot say it.
+                let _ = manifest.write(dir, &name);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Slides that failed or lost tiles; those that nothing is known of were never run, and are no failures.
+fn lacking(entries: Vec<SlideEntry>, state: &StateDir) -> Vec<SlideEntry> {
+    let is_lacking = |entry: &SlideEntry| state.slide(&entry.id).is_some_and(|state| state.is_lacking());
+    entries.into_iter().filter(is_lacking).collect()
+}
+
+/// Status and exit code of a run.
+fn ending(summary: &RunSummary) -> (&'static str, u8) {
+    let is_lacking = |r: &SlideRecord| r.status == Some(SlideStatus::Failed) || r.tiles_failed > 0;
+    let any = |is: &dyn Fn(&SlideRecord) -> bool| summary.slides.iter().any(|s| is(&s.record));
+    let is_left = |r: &SlideRecord| matches!(r.status, Some(SlideStatus::Deferred | SlideStatus::Interrupted));
+    match &summary.stopped {
+        Some(StopReason::Output(_)) => ("failed", exit::RUN),
+        Some(StopReason::Asked) => ("interrupted", exit::INTERRUPTED),
+        Some(StopReason::Failures) => ("slides_failed", exit::SLIDES),
+        _ if any(&is_lacking) => ("slides_failed", exit::SLIDES),
+        _ if summary.not_started > 0 || any(&is_left) => ("unfinished", exit::UNFINISHED),
+        _ => ("complete", exit::OK),
+    }
+}
+
+/// Writes the table of slides, unless other shards have a part of it, and closes the manifest.
+fn leave(
+    summary: &RunSummary,
+    list: &SlideList,
+    share: &Share,
+    shard: Option<Shard>,
+    (manifest, name): (&mut Manifest, &Path),
+) -> Result<(), RunError> {
+    let dir = share.state.out();
+    let mut all: BTreeMap<&str, SlideResult> = BTreeMap::new();
+    if shard.is_none() {
+        // What this run did not look at is as earlier runs left it.
+        for slide in &list.slides {
+            if let Some(state) = share.state.slide(&slide.id) {
+                let result = SlideResult { record: state.record, artifacts: state.artifacts, is_unchanged: true };
+                all.insert(&slide.id, result);
+            }
+        }
+    }
+    all.extend(summary.slides.iter().map(|result| (result.record.id.as_str(), result.clone())));
+    let (status, code) = ending(summary);
+    let slides = all.values().map(|s| SlideArtifacts {
         id: s.record.id.clone(),
         status: s.record.status.map_or("failed", SlideStatus::name).to_owned(),
         artifacts: s.artifacts.clone(),
     });
     manifest.finish(status, code, slides.collect());
-    manifest.write(dir).map_err(|e| unwritable(&e))?;
-    Ok((summary, code))
+    manifest.counts = Some(Counts::of(summary));
+    let write = || {
+        if shard.is_none() {
+            let records: Vec<SlideRecord> = all.values().map(|s| s.record.clone()).collect();
+            write_slides_table(dir, &records)?;
+        }
+        manifest.write(dir, name)
+    };
+    match write() {
+        // Nothing can be written because the disk is full: that is what the user is to be told, once.
+        Err(_) if matches!(summary.stopped, Some(StopReason::Output(_))) => Ok(()),
+        written => written.map_err(|e| unwritable(&e)),
+    }
 }
 
-/// Whether a slide failed or lost tiles.
-fn is_lacking(record: &SlideRecord) -> bool {
-    !matches!(record.status, Some(SlideStatus::Complete | SlideStatus::NoTissue)) || record.tiles_failed > 0
+fn stopped_writing(message: &str) -> RunError {
+    RunError::Output {
+        message: message.to_owned(),
+        hint: Some("make room or mount it again, and run the same command: it goes on where it stopped".to_owned()),
+    }
 }
 
 fn unwritable(error: &OutputError) -> RunError {

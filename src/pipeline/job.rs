@@ -7,6 +7,7 @@ use crate::{
     error::{SlideError, StageName},
     output::SlideHeader,
     pixels::{TargetReader, stain::StainTransform},
+    run::Claim,
     tiling::TilePlan,
 };
 use std::{
@@ -24,6 +25,8 @@ pub enum Failure {
     Error(SlideError),
     /// The run was asked to stop.
     Interrupted,
+    /// Another process took the slide over, because this one gave no sign of life for too long.
+    TakenOver,
 }
 
 /// Nanoseconds of work per stage.
@@ -64,6 +67,8 @@ pub struct SlideJob {
     pub stain: StainTransform,
     /// Time spent in each stage.
     pub clocks: StageClocks,
+    /// The right to run it.
+    pub claim: Claim,
     failure: OnceLock<Failure>,
     tiles_done: AtomicU64,
     tiles_failed: AtomicU64,
@@ -71,12 +76,12 @@ pub struct SlideJob {
 }
 
 impl SlideJob {
-    /// A slide that nothing has happened to yet.
+    /// A slide of which `tiles_done` tiles were done by earlier runs; they are not in the plan.
     pub fn new(
-        slot: usize,
+        (slot, claim): (usize, Claim),
         header: SlideHeader,
         reader: TargetReader,
-        plan: Arc<TilePlan>,
+        (plan, tiles_done): (Arc<TilePlan>, u64),
         stain: StainTransform,
     ) -> Self {
         Self {
@@ -86,8 +91,9 @@ impl SlideJob {
             plan,
             stain,
             clocks: StageClocks::default(),
+            claim,
             failure: OnceLock::new(),
-            tiles_done: AtomicU64::new(0),
+            tiles_done: AtomicU64::new(tiles_done),
             tiles_failed: AtomicU64::new(0),
             first_tile_error: OnceLock::new(),
         }

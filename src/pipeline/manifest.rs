@@ -1,10 +1,12 @@
-//! `run.json`: what ran, on what, with which result. Enough to run it again.
+//! `run.json`: what ran, on what, with which result. Enough to run it again. A shard has `run-<task>-of-<tasks>.json`.
 //!
 //! Owns: [`Manifest`]. Must not know: how it ran.
 
 use crate::{
     config::settings::Settings,
-    output::{Artifact, OutputError, write_whole},
+    output::{Artifact, OutputError, SlideStatus, write_whole},
+    pipeline::run::RunSummary,
+    run::{OUTPUT_VERSION, Shard},
 };
 use serde::Serialize;
 use std::{
@@ -12,8 +14,46 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// Raised whenever the same slide and settings give other pixels or rows than before.
-pub const OUTPUT_VERSION: u32 = 2;
+/// How many slides ended how: what a script looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Counts {
+    /// Slides of the run.
+    pub slides: usize,
+    /// All results are there.
+    pub complete: usize,
+    /// Nothing to do; the results are there and empty.
+    pub no_tissue: usize,
+    /// Could not be finished.
+    pub failed: usize,
+    /// Stopped under way; the next run goes on with them.
+    pub interrupted: usize,
+    /// Still being written.
+    pub deferred: usize,
+    /// Not looked at.
+    pub not_started: usize,
+    /// Complete, and lost tiles.
+    pub with_lost_tiles: usize,
+    /// Of all these, those this run had nothing to do for.
+    pub unchanged: usize,
+}
+
+impl Counts {
+    /// Of what remains of a run.
+    pub fn of(summary: &RunSummary) -> Self {
+        let with = |status| summary.slides.iter().filter(|s| s.record.status == Some(status)).count();
+        Self {
+            slides: summary.slides.len() + summary.not_started,
+            complete: with(SlideStatus::Complete),
+            no_tissue: with(SlideStatus::NoTissue),
+            failed: with(SlideStatus::Failed),
+            interrupted: with(SlideStatus::Interrupted),
+            deferred: with(SlideStatus::Deferred),
+            not_started: summary.not_started,
+            with_lost_tiles: summary.slides.iter().filter(|s| s.record.tiles_failed > 0).count(),
+            unchanged: summary.slides.iter().filter(|s| s.is_unchanged).count(),
+        }
+    }
+}
 
 /// What a slide left behind.
 #[derive(Debug, Clone, Serialize)]
@@ -37,10 +77,14 @@ pub struct Manifest {
     pub output_version: u32,
     /// The command line.
     pub command: Vec<String>,
+    /// Directory that relative paths start from.
+    pub directory: String,
     /// The YAML file.
-    pub config_path: PathBuf,
+    pub config_path: String,
     /// Its text.
     pub config_text: String,
+    /// What was said over it, as `key=value`.
+    pub overrides: Vec<String>,
     /// Everything resolved.
     pub settings: Settings,
     /// Where the model ran.
@@ -49,39 +93,48 @@ pub struct Manifest {
     pub weights: Vec<(String, String)>,
     /// Which part of the slides this run took; null when all of them.
     pub shard: Option<String>,
+    /// sha256 of the full slide list; the same for all shards of a batch.
+    pub list_digest: Option<String>,
     /// Name of the machine.
     pub host: String,
     /// RFC 3339, UTC.
     pub started_at: String,
     /// RFC 3339, UTC; null while running.
     pub finished_at: Option<String>,
-    /// `running`, `complete`, `slides_failed`, `interrupted`, `failed`.
+    /// `running`, `complete`, `slides_failed`, `unfinished`, `interrupted`, `failed`.
     pub status: &'static str,
     /// Exit status of the program; null while running.
     pub exit_code: Option<u8>,
+    /// How many slides ended how; null while running.
+    pub counts: Option<Counts>,
     /// What each slide left behind.
     pub slides: Vec<SlideArtifacts>,
 }
 
 impl Manifest {
     /// A run that starts now.
-    pub fn new(config_path: &Path, config_text: &str, settings: &Settings) -> Self {
+    pub fn new(config: (&Path, &str, &[String]), settings: &Settings, weights: Vec<(String, String)>) -> Self {
+        let (config_path, config_text, overrides) = config;
         Self {
             program: "wsi-run",
             version: env!("CARGO_PKG_VERSION"),
             output_version: OUTPUT_VERSION,
             command: std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect(),
-            config_path: config_path.to_owned(),
+            directory: std::env::current_dir().map_or(String::new(), |dir| dir.to_string_lossy().into_owned()),
+            config_path: config_path.to_string_lossy().into_owned(),
             config_text: config_text.to_owned(),
+            overrides: overrides.to_vec(),
             settings: settings.clone(),
             device: "cpu",
-            weights: vec![],
+            weights,
             shard: None,
+            list_digest: None,
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             started_at: rfc3339(SystemTime::now()),
             finished_at: None,
             status: "running",
             exit_code: None,
+            counts: None,
             slides: vec![],
         }
     }
@@ -94,22 +147,31 @@ impl Manifest {
         self.slides = slides;
     }
 
-    /// Writes `<dir>/run.json`, whole or not at all.
+    /// Name of a shard's manifest.
+    pub fn name_of(shard: Option<Shard>) -> PathBuf {
+        match shard {
+            None => "run.json".into(),
+            Some(Shard { index, count }) => format!("run-{index}-of-{count}.json").into(),
+        }
+    }
+
+    /// Writes it as `<dir>/<name>`, whole or not at all.
     ///
     /// # Errors
-    /// [`OutputError`] of the file system.
-    pub fn write(&self, dir: &Path) -> Result<(), OutputError> {
-        let mut text = serde_json::to_vec_pretty(self).expect("the manifest has only string keys");
+    /// [`OutputError`] of the file system; paths that are not UTF-8 cannot be said in JSON.
+    pub fn write(&self, dir: &Path, name: &Path) -> Result<(), OutputError> {
+        let text = serde_json::to_vec_pretty(self);
+        let mut text = text.map_err(|e| OutputError::Io { path: dir.join(name), source: e.into() })?;
         text.push(b'\n');
-        write_whole(dir, Path::new("run.json"), &mut |path| {
+        write_whole(dir, name, &mut |path| {
             std::fs::write(path, &text).map_err(|source| OutputError::Io { path: path.to_owned(), source })
         })?;
         Ok(())
     }
 }
 
-/// `2026-11-20T21:05:09Z`.
-fn rfc3339(time: SystemTime) -> String {
+/// `2026-11-20T21:05:09Z`, UTC.
+pub fn rfc3339(time: SystemTime) -> String {
     let secs = time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let (days, rest) = ((secs / 86_400) as i64, secs % 86_400);
     // Days to civil date, Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".

@@ -9,15 +9,20 @@ mod job; // What may every stage know of a slide?
 mod heap; // Where does freed memory go?
 mod stage; // What is a step?
 mod stages; // Which steps?
+mod work; // What is left to do?
+mod feeder; // One slide after another.
+mod beat; // What goes on meanwhile?
 mod run; // On which threads?
 mod record; // How did a slide end?
 mod manifest; // What ran?
 mod execute; // The main job from end to end.
+mod merge; // One result of many tasks.
 
-pub use cancel::CancelToken;
-pub use execute::{Request, execute, find_slides};
-pub use manifest::{Manifest, OUTPUT_VERSION};
+pub use cancel::{CancelToken, StopReason};
+pub use execute::{Part, Request, execute, find_slides};
+pub use manifest::{Manifest, rfc3339};
+pub use merge::{Merged, merge};
 pub use prepare::{SlidePlan, plan_slide};
 pub use progress::{Progress, Silent, SlideEnd, SlideStatus};
-pub use run::{RunContext, RunSummary, SlideResult, run};
+pub use run::{RunContext, RunSummary, Share, SlideResult, run};
 pub use setup::Setup;

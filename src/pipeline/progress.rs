@@ -15,6 +15,8 @@ pub trait Progress: Send + Sync {
     fn slide_started(&self, slide: &str, tiles: u64);
     /// `tiles` more tiles are done, and `instances` more instances found (either may be 0).
     fn tiles_done(&self, slide: &str, tiles: u64, instances: u64);
+    /// Nothing is to be done for a slide: it was done before, or is left for later.
+    fn slide_passed(&self, slide: &str, status: SlideStatus);
     /// A slide is over, for good or bad.
     fn slide_finished(&self, end: &SlideEnd<'_>);
     /// Nothing more will come.
@@ -46,6 +48,7 @@ impl Progress for Silent {
     fn run_started(&self, _: u64) {}
     fn slide_started(&self, _: &str, _: u64) {}
     fn tiles_done(&self, _: &str, _: u64, _: u64) {}
+    fn slide_passed(&self, _: &str, _: SlideStatus) {}
     fn slide_finished(&self, _: &SlideEnd<'_>) {}
     fn run_finished(&self) {}
 }

@@ -41,6 +41,12 @@ pub fn of_planned(plan: &SlidePlan, error: &SlideError) -> SlideRecord {
     }
 }
 
+/// A slide that was planned when the run was asked to stop.
+pub fn of_interrupted(plan: &SlidePlan) -> SlideRecord {
+    let hint = Some("run the same command again".to_owned());
+    SlideRecord { status: Some(SlideStatus::Interrupted), hint, ..known(plan) }
+}
+
 /// A slide that went through the flow.
 pub fn of_outcome(plan: &SlidePlan, outcome: &SlideOutcome, stain: &str) -> SlideRecord {
     let job = &outcome.job;

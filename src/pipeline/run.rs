@@ -13,38 +13,34 @@
 //! owned by the stitcher of its slot, its outputs by the writer of its slot.
 
 use crate::{
-    error::{RunError, SlideError, StageName},
-    output::{Artifact, SlideRecord, SlideStatus, SlideWriter},
+    config::settings::Settings,
+    error::{RunError, StageName},
+    output::{Artifact, SlideRecord},
     pipeline::{
-        cancel::CancelToken,
-        job::{Failure, SlideJob},
-        prepare::{SlidePlan, fit_stain, overview_picture, plan_slide},
-        progress::{Progress, SlideEnd},
-        record,
+        beat::{Common, beat},
+        cancel::{CancelToken, StopReason},
+        feeder::Feeder,
+        progress::Progress,
         setup::Setup,
         stage::{Router, drive},
         stages::{
-            BatchStage, ExtractStage, PredictStage, ReadStage, SlideOutcome, StitchStage, Stitched, TileOutcome,
-            TileRef, WriteMessage, WriteStage,
+            BatchStage, ExtractStage, PredictStage, ReadStage, StitchStage, Stitched, TileOutcome, WriteMessage,
+            WriteStage,
         },
+        work::Failed,
     },
     pixels::{BufferPool, ReadScratch},
+    run::{Claim, Claims, StateDir},
     slides::SlideEntry,
     stitch::RegionPool,
 };
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::bounded;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, PoisonError},
     thread::{Scope, ScopedJoinHandle, scope},
-    time::{Duration, Instant},
+    time::Duration,
 };
-
-/// How often a waiting feeder looks whether the run was broken off.
-const LOOK_AT_TOKEN: Duration = Duration::from_millis(100);
 
 /// What a run needs beside its settings.
 #[derive(Clone)]
@@ -55,15 +51,38 @@ pub struct RunContext {
     pub progress: Arc<dyn Progress>,
 }
 
+/// What a run shares with others that work for the same output directory.
+pub struct Share {
+    /// What became of each slide.
+    pub state: StateDir,
+    /// Who works on what.
+    pub claims: Claims,
+    /// What happens to slides that failed before.
+    pub failed: Failed,
+    /// Which part of the slides this run has, in words.
+    pub shard: Option<String>,
+    /// The right to be the only run of the output directory, if it has that.
+    pub lock: Option<Claim>,
+}
+
+impl Share {
+    /// All of an output directory that nobody else works in.
+    pub fn alone(settings: &Settings) -> Self {
+        let state = StateDir::new(&settings.output.dir);
+        let claims = Claims::new(&state, Duration::from_secs(settings.run.lease_secs.into()));
+        Self { state, claims, failed: Failed::Again, shard: None, lock: None }
+    }
+}
+
 /// What remains of a run.
 #[derive(Debug)]
 pub struct RunSummary {
-    /// The slides that were started, in the order of the slide list.
+    /// The slides that were looked at, in the order of the slide list.
     pub slides: Vec<SlideResult>,
-    /// Slides that were not started because the run was asked to stop.
+    /// Slides that were not looked at because the run was asked to stop.
     pub not_started: usize,
-    /// Whether the run was asked to stop.
-    pub is_interrupted: bool,
+    /// Why it stopped before its last slide, if it did.
+    pub stopped: Option<StopReason>,
 }
 
 /// What remains of a slide.
@@ -73,45 +92,38 @@ pub struct SlideResult {
     pub record: SlideRecord,
     /// Its files and directories.
     pub artifacts: Vec<Artifact>,
+    /// Whether this run had nothing to do for it.
+    pub is_unchanged: bool,
 }
 
-/// What the feeders gather: index into the slide list, result.
-type Results = Mutex<Vec<(usize, SlideResult)>>;
-
-/// The ends of the queues a feeder needs.
-struct Feeder<'a> {
-    setup: &'a Setup,
-    context: &'a RunContext,
-    entries: &'a [SlideEntry],
-    next: &'a AtomicUsize,
-    results: &'a Results,
-    slot: usize,
-    tiles: Sender<TileRef>,
-    writer: Sender<WriteMessage>,
-    done: Receiver<SlideOutcome>,
-}
-
-/// Runs every slide of `entries`.
+/// Runs the slides of `entries` that are not done, as far as nobody else does.
 ///
 /// # Errors
 /// [`RunError`] when the run cannot go on; slides finished before it keep their outputs.
-pub fn run(setup: &Setup, entries: &[SlideEntry], context: &RunContext) -> Result<RunSummary, RunError> {
+pub fn run(setup: &Setup, entries: &[SlideEntry], share: &Share, context: &RunContext) -> Result<RunSummary, RunError> {
     context.progress.run_started(entries.len() as u64);
-    let results = Mutex::new(vec![]);
-    let next = AtomicUsize::new(0);
+    let common = Common::new(setup, entries, share, context);
     let result = scope(|s| {
-        let handles = spawn_all(s, setup, entries, context, &next, &results);
+        let (stop_tx, stop_rx) = bounded::<()>(0);
+        let (cancel, common) = (&context.cancel, &common);
+        let beat = spawn(s, cancel, move || {
+            beat(common, &stop_rx);
+            Ok(())
+        });
+        let handles = spawn_all(s, common);
         // Every thread is waited for; the first error is the run's.
-        let ends: Vec<Result<(), RunError>> = handles.into_iter().map(join).collect();
+        let mut ends: Vec<Result<(), RunError>> = handles.into_iter().map(join).collect();
+        drop(stop_tx);
+        ends.push(join((StageName::Slides, beat)));
         ends.into_iter().collect::<Result<(), RunError>>()
     });
     context.progress.run_finished();
     result?;
-    let mut results = results.into_inner().expect("no thread panicked while it held the results");
+    let mut results = common.results.into_inner().unwrap_or_else(PoisonError::into_inner);
     results.sort_by_key(|(index, _)| *index);
     let slides: Vec<_> = results.into_iter().map(|(_, result)| result).collect();
     let not_started = entries.len() - slides.len();
-    Ok(RunSummary { slides, not_started, is_interrupted: context.cancel.is_cancelled() })
+    Ok(RunSummary { slides, not_started, stopped: context.cancel.reason().cloned() })
 }
 
 type Handle<'scope> = (StageName, ScopedJoinHandle<'scope, Result<(), RunError>>);
@@ -128,14 +140,8 @@ fn join((stage, handle): Handle<'_>) -> Result<(), RunError> {
 }
 
 /// Starts every thread of the run; the queues close one after another when the feeders are done.
-fn spawn_all<'scope, 'env: 'scope>(
-    s: &'scope Scope<'scope, 'env>,
-    setup: &'env Setup,
-    entries: &'env [SlideEntry],
-    context: &'env RunContext,
-    next: &'env AtomicUsize,
-    results: &'env Results,
-) -> Vec<Handle<'scope>> {
+fn spawn_all<'scope, 'env: 'scope>(s: &'scope Scope<'scope, 'env>, common: &'env Common<'env>) -> Vec<Handle<'scope>> {
+    let (setup, context) = (common.setup, common.context);
     let (threads, slots) = (setup.threads(), setup.slots());
     let pool = BufferPool::new(setup.pool_buffers(), setup.tile_bytes());
     let regions = Arc::new(RegionPool::new(threads + 2));
@@ -196,9 +202,9 @@ fn spawn_all<'scope, 'env: 'scope>(
     for (slot, (rx, writer)) in write_rxs.into_iter().zip(write_txs).enumerate() {
         // Room for the one outcome that can be waiting: the writer never blocks on its feeder.
         let (done_tx, done) = bounded(1);
-        let stage = WriteStage::new(setup.kind, lesion_min_area_um2, regions.clone());
+        let stage = WriteStage::new(setup.kind, lesion_min_area_um2, regions.clone(), cancel.clone());
         handles.push((StageName::Output, spawn(s, cancel, move || drive(stage, rx, done_tx, cancel))));
-        let feeder = Feeder { setup, context, entries, next, results, slot, tiles: tile_tx.clone(), writer, done };
+        let feeder = Feeder { common, slot, tiles: tile_tx.clone(), writer, done };
         handles.push((StageName::Slides, spawn(s, cancel, move || feeder.feed())));
     }
     handles
@@ -216,113 +222,4 @@ fn spawn<'scope, 'env: 'scope>(
             std::panic::resume_unwind(panic)
         })
     })
-}
-
-impl Feeder<'_> {
-    /// Takes slides from the list until it is empty or the run is asked to stop.
-    fn feed(self) -> Result<(), RunError> {
-        while self.context.cancel.admits_slides() {
-            let index = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(entry) = self.entries.get(index) else { break };
-            let start = Instant::now();
-            let Some(mut result) = self.one_slide(entry) else { break };
-            let secs = start.elapsed().as_secs_f64();
-            let record = &mut result.record;
-            record.wall_secs = Some(secs);
-            record.peak_rss_bytes = peak_rss_bytes();
-            self.context.progress.slide_finished(&SlideEnd {
-                slide: &record.id,
-                status: record.status.unwrap_or(SlideStatus::Failed),
-                error: record.error.as_deref(),
-                hint: record.hint.as_deref(),
-                secs,
-                instances: record.instances,
-            });
-            self.results.lock().expect("no thread panics while it holds the results").push((index, result));
-        }
-        Ok(())
-    }
-
-    /// One slide from opening to its record; nothing when the run broke off under it.
-    fn one_slide(&self, entry: &SlideEntry) -> Option<SlideResult> {
-        let failed = |record| Some(SlideResult { record, artifacts: vec![] });
-        let planned = catch_unwind(AssertUnwindSafe(|| plan_slide(entry, self.setup)))
-            .unwrap_or_else(|_| Err(SlideError::new(StageName::Slides, "opening the slide panicked")));
-        let mut plan = match planned {
-            Ok(plan) => plan,
-            Err(error) => return failed(record::of_unopened(entry, &error)),
-        };
-        match self.start(&mut plan) {
-            Ok((job, stain)) => {
-                for index in 0..job.plan.tiles.len() {
-                    self.tiles.send(TileRef { job: job.clone(), index }).ok()?;
-                }
-                if job.plan.tiles.is_empty() {
-                    self.writer.send(WriteMessage::Ended(job)).ok()?;
-                }
-                let outcome = self.wait()?;
-                let record = record::of_outcome(&plan, &outcome, &stain);
-                Some(SlideResult { record, artifacts: outcome.committed.map_or(vec![], |c| c.artifacts) })
-            }
-            Err(error) => failed(record::of_planned(&plan, &error)),
-        }
-    }
-
-    /// Waits for the writer's word on the slide. The feeder holds a sender of the writer's queue, so a broken run
-    /// cannot show as a closed queue: the token is looked at.
-    fn wait(&self) -> Option<SlideOutcome> {
-        loop {
-            match self.done.recv_timeout(LOOK_AT_TOKEN) {
-                Ok(outcome) => return Some(outcome),
-                Err(RecvTimeoutError::Timeout) if !self.context.cancel.is_abandoned() => {}
-                Err(_) => return None,
-            }
-        }
-    }
-
-    fn start(&self, plan: &mut SlidePlan) -> Result<(Arc<SlideJob>, String), SlideError> {
-        let setup = self.setup;
-        if let Some(limit) = setup.settings.run.memory_bytes {
-            let needed = setup.flow_bytes() + plan.slide_bytes(setup) * setup.slots() as u64;
-            if needed > limit {
-                let mib = |b: u64| b.div_ceil(1 << 20);
-                return Err(SlideError::new(
-                    StageName::Tiling,
-                    format!("plan needs {} MiB, `run.memory` allows {} MiB", mib(needed), mib(limit)),
-                )
-                .hint("lower `run.slides_in_flight`, `run.threads` or `tiling.tile_px`, or raise `run.memory`"));
-            }
-        }
-        let stain = fit_stain(plan, setup);
-        let stain_word = match (&stain.flag, stain.method) {
-            (Some(why), _) => format!("identity: {why}"),
-            (None, "none") => "off".to_owned(),
-            (None, _) => "fitted".to_owned(),
-        };
-        let picture = overview_picture(plan, setup);
-        let writer = SlideWriter::create(
-            plan.header.clone(),
-            setup.kind,
-            &setup.settings.output,
-            &plan.tissue.mask,
-            picture,
-            &|rect| plan.tiles.cells.intersects(rect),
-        )
-        .map_err(|e| SlideError::new(StageName::Output, e))?;
-        let job =
-            SlideJob::new(self.slot, plan.header.clone(), plan.reader.clone(), plan.tiles.clone(), stain.transform);
-        let job = Arc::new(job);
-        self.context.progress.slide_started(&job.header.id, job.plan.tiles.len() as u64);
-        if self.writer.send(WriteMessage::Start(job.clone(), Box::new(writer))).is_err() {
-            job.fail(Failure::Interrupted);
-        }
-        Ok((job, stain_word))
-    }
-}
-
-/// Most memory the process has had, where the system tells.
-fn peak_rss_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
-    Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? << 10)
 }

@@ -5,8 +5,9 @@
 use crate::{
     config::settings::{Settings, Window},
     error::RunError,
+    infer::CompiledExecute,
     instances::Extractor,
-    model::{self, CandleExecute, Head, Model},
+    model::{self, Head, Model, graph::Graph, slide_use},
     output::ResultKind,
     pixels::stain::StainTarget,
     tiling::{Borders, Tiler},
@@ -44,6 +45,12 @@ fn refused(message: String, hint: &str) -> RunError {
     RunError::Setup { message, hint: Some(hint.to_owned()) }
 }
 
+/// Side of the tiles a network will see.
+fn side_px(settings: &Settings, graph: &Graph) -> usize {
+    let usual = slide_use(graph.name()).map_or(256, |used| used.tile_px);
+    settings.tiling.tile_px.unwrap_or(usual) as usize
+}
+
 impl Setup {
     /// Builds the model and checks that the tiling fits it.
     ///
@@ -51,7 +58,7 @@ impl Setup {
     /// [`RunError::Setup`] when the model cannot be built or an override is not one it can take.
     pub fn new(settings: &Settings) -> Result<Self, RunError> {
         let model = model::build(&settings.model, settings.tiling.input_mpp, &|graph, weights, options| {
-            Ok(Box::new(CandleExecute::new(graph, weights, options.kind)?))
+            Ok(Box::new(CompiledExecute::new(graph, weights, options, side_px(settings, graph))?))
         })
         .map_err(|e| refused(e.to_string(), "see `wsi-run models` for what each model takes"))?;
         Self::with_model(settings, model)
@@ -124,6 +131,12 @@ impl Setup {
     /// Compute threads.
     pub fn threads(&self) -> usize {
         (self.settings.run.threads as usize).max(1)
+    }
+
+    /// Names and sha256 of the model's weights; none for models without.
+    pub fn weights(&self) -> Vec<(String, String)> {
+        let spec = self.model.spec();
+        spec.weights_sha256.iter().map(|sha256| (spec.name.to_owned(), sha256.clone())).collect()
     }
 
     /// Slides worked on at the same time.

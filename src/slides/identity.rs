@@ -1,13 +1,13 @@
 //! A slide's identity by content.
 //!
-//! Owns: [`content_hash`]. Must not know: formats. Hashing gigabytes would cost more than running many slides, so
+//! Owns: [`content_hash`], [`files_of`]. Must not know: formats. Hashing gigabytes would cost more than running many slides, so
 //! the size and pieces spread over the file are hashed: enough to tell two slides apart and to see a changed one.
 
 use sha2::{Digest, Sha256};
 use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// Bytes of one piece.
@@ -36,6 +36,33 @@ pub fn content_hash(path: &Path) -> io::Result<String> {
     }
     let hex: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
     Ok(format!("sampled-sha256:{hex}"))
+}
+
+/// Whether a file beside a slide is a part of it.
+type IsPart = Box<dyn Fn(&Path) -> bool>;
+
+/// The files that make up a slide, sorted: `path` first, then what its format keeps beside it.
+pub fn files_of(path: &Path) -> Vec<PathBuf> {
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let (dir, is_part): (_, IsPart) = match extension.as_str() {
+        // A folder of the slide's name holds the pixels.
+        "mrxs" => (path.with_extension(""), Box::new(|_| true)),
+        // Pictures begin with the slide's name.
+        "vms" | "vmu" => {
+            let is_part = move |p: &Path| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&stem));
+            (folder.to_owned(), Box::new(is_part))
+        }
+        // One series is many files of any name.
+        "dcm" => (folder.to_owned(), Box::new(|p| p.extension().is_some_and(|e| e.eq_ignore_ascii_case("dcm")))),
+        _ => return vec![path.to_owned()],
+    };
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
+    let mut files: Vec<PathBuf> = entries.filter(|p| p != path && p.is_file() && is_part(p)).collect();
+    files.sort();
+    files.insert(0, path.to_owned());
+    files
 }
 
 #[cfg(test)]

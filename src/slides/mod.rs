@@ -13,8 +13,8 @@ mod image; // Plain pictures.
 mod synthetic; // Slides drawn by the program.
 
 pub use discover::{DiscoverError, EntrySource, SlideEntry, discover};
-pub use identity::content_hash;
-pub use mpp::check_mpp;
+pub use identity::{content_hash, files_of};
+pub use mpp::{check_mpp, stated_mpp};
 pub use open::open;
 pub use picture::{Picture, decode_jpeg, decode_png, over_white};
 pub use reader::{Level, LevelInfo, MppSource, ReadError, SlideInfo, SlideReader};

@@ -3,7 +3,7 @@
 //! Owns: [`check_mpp`], the user's CSV, what a TIFF resolution may mean. Must not know: readers.
 //! Order: `slides.mpp` → CSV → vendor property → OME-XML → TIFF resolution.
 
-use super::{MppSource, SlideInfo};
+use super::{MppSource, SlideEntry, SlideInfo};
 use crate::{
     config::settings,
     error::{SlideError, StageName},
@@ -72,6 +72,14 @@ pub(super) fn stated(
             .hint("the first line is `slide,mpp_x,mpp_y` (or `slide,mpp_x`), values in µm per px")
     })?;
     Ok(found.map(|mpp| (mpp, MppSource::Csv)))
+}
+
+/// The resolution the user states of this slide, if any.
+///
+/// # Errors
+/// A CSV that cannot be read, or whose line for this slide is not a resolution.
+pub fn stated_mpp(entry: &SlideEntry, settings: &settings::Slides) -> Result<Option<MppXy>, SlideError> {
+    Ok(stated(&entry.id, &entry.path, settings)?.map(|(mpp, _)| mpp))
 }
 
 fn from_csv(id: &str, path: &Path, csv: &Path) -> Result<Option<MppXy>, String> {

@@ -81,6 +81,8 @@ pub struct TilePlan {
     pub regions_x: u32,
     /// Regions along y.
     pub regions_y: u32,
+    /// Regions that are there already, by index; empty when none is.
+    pub finished: Vec<bool>,
 }
 
 impl Tiler {
@@ -207,7 +209,8 @@ impl Tiler {
         }
         let (regions_x, regions_y) = (grid.size.w.div_ceil(self.region_px), grid.size.h.div_ceil(self.region_px));
         let region_tiles = vec![0; regions_x as usize * regions_y as usize];
-        let mut plan = TilePlan { grid, tiler: self, cells, tiles, region_tiles, regions_x, regions_y };
+        let mut plan =
+            TilePlan { grid, tiler: self, cells, tiles, region_tiles, regions_x, regions_y, finished: vec![] };
         for at in 0..plan.tiles.len() {
             let tile = plan.tiles[at];
             for region in plan.regions_touching(tile.used, tile.strip) {
@@ -257,12 +260,45 @@ impl TilePlan {
         for j in range(reach.y, reach.bottom(), self.regions_y) {
             for i in columns.clone() {
                 let index = (j * i64::from(self.regions_x) + i) as usize;
-                if self.cells.intersects(self.region_core(index)) {
+                if !self.is_finished(index) && self.cells.intersects(self.region_core(index)) {
                     found.push(index);
                 }
             }
         }
         found.into_iter()
+    }
+
+    /// Whether region `index` is there already.
+    fn is_finished(&self, index: usize) -> bool {
+        self.finished.get(index).copied().unwrap_or(false)
+    }
+
+    /// What remains to be done when the regions with these cores are there: tiles that no other region needs are
+    /// dropped. Cores that are none of the plan's change nothing.
+    pub fn without(&self, cores: &[Rect<Target>]) -> Self {
+        let mut plan = self.clone();
+        if cores.is_empty() {
+            return plan;
+        }
+        plan.finished = vec![false; self.region_tiles.len()];
+        for index in cores.iter().filter_map(|core| self.region_of(core)) {
+            plan.finished[index] = true;
+            plan.region_tiles[index] = 0;
+        }
+        let all = std::mem::take(&mut plan.tiles);
+        let is_needed = |tile: &TileSpec| plan.regions_touching(tile.used, tile.strip).next().is_some();
+        let tiles = all.into_iter().filter(is_needed).collect();
+        plan.tiles = tiles;
+        plan
+    }
+
+    /// The region that has this core and something to compute.
+    pub fn region_of(&self, core: &Rect<Target>) -> Option<usize> {
+        let px = i64::from(self.tiler.region_px);
+        let (i, j) = (core.x.div_euclid(px), core.y.div_euclid(px));
+        let inside = (0..i64::from(self.regions_x)).contains(&i) && (0..i64::from(self.regions_y)).contains(&j);
+        let index = inside.then_some((j * i64::from(self.regions_x) + i) as usize)?;
+        (self.region_tiles[index] > 0 && self.region_core(index) == *core).then_some(index)
     }
 
     /// Number of regions that will be made.
@@ -390,6 +426,30 @@ mod tests {
     fn a_stride_wider_than_the_core_is_refused_with_both_numbers() {
         let error = Tiler::new((256, 200, 46), Window::Crop, (1024, 96, 256)).unwrap_err();
         assert_eq!(error, "`stride_px` is 200, expected 1 to 164 (`tile_px` 256 − 2 × `margin_px` 46)");
+    }
+
+    #[test]
+    fn what_remains_of_a_plan_makes_every_region_that_is_not_there() {
+        let grid = grid(9000, 3000);
+        for borders in [Borders::Again, Borders::Kept] {
+            let cells = CellMask::new(&grid, &some_tissue(9000, 3000, 7), 0.25);
+            let tiler = Tiler::new((256, 164, 46), Window::Crop, (512, 96, 256)).unwrap().with_borders(borders);
+            let plan = tiler.plan(grid, cells);
+            let made = |index: usize| plan.region_tiles[index] > 0 && !index.is_multiple_of(3);
+            let all = 0..plan.region_tiles.len();
+            let cores: Vec<_> = all.clone().filter(|&i| made(i)).map(|i| plan.region_core(i)).collect();
+            let left = plan.without(&cores);
+            assert!(!cores.is_empty() && left.tiles.len() < plan.tiles.len());
+            let mut counts = vec![0; plan.region_tiles.len()];
+            for tile in &left.tiles {
+                left.regions_touching(tile.used, tile.strip).for_each(|region| counts[region] += 1);
+            }
+            let expected: Vec<u32> = all.map(|i| if made(i) { 0 } else { plan.region_tiles[i] }).collect();
+            assert_eq!((&counts, &left.region_tiles), (&expected, &expected));
+            let none: Vec<_> = (0..counts.len()).map(|i| plan.region_core(i)).collect();
+            assert_eq!((plan.without(&none).tiles.len(), plan.without(&[]).tiles.len()), (0, plan.tiles.len()));
+            assert_eq!(plan.without(&[Rect::new(-512, 1 << 40, 512, 512)]).tiles.len(), plan.tiles.len());
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Owns: [`dispatch`]. Must not know: how anything is computed.
 
+mod batch;
 mod bench;
 mod completions;
 mod config;
@@ -10,6 +11,8 @@ mod models;
 mod pipeline;
 mod plan;
 mod slide;
+mod status;
+mod submit;
 mod verify;
 
 pub use pipeline::{load, noun};
@@ -26,6 +29,10 @@ pub fn dispatch(cli: &Cli, style: Style) -> anyhow::Result<u8> {
         Verb::Config(args) => config::run(args, &cli.common, style),
         Verb::Completions(args) => completions::run(args),
         Verb::Run(args) => pipeline::run(args, &cli.common, style),
+        Verb::Submit(args) => submit::run(args, &cli.common, style),
+        Verb::Status(args) => status::run(args, &cli.common, style),
+        Verb::Merge(args) => batch::merge(args, &cli.common, style),
+        Verb::Retry(args) => batch::retry(args, &cli.common, style),
         Verb::Plan(args) => plan::run(args, &cli.common, style),
         Verb::Info(args) => slide::info(args, style),
         Verb::Thumbnail(args) => slide::picture(args, style),

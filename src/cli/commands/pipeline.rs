@@ -9,8 +9,9 @@ use crate::config::settings::{ModelChoice, Settings};
 use crate::config::{self, Diagnostic, Loaded, suggest};
 use crate::error::{RunError, exit};
 use crate::model::convert::{Outputs, form};
-use crate::pipeline::{self, CancelToken, Request, RunContext};
+use crate::pipeline::{self, CancelToken, Part, Request, RunContext};
 use std::io::Write;
+use std::path::Path;
 
 /// Reads the pipeline, or prints everything that is wrong with it and gives the exit code.
 ///
@@ -30,10 +31,15 @@ pub fn load(args: &PipelineArgs, common: &CommonArgs, style: Style) -> Result<Lo
             first.hint = Some(format!("did you mean the verb `{verb}`?"));
         }
     }
-    let text = if common.log_json { as_json_lines(&found) } else { style.paint(&as_text(&found)) };
+    Err(refuse(&found, common, style))
+}
+
+/// Prints what is wrong with a configuration and gives the exit code.
+pub(super) fn refuse(found: &[Diagnostic], common: &CommonArgs, style: Style) -> u8 {
+    let text = if common.log_json { as_json_lines(found) } else { style.paint(&as_text(found)) };
     // Standard error that is closed leaves the exit code.
     let _ = std::io::stderr().write_all(text.as_bytes());
-    Err(exit::CONFIG)
+    exit::CONFIG
 }
 
 fn as_text(found: &[Diagnostic]) -> String {
@@ -96,14 +102,31 @@ pub(super) fn run(args: &RunArgs, common: &CommonArgs, style: Style) -> anyhow::
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
-    let (progress, bars) = progress::choose(common, args.no_progress, noun(&loaded.settings));
+    let part = match (args.shard, args.claim) {
+        (Some(shard), _) => Part::Shard { shard, is_listed: args.listed },
+        (None, true) => Part::Claim,
+        (None, false) => Part::Whole,
+    };
+    let overrides = args.pipeline.over.as_overrides();
+    Ok(execute((&args.pipeline.pipeline, &loaded, &overrides), part, args.no_progress, common, style))
+}
+
+/// Runs a part of a pipeline and gives the exit code.
+pub(super) fn execute(
+    (path, loaded, overrides): (&Path, &Loaded, &[String]),
+    part: Part,
+    no_progress: bool,
+    common: &CommonArgs,
+    style: Style,
+) -> u8 {
+    let (progress, bars) = progress::choose(common, no_progress, noun(&loaded.settings));
     log::start(common, bars);
     let cancel = CancelToken::default();
     signals::listen(cancel.clone(), |message| tracing::warn!("{message}"));
-    let request =
-        Request { config_path: &args.pipeline.pipeline, config_text: &loaded.text, settings: &loaded.settings };
+    let settings = &loaded.settings;
+    let request = Request { config_path: path, config_text: &loaded.text, overrides, settings, part };
     match pipeline::execute(&request, &RunContext { cancel, progress }) {
-        Ok((_, code)) => Ok(code),
-        Err(error) => Ok(report(&error, common, style)),
+        Ok((_, code)) => code,
+        Err(error) => report(&error, common, style),
     }
 }

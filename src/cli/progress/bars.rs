@@ -116,6 +116,10 @@ impl Progress for Bars {
         }
     }
 
+    fn slide_passed(&self, _: &str, _: SlideStatus) {
+        self.batch.inc(1);
+    }
+
     fn slide_finished(&self, end: &SlideEnd<'_>) {
         let slide = self.lock().remove(end.slide);
         if let Some(slide) = slide {

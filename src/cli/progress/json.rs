@@ -69,6 +69,11 @@ impl Progress for JsonLines {
         }
     }
 
+    fn slide_passed(&self, slide: &str, status: SlideStatus) {
+        self.ended.fetch_add(1, Ordering::Relaxed);
+        self.say("slide_passed", json!({ "slide": slide, "status": status }));
+    }
+
     fn slide_finished(&self, end: &SlideEnd<'_>) {
         self.tally.slide_finished(end.slide);
         self.ended.fetch_add(1, Ordering::Relaxed);

@@ -18,6 +18,7 @@ pub struct Lines {
     slides: AtomicU64,
     ended: AtomicU64,
     failed: AtomicU64,
+    passed: AtomicU64,
 }
 
 impl Lines {
@@ -31,6 +32,7 @@ impl Lines {
             slides: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            passed: AtomicU64::new(0),
         }
     }
 
@@ -89,6 +91,14 @@ impl Progress for Lines {
         }
     }
 
+    fn slide_passed(&self, slide: &str, status: SlideStatus) {
+        self.ended.fetch_add(1, Ordering::Relaxed);
+        self.passed.fetch_add(1, Ordering::Relaxed);
+        if status == SlideStatus::Deferred && !self.failures_only {
+            self.say(&format!("{slide}: still being written, left for later"));
+        }
+    }
+
     fn slide_finished(&self, end: &SlideEnd<'_>) {
         self.tally.slide_finished(end.slide);
         let ended = self.ended.fetch_add(1, Ordering::Relaxed) + 1;
@@ -105,8 +115,12 @@ impl Progress for Lines {
             let ended = self.ended.load(Ordering::Relaxed);
             let failed = self.failed.load(Ordering::Relaxed);
             let slides = if ended == 1 { "slide" } else { "slides" };
+            let passed = match self.passed.load(Ordering::Relaxed) {
+                0 => String::new(),
+                passed => format!(" ({} with nothing to do)", grouped(passed)),
+            };
             self.say(&format!(
-                "{} {slides}, {} failed, {}",
+                "{} {slides}{passed}, {} failed, {}",
                 grouped(ended),
                 grouped(failed),
                 clock(self.tally.run_secs())

@@ -36,6 +36,36 @@ pub(super) const KEYS: &[Key] = &[
         "",
         "what an unreadable tile does: its slide fails, or its pixels are marked 255 and counted",
     ),
+    Key::value(
+        "run.time_limit_secs",
+        Kind::Int { min: 1, max: 31_536_000, step: 1 },
+        Preset::Unset("28800"),
+        "s",
+        "when the run ends, whatever is left: no slide starts that would not be done in time, and those in flight keep \
+         what they have for the next run",
+    ),
+    Key::value(
+        "run.max_failures",
+        Kind::Int { min: 1, max: 1_000_000_000, step: 1 },
+        Preset::Unset("10"),
+        "",
+        "after so many failed slides no other is started",
+    ),
+    Key::value(
+        "run.settle_secs",
+        Kind::Int { min: 0, max: 86_400, step: 1 },
+        Preset::Is("3"),
+        "s",
+        "a slide that changed less than this long ago may still be being copied: the run comes back to it, or leaves it \
+         for the next",
+    ),
+    Key::value(
+        "run.lease_secs",
+        Kind::Int { min: 1, max: 86_400, step: 1 },
+        Preset::Is("60"),
+        "s",
+        "a slide whose process, on another host, gave no sign of life for so long is taken over",
+    ),
 ];
 
 /// `run`.
@@ -46,6 +76,10 @@ pub(super) const KEYS: &[Key] = &[
 /// slides_in_flight: 2
 /// memory: 4294967296
 /// on_tile_error: leave_uncomputed
+/// time_limit_secs: 28800
+/// max_failures: 10
+/// settle_secs: 3
+/// lease_secs: 60
 /// "#)?;
 /// # Ok::<(), serde_saphyr::Error>(())
 /// ```
@@ -56,6 +90,10 @@ pub struct Run {
     slides_in_flight: u32,
     memory: Option<u64>,
     on_tile_error: settings::OnTileError,
+    time_limit_secs: Option<u64>,
+    max_failures: Option<u32>,
+    settle_secs: u32,
+    lease_secs: u32,
 }
 
 impl Run {
@@ -65,6 +103,10 @@ impl Run {
             slides_in_flight: self.slides_in_flight,
             memory_bytes: self.memory,
             on_tile_error: self.on_tile_error,
+            time_limit_secs: self.time_limit_secs,
+            max_failures: self.max_failures,
+            settle_secs: self.settle_secs,
+            lease_secs: self.lease_secs,
         }
     }
 }

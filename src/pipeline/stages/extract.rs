@@ -68,7 +68,7 @@ fn tile_parts(job: &SlideJob, answers: &[TileAnswer]) -> Vec<SlidePart> {
     let core = grid.size.rect();
     vec![
         SlidePart::Prob { core, channels: classes as u32, data: maps.prob },
-        SlidePart::Tiles { tiles: maps.tiles },
+        SlidePart::Tiles { core, tiles: maps.tiles },
         SlidePart::Semantic { core, classes: maps.classes },
     ]
 }

@@ -12,7 +12,7 @@ pub use extract::ExtractStage;
 pub use predict::PredictStage;
 pub use read::ReadStage;
 pub use stitch::StitchStage;
-pub use write::{SlideOutcome, WriteStage};
+pub use write::{SlideOutcome, WriteStage, output_failure};
 
 use crate::stitch::Region;
 use crate::{model::HeadMap, output::SlidePart, output::SlideWriter, pipeline::job::SlideJob, pixels::PooledBuf};

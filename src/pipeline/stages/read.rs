@@ -32,6 +32,9 @@ impl ReadStage {
         if self.cancel.stops_slides() {
             job.fail(Failure::Interrupted);
         }
+        if job.claim.is_lost() {
+            job.fail(Failure::TakenOver);
+        }
         if job.failure().is_some() {
             return None;
         }

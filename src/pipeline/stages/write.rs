@@ -6,10 +6,12 @@ use crate::{
     instances::{Instance, Lesion, LesionFinder},
     output::{Committed, OutputError, ResultKind, SlidePart, SlideWriter},
     pipeline::{
+        cancel::{CancelToken, StopReason},
         heap,
         job::{Failure, SlideJob},
         stage::{Emit, Stage, StageStop},
     },
+    run::Claim,
     stitch::RegionPool,
 };
 use std::{collections::HashMap, sync::Arc};
@@ -29,6 +31,8 @@ pub struct WriteStage {
     lesion_min_area_um2: f64,
     /// Where used regions wait for the next slide.
     regions: Arc<RegionPool>,
+    /// Asked to stop when no slide can be written any more.
+    cancel: CancelToken,
     slides: HashMap<usize, Open>,
 }
 
@@ -42,8 +46,8 @@ struct Open {
 
 impl WriteStage {
     /// A writer without slides.
-    pub fn new(kind: ResultKind, lesion_min_area_um2: f64, regions: Arc<RegionPool>) -> Self {
-        Self { kind, lesion_min_area_um2, regions, slides: HashMap::new() }
+    pub fn new(kind: ResultKind, lesion_min_area_um2: f64, regions: Arc<RegionPool>, cancel: CancelToken) -> Self {
+        Self { kind, lesion_min_area_um2, regions, cancel, slides: HashMap::new() }
     }
 
     /// The open outputs of `job`; nothing for a late message of a slide whose slot has gone to the next.
@@ -61,8 +65,12 @@ impl WriteStage {
         if !(open.has_ended && is_whole) {
             return Ok(());
         }
+        drop_failed(open);
         let writer = self.slides.remove(&job.slot).and_then(|o| o.writer);
         let mut committed = None;
+        if job.failure().is_none() && !job.claim.is_held() {
+            job.fail(Failure::TakenOver);
+        }
         if let (None, Some(mut writer)) = (job.failure(), writer) {
             // What the flow used is free now, and the commit needs other sizes.
             self.regions.clear();
@@ -75,7 +83,7 @@ impl WriteStage {
             };
             match job.clocks.time(StageName::Output, commit) {
                 Ok(done) => committed = Some(done),
-                Err(error) => job.fail(output_failure(&error)),
+                Err(error) => job.fail(output_failure(&error, &job.claim, &self.cancel)),
             }
         }
         Ok(out.emit(SlideOutcome { job, committed })?)
@@ -93,11 +101,29 @@ fn add_lesions(writer: &mut SlideWriter, job: &SlideJob, min_area_um2: f64) -> R
     writer.add_lesions(&lesions)
 }
 
-fn output_failure(error: &OutputError) -> Failure {
+/// What a failed write does to its slide; where the place is to blame, the run ends and the slide can go on later.
+/// Who has taken a slide over takes away what its former owner was writing.
+pub fn output_failure(error: &OutputError, claim: &Claim, cancel: &CancelToken) -> Failure {
+    if !claim.is_held() {
+        return Failure::TakenOver;
+    }
+    if error.is_of_the_place() {
+        cancel.stop(StopReason::Output(error.to_string()), true);
+        return Failure::Interrupted;
+    }
     Failure::Error(
         SlideError::new(StageName::Output, error)
             .hint("check that the output directory exists, may be written to, and has room"),
     )
+}
+
+/// Gives up the outputs of a slide that failed or is another's now; one that was only interrupted keeps its journal.
+fn drop_failed(open: &mut Open) {
+    match (open.job.failure(), open.writer.take()) {
+        (None, writer) => open.writer = writer,
+        (Some(Failure::Error(_) | Failure::TakenOver), Some(writer)) => writer.discard(),
+        _ => {}
+    }
 }
 
 impl Stage for WriteStage {
@@ -111,19 +137,22 @@ impl Stage for WriteStage {
                 self.slides.insert(slot, Open { job, writer: Some(writer), regions: 0, has_ended: false });
             }
             WriteMessage::Part(job, part) => {
+                let cancel = self.cancel.clone();
                 let Some(open) = self.open_of(&job) else { return Ok(()) };
                 // Probabilities and rows of tiles come before the region's classes or nuclei; only the latter count it.
                 let counts = !matches!(part, SlidePart::Prob { .. } | SlidePart::Tiles { .. });
                 if job.failure().is_none()
                     && let Some(writer) = &mut open.writer
-                    && let Err(error) = job.clocks.time(StageName::Output, || writer.write(part))
                 {
-                    job.fail(output_failure(&error));
+                    if job.tiles_failed_count() > 0 {
+                        // A part without its lost tiles is not one to go on from: they may be readable next time.
+                        writer.end_journal();
+                    }
+                    if let Err(error) = job.clocks.time(StageName::Output, || writer.write(part)) {
+                        job.fail(output_failure(&error, &job.claim, &cancel));
+                    }
                 }
-                if job.failure().is_some() {
-                    // Dropping the writer removes what it wrote.
-                    open.writer = None;
-                }
+                drop_failed(open);
                 open.regions += usize::from(counts);
                 self.end_if_whole(job, out)?;
             }

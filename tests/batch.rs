@@ -1,0 +1,533 @@
+//! Batches: runs that are killed, stopped, repeated, shared and merged leave what one undisturbed run leaves.
+//!
+//! `WSI_RUN_CHAOS=100` disturbs as many times as it says, over more slides; without it, a handful. `WSI_RUN_PROGRAM` is
+//! run instead of the program just built.
+
+#![expect(clippy::unwrap_used, reason = "a program that cannot be started has failed the test")]
+
+use rustix::process::{Pid, Signal, kill_process};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    thread::sleep,
+    time::{Duration, Instant, UNIX_EPOCH},
+};
+
+const NUCLEI: &str = "\
+slides: { synthetic: { count: 2, width_px: 2600, height_px: 2000, mpp: 0.5, seed: 5 } }
+model: { hematoxylin: {} }
+tiling: { tile_px: 256 }
+instances: { region_px: 256 }
+output: { dir: out, geojson: { origin: full } }
+";
+
+const AREAS: &str = "\
+slides: { synthetic: { count: 1, width_px: 2400, height_px: 2000, mpp: 0.5, seed: 6 } }
+tiling: { input_mpp: 0.5, tile_px: 320 }
+model: { stain_threshold: { stain: hematoxylin, threshold_od: 0.2 } }
+instances: { region_px: 256 }
+output: { dir: out, ome_zarr: { prob: true } }
+";
+
+/// Numbers that look random; the same for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, below: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % below.max(1)
+    }
+}
+
+fn chaos() -> Option<u64> {
+    std::env::var("WSI_RUN_CHAOS").ok().map(|n| n.parse().unwrap())
+}
+
+fn command(dir: &Path, arguments: &[&str]) -> Command {
+    let other = std::env::var_os("WSI_RUN_PROGRAM");
+    let mut command = Command::new(other.unwrap_or_else(|| env!("CARGO_BIN_EXE_wsi-run").into()));
+    command.current_dir(dir).args(arguments).env_remove("WSI_RUN_THREADS").stdin(Stdio::null());
+    command
+}
+
+fn wsi_run(dir: &Path, arguments: &[&str]) -> Output {
+    command(dir, arguments).output().unwrap()
+}
+
+fn start(dir: &Path, arguments: &[&str]) -> Child {
+    command(dir, arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn send(child: &Child, signal: Signal) {
+    // One that has just ended is no fault.
+    let _ = kill_process(Pid::from_child(child), signal);
+}
+
+fn home(yaml: &str) -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("p.yaml"), yaml).unwrap();
+    home
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn assert_code(output: &Output, code: i32) {
+    assert_eq!(output.status.code(), Some(code), "{}{}", text(&output.stdout), text(&output.stderr));
+}
+
+fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(at) = open.pop() {
+        for entry in fs::read_dir(&at).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                found.insert(path.strip_prefix(dir).unwrap().to_string_lossy().into_owned(), fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+/// Every byte of every result; what tells of times and processes is left out.
+fn results(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut all = files(dir);
+    // A small file that a killed process was about to write may stay aside.
+    let told = [".state/", "logs/", "slurm/", "run", ".partial/file-"];
+    all.retain(|name, _| name != "slides.parquet" && !told.iter().any(|t| name.starts_with(t)));
+    all
+}
+
+fn assert_same(name: &str, expected: &BTreeMap<String, Vec<u8>>, found: &BTreeMap<String, Vec<u8>>) {
+    assert_eq!(expected.keys().collect::<Vec<_>>(), found.keys().collect::<Vec<_>>(), "{name}: other files");
+    for (file, bytes) in expected {
+        assert!(bytes == &found[file], "{name}: {file} differs");
+    }
+}
+
+/// `slides.parquet` as text, by slide, without what tells of times and memory.
+fn rows(dir: &Path) -> BTreeMap<String, Vec<String>> {
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+    let reader = SerializedFileReader::new(fs::File::open(dir.join("slides.parquet")).unwrap()).unwrap();
+    let row = |row: parquet::record::Row| {
+        let columns = row.get_column_iter().filter(|(name, _)| !name.ends_with("_secs") && *name != "peak_rss_bytes");
+        let said: Vec<String> = columns.map(|(name, value)| format!("{name} {value}")).collect();
+        (said[0].clone(), said)
+    };
+    reader.get_row_iter(None).unwrap().map(|r| row(r.unwrap())).collect()
+}
+
+/// How often the logs say `what`.
+fn logged(out: &Path, what: &str) -> usize {
+    files(&out.join("logs")).values().map(|log| text(log).matches(what).count()).sum()
+}
+
+/// The size of the largest journal of a slide that is under way.
+fn journal_bytes(out: &Path) -> u64 {
+    let dirs = fs::read_dir(out.join(".partial")).into_iter().flatten().flatten();
+    dirs.filter_map(|dir| fs::metadata(dir.path().join("journal")).ok()).map(|m| m.len()).max().unwrap_or(0)
+}
+
+/// Waits until a slide of `child` has finished regions in its journal.
+fn until_journal(child: &mut Child, out: &Path, bytes: u64) {
+    while journal_bytes(out) < bytes {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before it could be disturbed");
+        sleep(Duration::from_millis(2));
+    }
+}
+
+fn picture(path: &Path, seed: u64) {
+    let (w, h) = (700_u32, 500_u32);
+    let mut dice = Dice(seed | 1);
+    // Dark spots on pink on glass.
+    let spots: Vec<(i64, i64)> = (0..40).map(|_| (150 + dice.roll(400) as i64, 100 + dice.roll(300) as i64)).collect();
+    let mut rgb = Vec::with_capacity((w * h * 3) as usize);
+    for y in 0..i64::from(h) {
+        for x in 0..i64::from(w) {
+            let is_tissue = (100..600).contains(&x) && (60..440).contains(&y);
+            let is_spot = spots.iter().any(|(sx, sy)| (x - sx).pow(2) + (y - sy).pow(2) < 64);
+            rgb.extend(if is_spot {
+                [80, 50, 130]
+            } else if is_tissue {
+                [230, 170, 200]
+            } else {
+                [245, 245, 245]
+            });
+        }
+    }
+    let mut encoder = png::Encoder::new(fs::File::create(path).unwrap(), w, h);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.write_header().unwrap().write_image_data(&rgb).unwrap();
+}
+
+const PICTURES: &str = "\
+slides: { dir: slides, mpp: 0.5 }
+model: { hematoxylin: {} }
+output: { dir: out }
+run: { settle_secs: 0 }
+";
+
+fn pictures(names: &[&str]) -> tempfile::TempDir {
+    let home = home(PICTURES);
+    fs::create_dir(home.path().join("slides")).unwrap();
+    for (i, name) in names.iter().enumerate() {
+        picture(&home.path().join("slides").join(name), i as u64 * 77 + 5);
+    }
+    home
+}
+
+fn goes_on_from_its_journal(yaml: &str, signal: Signal, bytes: u64) {
+    let (quiet, home) = (home(yaml), home(yaml));
+    assert_code(&wsi_run(quiet.path(), &["p.yaml", "-q"]), 0);
+    let out = home.path().join("out");
+    let arguments = ["p.yaml", "-q", "--set", "run.slides_in_flight=1", "--threads", "1"];
+    let mut child = start(home.path(), &arguments);
+    until_journal(&mut child, &out, bytes);
+    send(&child, signal);
+    child.wait().unwrap();
+    assert!(journal_bytes(&out) >= bytes);
+    assert_code(&wsi_run(home.path(), &["p.yaml", "-q"]), 0);
+    assert!(
+        logged(&out, "goes on: ") == 1,
+        "{:?}",
+        files(&out.join("logs")).values().map(|l| text(l)).collect::<Vec<_>>()
+    );
+    assert_same("after the kill", &results(&quiet.path().join("out")), &results(&out));
+    assert_eq!(rows(&quiet.path().join("out")), rows(&out));
+    assert_code(&wsi_run(home.path(), &["verify", "out"]), 0);
+}
+
+#[test]
+fn nuclei_of_a_killed_run_go_on_from_finished_regions() {
+    goes_on_from_its_journal(NUCLEI, Signal::KILL, 10_000);
+}
+
+#[test]
+fn classes_and_probabilities_of_a_killed_run_go_on_from_finished_regions() {
+    goes_on_from_its_journal(AREAS, Signal::KILL, 400_000);
+}
+
+#[test]
+fn time_that_is_up_keeps_what_slides_in_flight_have() {
+    goes_on_from_its_journal(NUCLEI, Signal::USR1, 10_000);
+}
+
+#[test]
+fn a_run_killed_again_and_again_ends_as_an_undisturbed_one() {
+    let kills = chaos().unwrap_or(6);
+    let (quiet, home) = (home(NUCLEI), home(NUCLEI));
+    let began = Instant::now();
+    assert_code(&wsi_run(quiet.path(), &["p.yaml", "-q"]), 0);
+    let whole = began.elapsed().as_millis() as u64;
+    let out = home.path().join("out");
+    let expected = results(&quiet.path().join("out"));
+    let (mut dice, mut done) = (Dice(0x5eed), 0);
+    while done < kills {
+        let mut child = start(home.path(), &["p.yaml", "-q"]);
+        sleep(Duration::from_millis(dice.roll(whole)));
+        if child.try_wait().unwrap().is_some() {
+            // It came to its end: from the beginning again.
+            assert_same(&format!("after {done} kills"), &expected, &results(&out));
+            fs::remove_dir_all(&out).unwrap();
+            continue;
+        }
+        send(&child, Signal::KILL);
+        child.wait().unwrap();
+        done += 1;
+    }
+    assert_code(&wsi_run(home.path(), &["p.yaml", "-q"]), 0);
+    assert_same("at last", &expected, &results(&out));
+    assert_eq!(rows(&quiet.path().join("out")), rows(&out));
+    assert!(files(&out.join(".state/claims")).is_empty());
+}
+
+/// Four processes over one output directory, killed, stopped and let go on at random.
+#[test]
+fn processes_that_share_a_directory_and_are_disturbed_leave_what_one_quiet_run_leaves() {
+    let (disturbances, slides) = chaos().map_or((10, 5), |n| (n, 20));
+    let yaml =
+        NUCLEI.replace("count: 2", &format!("count: {slides}")) + "run: { lease_secs: 1, slides_in_flight: 1 }\n";
+    let (quiet, home) = (home(&yaml), home(&yaml));
+    assert_code(&wsi_run(quiet.path(), &["p.yaml", "-q"]), 0);
+    let out = home.path().join("out");
+    let expected = results(&quiet.path().join("out"));
+    let claiming = || start(home.path(), &["p.yaml", "-q", "--claim", "--threads", "1"]);
+    let (mut dice, mut done, mut rounds) = (Dice(0xc1a1_u64), [0; 3], 0);
+    while done.iter().sum::<u64>() < disturbances || rounds == 0 {
+        rounds += 1;
+        let _ = fs::remove_dir_all(&out);
+        let mut workers: Vec<Option<Child>> = (0..4).map(|_| Some(claiming())).collect();
+        let mut stopped: Vec<(usize, Instant)> = vec![];
+        while workers.iter().any(Option::is_some) {
+            sleep(Duration::from_millis(20 + dice.roll(400)));
+            stopped.retain(|(at, since)| {
+                let goes_on = since.elapsed() > Duration::from_millis(1500);
+                if let (true, Some(child)) = (goes_on, &workers[*at]) {
+                    send(child, Signal::CONT);
+                }
+                !goes_on
+            });
+            for worker in &mut workers {
+                if let Some(code) = worker.as_mut().and_then(|child| child.try_wait().unwrap()) {
+                    // Whoever ends by itself has seen every slide done.
+                    let again = code.code() != Some(0);
+                    let said = || files(&out.join("logs")).into_values().map(|log| text(&log)).collect::<String>();
+                    assert!(matches!(code.code(), Some(0 | 130) | None), "{code}: {}", said());
+                    *worker = again.then(&claiming);
+                }
+            }
+            let at = dice.roll(4) as usize;
+            if done.iter().sum::<u64>() >= disturbances || stopped.iter().any(|(s, _)| *s == at) {
+                continue;
+            }
+            let Some(child) = &workers[at] else { continue };
+            let what = dice.roll(3) as usize;
+            send(child, [Signal::KILL, Signal::TERM, Signal::STOP][what]);
+            done[what] += 1;
+            if what == 2 {
+                stopped.push((at, Instant::now()));
+            }
+        }
+        assert_same(&format!("{done:?} kills, terms, stops"), &expected, &results(&out));
+        assert_eq!(rows(&quiet.path().join("out")), rows(&out));
+        assert!(files(&out.join(".state/claims")).is_empty());
+    }
+    println!("{done:?} kills, terms, stops in {rounds} batches");
+}
+
+#[test]
+fn shards_together_are_the_whole_and_merge_says_what_is_missing() {
+    let yaml = NUCLEI.replace("count: 2", "count: 5").replace("2600", "1600").replace("2000", "1200");
+    let (quiet, home) = (home(&yaml), home(&yaml));
+    assert_code(&wsi_run(quiet.path(), &["p.yaml", "-q"]), 0);
+    for shard in ["1/3", "3/3"] {
+        assert_code(&wsi_run(home.path(), &["p.yaml", "-q", "--shard", shard]), 0);
+    }
+    let early = wsi_run(home.path(), &["merge", "out"]);
+    assert_code(&early, 5);
+    assert!(text(&early.stdout).contains("no manifest of shard 2/3"), "{}", text(&early.stdout));
+    assert_code(&wsi_run(home.path(), &["status", "out"]), 5);
+    assert_code(&wsi_run(home.path(), &["p.yaml", "-q", "--shard", "2/3"]), 0);
+    assert_code(&wsi_run(home.path(), &["merge", "out"]), 0);
+    assert_code(&wsi_run(home.path(), &["status", "out"]), 0);
+    let out = home.path().join("out");
+    assert_same("merged", &results(&quiet.path().join("out")), &results(&out));
+    assert_eq!(rows(&quiet.path().join("out")), rows(&out));
+    assert_code(&wsi_run(home.path(), &["verify", "out"]), 0);
+    assert_eq!(logged(&out, "started on"), 5);
+    // A shard of another list is not one of this batch.
+    let other = ["p.yaml", "-q", "--shard", "2/3", "--set", "slides.synthetic.count=4"];
+    assert_code(&wsi_run(home.path(), &other), 0);
+    let merged = wsi_run(home.path(), &["merge", "out"]);
+    assert_code(&merged, 5);
+    assert!(text(&merged.stdout).contains("slide list"), "{}", text(&merged.stdout));
+}
+
+#[test]
+fn a_second_run_does_nothing_and_takes_less_than_50_ms_per_slide() {
+    let home = home(
+        "slides: { synthetic: { count: 40, width_px: 256, height_px: 256, mpp: 0.5, seed: 5 } }\n\
+                     model: { hematoxylin: {} }\noutput: { dir: out }\n",
+    );
+    assert_code(&wsi_run(home.path(), &["p.yaml", "-q"]), 0);
+    let written = |dir: &Path| -> Vec<(PathBuf, u128)> {
+        let at = |name: &String| fs::metadata(dir.join(name)).unwrap().modified().unwrap();
+        results(dir).keys().map(|n| (n.into(), at(n).duration_since(UNIX_EPOCH).unwrap().as_nanos())).collect()
+    };
+    let out = home.path().join("out");
+    let before = written(&out);
+    let began = Instant::now();
+    assert_code(&wsi_run(home.path(), &["p.yaml", "-q"]), 0);
+    let millis = began.elapsed().as_millis() / 40;
+    assert!(millis < 50, "{millis} ms per slide");
+    assert_eq!(written(&out), before);
+    let run: serde_json::Value = serde_json::from_slice(&fs::read(out.join("run.json")).unwrap()).unwrap();
+    assert_eq!((&run["counts"]["unchanged"], &run["counts"]["slides"]), (&40.into(), &40.into()));
+    // Something that is gone is made again, alone.
+    fs::remove_file(out.join("overviews/synthetic-007.png")).unwrap();
+    assert_code(&wsi_run(home.path(), &["p.yaml", "-q"]), 0);
+    assert!(out.join("overviews/synthetic-007.png").exists());
+    assert_eq!(logged(&out, "started on"), 41);
+}
+
+#[test]
+fn only_new_and_changed_slides_are_run_and_all_when_settings_change() {
+    let home = pictures(&["a.png", "b.png"]);
+    let (out, slides) = (home.path().join("out"), home.path().join("slides"));
+    let begun = |id: &str| {
+        text(&fs::read(out.join("logs").join(format!("{id}.log"))).unwrap_or_default()).matches("started").count()
+    };
+    assert_code(&wsi_run(home.path(), &["p.yaml", "-q"]), 0);
+    picture(&slides.join("c.png"), 99);
+    assert_code(&wsi_run(home.path(), &["p.yaml", "-q"]), 0);
+    assert_eq!([begun("a"), begun("b"), begun("c")], [1, 1, 1]);
+    picture(&slides.join("b.png"), 1234);
+    let before = results(&out);
+    assert_code(&wsi_run(home.path(), &["p.yaml", "-q"]), 0);
+    assert_eq!([begun("a"), begun("b"), begun("c")], [1, 2, 1]);
+    assert!(results(&out)["nuclei/b.parquet"] != before["nuclei/b.parquet"]);
+    assert_code(&wsi_run(home.path(), &["p.yaml", "-q", "--threads", "3"]), 0);
+    assert_eq!([begun("a"), begun("b"), begun("c")], [1, 2, 1]);
+    assert_code(&wsi_run(home.path(), &["p.yaml", "-q", "--set", "output.geojson=true"]), 0);
+    assert_eq!([begun("a"), begun("b"), begun("c")], [2, 3, 2]);
+    assert_eq!(rows(&out).len(), 3);
+}
+
+#[test]
+fn a_slide_that_is_still_being_copied_is_left_for_later() {
+    let home = pictures(&["a.png"]);
+    let (out, slides) = (home.path().join("out"), home.path().join("slides"));
+    let old = std::time::SystemTime::now() - Duration::from_secs(3600);
+    fs::File::open(slides.join("a.png")).unwrap().set_modified(old).unwrap();
+    // One that is new and then rests is waited for; one that goes on growing is not.
+    picture(&slides.join("resting.png"), 3);
+    picture(&slides.join("growing.png"), 4);
+    let growing = fs::File::options().append(true).open(slides.join("growing.png")).unwrap();
+    let mut child = start(home.path(), &["p.yaml", "-q", "--set", "run.settle_secs=2"]);
+    let code = loop {
+        if let Some(code) = child.try_wait().unwrap() {
+            break code;
+        }
+        std::io::Write::write_all(&mut &growing, b"x").unwrap();
+        sleep(Duration::from_millis(50));
+    };
+    assert_eq!(code.code(), Some(5));
+    let rows = rows(&out);
+    let status = |id: &str| rows[&format!("id \"{id}\"")].iter().find(|c| c.starts_with("status")).unwrap().clone();
+    assert_eq!(status("a"), "status \"complete\"");
+    assert_eq!(status("resting"), "status \"complete\"");
+    assert_eq!(status("growing"), "status \"deferred\"");
+    assert_code(&wsi_run(home.path(), &["p.yaml", "-q"]), 0);
+    assert_eq!(logged(&out, "started on"), 3);
+}
+
+#[test]
+fn two_runs_of_one_directory_are_kept_apart() {
+    let home = home(NUCLEI);
+    let mut child = start(home.path(), &["p.yaml", "-q", "--threads", "1"]);
+    until_journal(&mut child, &home.path().join("out"), 1);
+    for second in [&["p.yaml", "-q"][..], &["p.yaml", "-q", "--claim"]] {
+        let output = wsi_run(home.path(), second);
+        assert_code(&output, 6);
+        assert!(text(&output.stderr).contains(&format!("process {}", child.id())), "{}", text(&output.stderr));
+    }
+    send(&child, Signal::KILL);
+    child.wait().unwrap();
+    // The lock of a dead process stops nobody.
+    assert_code(&wsi_run(home.path(), &["p.yaml", "-q"]), 0);
+}
+
+#[test]
+fn failed_slides_are_tried_again_by_retry_and_max_failures_ends_a_run() {
+    let home = pictures(&["a.png"]);
+    let (out, slides) = (home.path().join("out"), home.path().join("slides"));
+    for name in ["x.png", "y.png", "z.png"] {
+        fs::write(slides.join(name), "no picture").unwrap();
+    }
+    let few = ["p.yaml", "-q", "--max-failures", "2", "--set", "run.slides_in_flight=1"];
+    assert_code(&wsi_run(home.path(), &few), 3);
+    let run = || -> serde_json::Value { serde_json::from_slice(&fs::read(out.join("run.json")).unwrap()).unwrap() };
+    assert_eq!((&run()["counts"]["failed"], &run()["counts"]["not_started"]), (&2.into(), &1.into()));
+    assert_code(&wsi_run(home.path(), &["p.yaml", "-q"]), 3);
+    assert_eq!((&run()["counts"]["failed"], &run()["counts"]["unchanged"]), (&3.into(), &1.into()));
+    // Those who share leave failed slides alone: they would fail once per process.
+    assert_code(&wsi_run(home.path(), &["p.yaml", "-q", "--claim"]), 3);
+    assert_eq!(run()["counts"]["unchanged"], 4);
+    picture(&slides.join("x.png"), 1);
+    picture(&slides.join("y.png"), 2);
+    picture(&slides.join("z.png"), 3);
+    let begun = logged(&out, "started on");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let retry = wsi_run(elsewhere.path(), &["retry", &out.to_string_lossy(), "--no-progress", "-q"]);
+    assert_code(&retry, 0);
+    assert_eq!(logged(&out, "started on"), begun + 3);
+    assert_eq!(rows(&out).len(), 4);
+    assert_code(&wsi_run(home.path(), &["status", "out"]), 0);
+}
+
+#[test]
+fn a_time_limit_ends_a_run_and_the_next_goes_on() {
+    let yaml = NUCLEI.replace("2600", "16000").replace("2000", "12000");
+    let home = home(&yaml);
+    let began = Instant::now();
+    assert_code(&wsi_run(home.path(), &["p.yaml", "-q", "--threads", "1", "--time-limit", "4s"]), 5);
+    assert!(began.elapsed() < Duration::from_secs(60));
+    assert!(journal_bytes(&home.path().join("out")) > 0);
+    assert_code(&wsi_run(home.path(), &["status", "out"]), 5);
+}
+
+/// Mounts a small disk; none where this may not be done.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: &Path, size: &str) -> Option<Self> {
+        fs::create_dir(at).unwrap();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at).output();
+        mounted.is_ok_and(|o| o.status.success()).then(|| Self(at.to_owned()))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+#[test]
+fn a_full_disk_ends_the_run_clearly_and_it_goes_on_when_there_is_room() {
+    let (quiet, home) = (home(NUCLEI), home(NUCLEI));
+    assert_code(&wsi_run(quiet.path(), &["p.yaml", "-q"]), 0);
+    let out = home.path().join("out");
+    let Some(_disk) = SmallDisk::mount(&out, "16m") else {
+        println!("skipped: a small disk cannot be mounted here");
+        return;
+    };
+    let running = command(home.path(), &["p.yaml", "-q", "--threads", "1", "--set", "run.slides_in_flight=1"])
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = running.unwrap();
+    until_journal(&mut child, &out, 1000);
+    let mut filler = fs::File::create(out.join("filler")).unwrap();
+    for size in [1 << 16, 1 << 12, 1] {
+        while std::io::Write::write_all(&mut filler, &vec![0; size]).is_ok() {}
+    }
+    let output = child.wait_with_output().unwrap();
+    assert_code(&output, 1);
+    let said = text(&output.stderr);
+    assert!(said.contains("No space left") && said.contains("goes on where it stopped"), "{said}");
+    drop(filler);
+    fs::remove_file(out.join("filler")).unwrap();
+    assert_code(&wsi_run(home.path(), &["p.yaml", "-q"]), 0);
+    assert_same("with room", &results(&quiet.path().join("out")), &results(&out));
+    // Too little for another slide is said before it is begun.
+    let filler = fs::File::create(out.join("filler")).unwrap();
+    let stat = rustix::fs::statvfs(&out).unwrap();
+    let free = (stat.f_bavail * stat.f_frsize) as usize;
+    std::io::Write::write_all(&mut &filler, &vec![1; free - (1 << 20)]).unwrap();
+    let output = wsi_run(home.path(), &["p.yaml", "-q", "--set", "output.geojson=false"]);
+    assert_code(&output, 1);
+    assert!(text(&output.stderr).contains("disk is full"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_dry_submit_prints_scripts_that_name_the_total() {
+    let home = home(&NUCLEI.replace("2600", "1600").replace("2000", "1200"));
+    let shown = wsi_run(home.path(), &["submit", "p.yaml", "--tasks", "16", "--dry-run", "--sbatch=--partition=long"]);
+    assert_code(&shown, 0);
+    let said = text(&shown.stdout);
+    for part in
+        ["--array=1-16", "--requeue", "--signal=USR1@", "\"$SLURM_ARRAY_TASK_ID/16\"", "--partition=long", " merge "]
+    {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    assert!(!home.path().join("out").exists());
+}
