@@ -19,13 +19,19 @@ use wsi_run::{
     pipeline::{CancelToken, Part, Request, RunContext, Silent, execute},
 };
 
-/// A square of 48 px somewhere in the section.
-const PIECE: &str = r#"{"type":"FeatureCollection","features":[{"type":"Feature","properties":{},"geometry":
-    {"type":"Polygon","coordinates":[[[900,1200],[948,1200],[948,1248],[900,1248],[900,1200]]]}}]}"#;
+/// A square somewhere in the section.
+fn piece(side_px: u32) -> String {
+    let (left, top) = (900, 1200);
+    let (right, bottom) = (left + side_px, top + side_px);
+    format!(
+        r#"{{"type":"Feature","properties":{{}},"geometry":{{"type":"Polygon","coordinates":
+        [[[{left},{top}],[{right},{top}],[{right},{bottom}],[{left},{bottom}],[{left},{top}]]]}}}}"#
+    )
+}
 
-/// Runs the network on the piece; returns the directory of the results.
-fn run(home: &Path, slide: &Path, network: &str, more: &str) -> PathBuf {
-    fs::write(home.join(slide.file_stem().unwrap()).with_extension("geojson"), PIECE).unwrap();
+/// Runs the network on a piece of the slide; returns the directory of the results.
+fn run(home: &Path, slide: &Path, network: &str, side_px: u32, more: &str) -> PathBuf {
+    fs::write(home.join(slide.file_stem().unwrap()).with_extension("geojson"), piece(side_px)).unwrap();
     let out = home.join(network);
     let yaml = format!(
         "slides: {{ list: [{slide:?}] }}\ntissue: {{ geojson_dir: {home:?}, min_area_um2: 0, exclude_pen: false }}\n\
@@ -61,12 +67,13 @@ fn every_network_leaves_whole_results_on_a_real_slide() {
     let Some(slide) = test_data::test_data("wsi/CMU-1-Small-Region.svs") else { return };
     let home = tempfile::tempdir().unwrap();
     for entry in zoo().iter().filter(|e| !["base", "large", "xlarge"].iter().any(|s| e.name.ends_with(s))) {
-        let out = run(home.path(), &slide, entry.name, "");
-        let table = match entry.task {
-            "classification" => "tiles",
-            "semantic" => "lesions",
-            _ => "nuclei",
+        // A tile is classified when a quarter of it is tissue.
+        let (table, side_px) = match entry.task {
+            "classification" => ("tiles", 120),
+            "semantic" => ("lesions", 48),
+            _ => ("nuclei", 48),
         };
+        let out = run(home.path(), &slide, entry.name, side_px, "");
         let found = rows(&out, table);
         assert!(table != "tiles" || found > 0, "{}: {found} rows", entry.name);
     }
@@ -76,7 +83,7 @@ fn every_network_leaves_whole_results_on_a_real_slide() {
 fn all_eight_views_and_half_precision_run_too() {
     let Some(slide) = test_data::test_data("wsi/CMU-1-Small-Region.svs") else { return };
     let home = tempfile::tempdir().unwrap();
-    run(home.path(), &slide, "stardist_unet", ", views: all");
-    run(home.path(), &slide, "light_mu_seg", ", views: flips, precision: bf16");
-    run(home.path(), &slide, "clin_seg_net", ", organ: bladder");
+    run(home.path(), &slide, "stardist_unet", 48, ", views: all");
+    run(home.path(), &slide, "light_mu_seg", 48, ", views: flips, precision: bf16");
+    run(home.path(), &slide, "clin_seg_net", 48, ", organ: bladder");
 }

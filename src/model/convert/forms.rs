@@ -21,6 +21,9 @@ use crate::model::{
     weights::Normalisation,
 };
 
+/// Makes a network with this many outputs of its class head; `None` is without that head.
+pub type Build = fn(Option<usize>) -> Graph;
+
 /// How outputs of the class head and classes go together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outputs {
@@ -64,10 +67,10 @@ impl Outputs {
 /// What checkpoints of a network look like.
 #[derive(Debug, Clone, Copy)]
 pub struct Form {
-    /// Makes the network with this many outputs of its class head; `None` is without that head.
-    pub build: fn(Option<usize>) -> Graph,
+    /// Makes the network.
+    pub build: Build,
     /// The same network in another version, and what a tensor of that version's files is named.
-    pub version: Option<(&'static str, fn(Option<usize>) -> Graph)>,
+    pub version: Option<(&'static str, Build)>,
     /// Weight of the class head: its first axis are the outputs.
     pub head: &'static str,
     /// How outputs and classes go together.
@@ -191,7 +194,7 @@ pub fn is_encoders(model: &str, tensor: &str) -> bool {
     form(model).is_some_and(|form| form.encoder.iter().any(|prefix| tensor.starts_with(prefix)))
 }
 
-fn semantic(build: fn(Option<usize>) -> Graph, head: &'static str, encoder: &'static [&'static str]) -> Form {
+fn semantic(build: Build, head: &'static str, encoder: &'static [&'static str]) -> Form {
     Form {
         build,
         version: None,
@@ -206,16 +209,16 @@ fn semantic(build: fn(Option<usize>) -> Graph, head: &'static str, encoder: &'st
 }
 
 /// `segmentation_models_pytorch`'s names.
-fn u_net_form(build: fn(Option<usize>) -> Graph) -> Form {
+fn u_net_form(build: Build) -> Form {
     semantic(build, "segmentation_head.0.weight", &["encoder."])
 }
 
-fn light_form(build: fn(Option<usize>) -> Graph) -> Form {
+fn light_form(build: Build) -> Form {
     let names: &[Rule] = &[("classifier.*", None), ("features.*", Some("encoder.*"))];
     Form { encoder_names: names, ..semantic(build, "last_conv.weight", &["encoder."]) }
 }
 
-fn hover_form(build: fn(Option<usize>) -> Graph) -> Form {
+fn hover_form(build: Build) -> Form {
     Form {
         outputs: Outputs::TypesOrNone,
         input_mpp: Some(0.25),
@@ -230,7 +233,7 @@ fn next(size: ConvNextSize, version: ConvNextVersion, types: Option<usize>) -> G
     histonext(size, version, types.unwrap_or(2))
 }
 
-fn histonext_form(build: fn(Option<usize>) -> Graph, version_2: fn(Option<usize>) -> Graph) -> Form {
+fn histonext_form(build: Build, version_2: Build) -> Form {
     Form {
         version: Some((".grn.", version_2)),
         outputs: Outputs::Types,
