@@ -8,6 +8,7 @@ use crate::{
     output::{OutputError, SlideRecord, SlideStatus, sweep, write_slides_table},
     pipeline::{
         cancel::StopReason,
+        heap,
         manifest::{Counts, Manifest, SlideArtifacts},
         run::{RunContext, RunSummary, Share, SlideResult, run},
         setup::Setup,
@@ -131,6 +132,7 @@ fn lock(part: Part, locks: &Claims, state: &StateDir) -> Result<Option<Claim>, R
 /// # Errors
 /// [`RunError`]; `run.json` then says `failed`, and what slides had finished stays.
 pub fn execute(request: &Request<'_>, context: &RunContext) -> Result<(RunSummary, u8), RunError> {
+    heap::keep_small();
     let setup = Setup::new(request.settings)?;
     check_paths(request.settings)?;
     let dir = &request.settings.output.dir;
