@@ -380,3 +380,11 @@ fn convert_refuses_what_makes_no_sense_and_writes_nothing() {
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
+
+#[test]
+fn the_readme_has_the_table_of_networks_as_the_program_prints_it() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let table = program(&["models", "--markdown"]);
+    assert_eq!(table.status.code(), Some(0));
+    assert!(readme.contains(&text(&table.stdout)), "copy what `wsi-run models --markdown` prints");
+}
