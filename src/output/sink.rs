@@ -2,6 +2,7 @@
 //!
 //! Owns: [`SlideHeader`], [`SlidePart`], [`Committed`], [`Artifact`], [`OutputError`]. Must not know: formats.
 
+use super::commit::PARTIAL_DIR;
 use crate::{
     geometry::{Level0, Rect, Target, TargetGrid},
     instances::Instance,
@@ -168,6 +169,17 @@ impl OutputError {
             Self::Format { reason, .. } | Self::Damaged { reason, .. } => {
                 NO_SLIDES_FAULT.iter().any(|code| reason.contains(&format!("(os error {code})")))
             }
+        }
+    }
+
+    /// Whether what was being written is gone: somebody who was stopped and still took the slide for its own has taken
+    /// the place away. The slide is not to blame, and can be done again.
+    pub fn is_of_a_taken_place(&self) -> bool {
+        match self {
+            Self::Io { path, source } | Self::Unreadable { path, source } => {
+                source.kind() == std::io::ErrorKind::NotFound && path.components().any(|c| c.as_os_str() == PARTIAL_DIR)
+            }
+            _ => false,
         }
     }
 

@@ -104,7 +104,7 @@ fn add_lesions(writer: &mut SlideWriter, job: &SlideJob, min_area_um2: f64) -> R
 /// What a failed write does to its slide; where the place is to blame, the run ends and the slide can go on later.
 /// Who has taken a slide over takes away what its former owner was writing.
 pub fn output_failure(error: &OutputError, claim: &Claim, cancel: &CancelToken) -> Failure {
-    if !claim.is_held() {
+    if !claim.is_held() || error.is_of_a_taken_place() {
         return Failure::TakenOver;
     }
     if error.is_of_the_place() {
