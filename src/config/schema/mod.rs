@@ -17,7 +17,7 @@ mod tiling;
 mod tissue;
 
 pub use instances::{Instances, Lesions, NpHv, Star, Watershed};
-pub use model::{Batch, Hematoxylin, Model, StainThreshold};
+pub use model::{Batch, Hematoxylin, Model, Network, StainThreshold};
 pub use output::{Geojson, OmeZarr, Output, Overview, Parquet};
 pub use pixels::{Pixels, Reference, Stain};
 pub use run::Run;
