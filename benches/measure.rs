@@ -101,7 +101,7 @@ fn lesion_benches(c: &mut Criterion) {
                 || LesionFinder::new(w as u32, 3, mpp, 100.0),
                 |mut finder| {
                     for (y, row) in map.chunks(w).enumerate() {
-                        finder.push_row(y as u32, row, None, &mut |l| drop(black_box(l)));
+                        finder.push_row(y as u32, row, &[], &mut |l| drop(black_box(l)));
                     }
                     finder.finish(&mut |l| drop(black_box(l)));
                 },

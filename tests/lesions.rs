@@ -48,18 +48,19 @@ fn probs(h: usize, w: usize) -> Vec<u8> {
     (0..h).flat_map(|y| (0..w).map(move |x| ((y * 7 + x * 13) % 256) as u8)).collect()
 }
 
-fn find(finder: LesionFinder, classes: &[u8], prob: Option<&[u8]>, w: usize) -> Vec<Lesion> {
-    let mut finder = finder;
+fn find(finder: LesionFinder, classes: &[u8], probs: &[&[u8]], w: usize) -> Vec<Lesion> {
+    let mut finder = if probs.is_empty() { finder } else { finder.with_probs() };
     let mut lesions = Vec::new();
     for (y, row) in classes.chunks(w).enumerate() {
-        finder.push_row(y as u32, row, prob.map(|p| &p[y * w..(y + 1) * w]), &mut |l| lesions.push(l));
+        let probs: Vec<&[u8]> = probs.iter().map(|p| &p[y * w..(y + 1) * w]).collect();
+        finder.push_row(y as u32, row, &probs, &mut |l| lesions.push(l));
     }
     finder.finish(&mut |l| lesions.push(l));
     lesions
 }
 
 fn all(classes: &[u8], w: usize) -> Vec<Lesion> {
-    find(LesionFinder::new(w as u32, 2, px(), 0.0), classes, None, w)
+    find(LesionFinder::new(w as u32, 2, px(), 0.0), classes, &[], w)
 }
 
 fn bbox(runs: &[Run]) -> [u32; 4] {
@@ -75,8 +76,9 @@ fn lesions_are_the_components_scipy_labels() {
     assert!(lesions().any(|l| l.holes > 0) && lesions().any(|l| l.truncated) && lesions().any(|l| !l.truncated));
     for map in &maps {
         let prob = probs(map.rows.len(), map.width);
+        let other: Vec<u8> = prob.iter().map(|p| 255 - p).collect();
         let finder = LesionFinder::new(map.width as u32, 2, px(), 0.0);
-        let found = find(finder, &map.classes(), Some(&prob), map.width);
+        let found = find(finder, &map.classes(), &[&prob, &other], map.width);
         assert_eq!(found.len(), map.lesions.len(), "{}", map.name);
         let expected: HashMap<_, _> = map.lesions.iter().map(|l| (l.first, l)).collect();
         for lesion in found {
@@ -90,8 +92,7 @@ fn lesions_are_the_components_scipy_labels() {
             assert!((i.features.perimeter_um - e.perimeter).abs() < 1e-6 * e.perimeter.max(1.0), "{name}");
             assert!((i.centroid.0 - 0.5 - e.centroid.1).abs() < 1e-6, "{name}");
             assert!((i.centroid.1 - 0.5 - e.centroid.0).abs() < 1e-6, "{name}");
-            let mut probs = [0.0; 2];
-            probs[usize::from(e.class) - 1] = e.prob;
+            let probs = [e.prob, 1.0 - e.prob];
             assert!(i.class_probs.iter().zip(probs).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-6), "{name}");
         }
     }
@@ -101,7 +102,7 @@ fn lesions_are_the_components_scipy_labels() {
 fn smaller_lesions_than_the_minimum_are_dropped() {
     let classes = [1, 1, 0, 1, 0, 0, 0, 0, 2, 2, 0, 2];
     let half = Mpp::new(0.5).unwrap();
-    let lesions = find(LesionFinder::new(12, 2, half, 0.5), &classes, None, 12);
+    let lesions = find(LesionFinder::new(12, 2, half, 0.5), &classes, &[], 12);
     assert_eq!(lesions.iter().map(|l| l.instance.runs[0].x0).collect::<Vec<_>>(), [0, 8]);
     assert!(lesions.iter().all(|l| l.instance.features.area_um2 == 0.5));
     assert_eq!(lesions[1].instance.class_probs, [0.0, 1.0]);
@@ -126,10 +127,10 @@ fn rows_left_out_count_as_not_computed() {
     let mut lesions = Vec::new();
     for y in [0, 1, 2, 4, 5, 6] {
         let row = if y % 4 == 0 { [0; 3] } else { [0, 1, 0] };
-        finder.push_row(y, &row, None, &mut |l| lesions.push(l));
+        finder.push_row(y, &row, &[], &mut |l| lesions.push(l));
         assert_eq!(lesions.len(), usize::from(y > 3), "row {y}");
     }
-    finder.push_row(7, &[0; 3], None, &mut |l| lesions.push(l));
+    finder.push_row(7, &[0; 3], &[], &mut |l| lesions.push(l));
     finder.finish(&mut |_| panic!("nothing is left"));
     assert_eq!(lesions.iter().map(|l| l.instance.truncated).collect::<Vec<_>>(), [true, false]);
 }
@@ -143,8 +144,8 @@ fn a_lesion_with_too_many_runs_is_simplified_and_its_sums_stay_exact() {
         .collect();
     let prob = probs(h, w);
     let finder = || LesionFinder::new(w as u32, 1, px(), 1000.0);
-    let exact = find(finder(), &classes, Some(&prob), w);
-    let coarse = find(finder().with_max_runs(2000), &classes, Some(&prob), w);
+    let exact = find(finder(), &classes, &[&prob], w);
+    let coarse = find(finder().with_max_runs(2000), &classes, &[&prob], w);
     assert_eq!((exact.len(), coarse.len(), exact[0].cell_px), (1, 1, 1));
     let (e, c) = (&exact[0].instance, &coarse[0].instance);
     assert!(coarse[0].cell_px > 1 && e.runs.len() > 10_000 && c.runs.is_empty());
@@ -242,7 +243,7 @@ proptest! {
     #[test]
     fn a_limit_on_runs_changes_no_count_and_no_sum((map, w) in maps(), max_runs in 1_usize..60) {
         let exact = all(&map, w);
-        let limited = find(LesionFinder::new(w as u32, 2, px(), 0.0).with_max_runs(max_runs), &map, None, w);
+        let limited = find(LesionFinder::new(w as u32, 2, px(), 0.0).with_max_runs(max_runs), &map, &[], w);
         prop_assert_eq!(exact.len(), limited.len());
         for (e, l) in exact.iter().zip(&limited) {
             prop_assert_eq!(e.instance.centroid, l.instance.centroid);

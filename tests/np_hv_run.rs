@@ -34,6 +34,7 @@ impl Oracle {
             tile_step_px: None,
             margin_px: MARGIN_PX,
             usual_margin_px: MARGIN_PX,
+            is_certain: false,
             out_stride: 1,
             weights_sha256: None,
             heads: vec![head(Head::TypeProbability, 3), head(Head::NuclearPixel, 1), head(Head::HorizontalVertical, 2)],

@@ -34,11 +34,12 @@ pub(super) struct Component {
     pub(super) sum_x: u64,
     /// Sum of rows.
     pub(super) sum_y: u64,
-    /// Sum of the probabilities given, 255 = 1.
-    pub(super) prob_sum: u64,
     last_y: u32,
     runs: RunList,
 }
+
+/// Takes a component that ended: what is known of it, the sum of each plane's probabilities over it, its runs.
+pub(super) type Finished<'a> = dyn FnMut(&Component, &[u64], Vec<Run>) + 'a;
 
 /// Labels rows.
 #[derive(Debug)]
@@ -49,6 +50,10 @@ pub(super) struct Components {
     current: Vec<Stretch>,
     parent: Vec<u32>,
     components: Vec<Component>,
+    /// `[components, planes]` sums of the probabilities given, 255 = 1.
+    prob_sums: Vec<u64>,
+    /// Planes of probabilities that come with each row.
+    planes: usize,
     free_components: Vec<u32>,
     merged: Vec<u32>,
     finished: Vec<u32>,
@@ -67,6 +72,8 @@ impl Components {
             current: Vec::new(),
             parent: Vec::new(),
             components: Vec::new(),
+            prob_sums: Vec::new(),
+            planes: 0,
             free_components: Vec::new(),
             merged: Vec::new(),
             finished: Vec::new(),
@@ -78,6 +85,11 @@ impl Components {
         new
     }
 
+    /// Changes how many rows of probabilities come with a row; before the first.
+    pub(super) fn expect_planes(&mut self, planes: usize) {
+        self.planes = planes;
+    }
+
     /// Changes how many runs are held.
     pub(super) fn set_max_runs(&mut self, max_runs: usize) {
         (self.max_runs, self.coarsen_at) = (max_runs, max_runs);
@@ -85,16 +97,18 @@ impl Components {
 
     /// Labels row `y`; rows left out since the last one count as not computed.
     ///
-    /// `finished` gets each component that ended above, by first pixel, and its runs by row and column.
+    /// `finished` gets each component that ended above, by first pixel, the sums of each plane's probabilities over it,
+    /// and its runs by row and column.
     pub(super) fn push_row(
         &mut self,
         y: u32,
         classes: &[u8],
-        prob: Option<&[u8]>,
+        probs: &[&[u8]],
         min_area_px: u64,
-        finished: &mut dyn FnMut(&Component, Vec<Run>),
+        finished: &mut Finished<'_>,
     ) {
         assert_eq!(classes.len(), self.width_px as usize, "a row is as wide as the map");
+        assert!(probs.len() == self.planes && probs.iter().all(|p| p.len() == classes.len()), "a row per plane");
         assert!(y >= self.next_y, "rows come in order");
         if y > self.next_y {
             self.close(min_area_px, finished);
@@ -102,7 +116,7 @@ impl Components {
         self.next_y = y + 1;
         let mut current = std::mem::take(&mut self.current);
         scan(classes, &mut current);
-        self.link(y, &mut current, prob);
+        self.link(y, &mut current, probs);
         self.end_row(y, min_area_px, finished);
         if !self.merged.is_empty() {
             for stretch in &mut current {
@@ -119,7 +133,7 @@ impl Components {
     }
 
     /// Ends every component: the map ends here, or rows are missing.
-    pub(super) fn close(&mut self, min_area_px: u64, finished: &mut dyn FnMut(&Component, Vec<Run>)) {
+    pub(super) fn close(&mut self, min_area_px: u64, finished: &mut Finished<'_>) {
         for stretch in &self.previous {
             if stretch.component != NONE {
                 self.components[stretch.component as usize].truncated = true;
@@ -136,7 +150,7 @@ impl Components {
     }
 
     /// Gives each stretch of `current` its component.
-    fn link(&mut self, y: u32, current: &mut [Stretch], prob: Option<&[u8]>) {
+    fn link(&mut self, y: u32, current: &mut [Stretch], probs: &[&[u8]]) {
         let previous = std::mem::take(&mut self.previous);
         let mut above = 0;
         // End and class of the stretch to the left; outside the map nothing was computed.
@@ -170,9 +184,11 @@ impl Components {
                     component = self.create(stretch, y);
                 }
                 stretch.component = component;
-                let prob_sum = prob
-                    .map_or(0, |row| row[stretch.x0 as usize..stretch.x1 as usize].iter().map(|&p| u64::from(p)).sum());
-                self.add(y, stretch, prob_sum, truncated);
+                self.add(y, stretch, truncated);
+                let sums = &mut self.prob_sums[component as usize * self.planes..][..self.planes];
+                for (sum, row) in sums.iter_mut().zip(probs) {
+                    *sum += row[stretch.x0 as usize..stretch.x1 as usize].iter().map(|&p| u64::from(p)).sum::<u64>();
+                }
             }
             (left_x1, left_class, left_component) = (stretch.x1, stretch.class, stretch.component);
         }
@@ -190,30 +206,30 @@ impl Components {
             area_px: 0,
             sum_x: 0,
             sum_y: 0,
-            prob_sum: 0,
             last_y: y,
             runs: RunList::default(),
         };
         if let Some(at) = self.free_components.pop() {
             self.parent[at as usize] = at;
             self.components[at as usize] = component;
+            self.prob_sums[at as usize * self.planes..][..self.planes].fill(0);
             at
         } else {
             let at = self.components.len() as u32;
             self.parent.push(at);
             self.components.push(component);
+            self.prob_sums.resize(self.components.len() * self.planes, 0);
             at
         }
     }
 
     /// Adds `stretch` to its component.
-    fn add(&mut self, y: u32, stretch: &Stretch, prob_sum: u64, truncated: bool) {
+    fn add(&mut self, y: u32, stretch: &Stretch, truncated: bool) {
         let component = &mut self.components[stretch.component as usize];
         let n = u64::from(stretch.x1 - stretch.x0);
         component.area_px += n;
         component.sum_x += n * u64::from(stretch.x0 + stretch.x1 - 1) / 2;
         component.sum_y += n * u64::from(y);
-        component.prob_sum += prob_sum;
         component.truncated |= truncated;
         component.last_y = y;
         component.bbox[0] = component.bbox[0].min(stretch.x0);
@@ -241,13 +257,15 @@ impl Components {
             if self.components[a as usize].first < self.components[b as usize].first { (a, b) } else { (b, a) };
         self.parent[gone as usize] = keep;
         self.merged.push(gone);
+        for plane in 0..self.planes {
+            self.prob_sums[keep as usize * self.planes + plane] += self.prob_sums[gone as usize * self.planes + plane];
+        }
         let other = self.components[gone as usize];
         let kept = &mut self.components[keep as usize];
         kept.truncated |= other.truncated;
         kept.area_px += other.area_px;
         kept.sum_x += other.sum_x;
         kept.sum_y += other.sum_y;
-        kept.prob_sum += other.prob_sum;
         kept.last_y = kept.last_y.max(other.last_y);
         for side in 0..2 {
             kept.bbox[side] = kept.bbox[side].min(other.bbox[side]);
@@ -258,7 +276,7 @@ impl Components {
     }
 
     /// Hands out the components of the row above that have no pixel in row `y`.
-    fn end_row(&mut self, y: u32, min_area_px: u64, finished: &mut dyn FnMut(&Component, Vec<Run>)) {
+    fn end_row(&mut self, y: u32, min_area_px: u64, finished: &mut Finished<'_>) {
         let mut ended = std::mem::take(&mut self.finished);
         for stretch in self.previous.iter().filter(|s| s.component != NONE) {
             // A component that was merged away lives on in this row.
@@ -276,7 +294,7 @@ impl Components {
             let runs = (component.area_px >= min_area_px).then(|| self.sorted_runs(&component));
             self.lists.release(&mut self.components[at as usize].runs);
             if let Some(runs) = runs {
-                finished(&component, runs);
+                finished(&component, &self.prob_sums[at as usize * self.planes..][..self.planes], runs);
             }
             self.free_components.push(at);
         }

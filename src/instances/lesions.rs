@@ -53,7 +53,6 @@ pub struct LesionFinder {
 struct Shape {
     input_mpp: Mpp,
     class_count: usize,
-    with_prob: bool,
 }
 
 impl LesionFinder {
@@ -62,7 +61,7 @@ impl LesionFinder {
         let um = input_mpp.um_per_px();
         // Whole pixels; a hair less than one more is that one, not rounding noise of the mpp.
         let min_area_px = (min_area_um2 / (um * um) - 1e-6).ceil().max(1.0) as u64;
-        let shape = Shape { input_mpp, class_count: usize::from(class_count), with_prob: false };
+        let shape = Shape { input_mpp, class_count: usize::from(class_count) };
         Self { components: Components::new(width_px, MAX_RUNS), shape, min_area_px }
     }
 
@@ -73,39 +72,47 @@ impl LesionFinder {
         self
     }
 
+    /// Rows come with the probabilities of every class, and a lesion's `class_probs` are their means over it. Without,
+    /// they are 1 for its class and 0 for the others.
+    #[must_use]
+    pub fn with_probs(mut self) -> Self {
+        self.components.expect_planes(self.shape.class_count);
+        self
+    }
+
     /// Takes row `y` and hands out the lesions that ended above it.
     ///
     /// Rows left out since the last one count as not computed.
     ///
     /// # Shapes
     /// - `classes`: `[width_px]`; 0 background, 255 not computed
-    /// - `prob`: `[width_px]` probability of the pixel's class, 255 = 1; given for all rows or for none. A lesion's
-    ///   `class_probs` are the mean of it at its class and 0 elsewhere; without it, 1 and 0.
+    /// - `probs`: none; or, after [`LesionFinder::with_probs`], `[width_px]` probabilities of each class, 255 = 1
     ///
     /// # Panics
-    /// If a row is not `width_px` wide or comes out of order.
-    pub fn push_row(&mut self, y: u32, classes: &[u8], prob: Option<&[u8]>, emit: &mut dyn FnMut(Lesion)) {
-        self.shape.with_prob |= prob.is_some();
+    /// If a row is not `width_px` wide or comes out of order, or not with as many probabilities as there are classes.
+    pub fn push_row(&mut self, y: u32, classes: &[u8], probs: &[&[u8]], emit: &mut dyn FnMut(Lesion)) {
         let shape = self.shape;
-        self.components.push_row(y, classes, prob, self.min_area_px, &mut |component, runs| {
-            emit(shape.lesion(component, runs));
+        self.components.push_row(y, classes, probs, self.min_area_px, &mut |component, sums, runs| {
+            emit(shape.lesion(component, sums, runs));
         });
     }
 
     /// Hands out the lesions of the last row.
     pub fn finish(mut self, emit: &mut dyn FnMut(Lesion)) {
         let shape = self.shape;
-        self.components.close(self.min_area_px, &mut |component, runs| emit(shape.lesion(component, runs)));
+        self.components.close(self.min_area_px, &mut |component, sums, runs| emit(shape.lesion(component, sums, runs)));
     }
 }
 
 impl Shape {
-    /// The lesion of a finished component.
-    fn lesion(&self, component: &Component, mut runs: Vec<Run>) -> Lesion {
+    /// The lesion of a finished component. Without sums of probabilities, its class is certain.
+    fn lesion(&self, component: &Component, prob_sums: &[u64], mut runs: Vec<Run>) -> Lesion {
         let area_px = component.area_px as f64;
-        let mut class_probs = vec![0.0; self.class_count.max(usize::from(component.class))];
-        class_probs[usize::from(component.class) - 1] =
-            if self.with_prob { (component.prob_sum as f64 / (255.0 * area_px)) as f32 } else { 1.0 };
+        let mut class_probs: Vec<f32> = prob_sums.iter().map(|&sum| (sum as f64 / (255.0 * area_px)) as f32).collect();
+        if prob_sums.is_empty() {
+            class_probs.resize(self.class_count.max(usize::from(component.class)), 0.0);
+            class_probs[usize::from(component.class) - 1] = 1.0;
+        }
         let cell_px = 1_u32 << component.shift;
         let cell_mpp = Mpp::new(self.input_mpp.um_per_px() * f64::from(cell_px)).expect("a multiple of an mpp is one");
         let mut features = measure(&runs, cell_mpp, None);

@@ -205,6 +205,7 @@ mod tests {
             tile_step_px: None,
             margin_px: 0,
             usual_margin_px: 0,
+            is_certain: false,
             out_stride: 1,
             heads: heads.map(|(head, channels)| HeadSpec { head, channels }).into(),
             classes: vec![],

@@ -90,6 +90,7 @@ impl HematoxylinModel {
             tile_step_px: Some(1),
             margin_px,
             usual_margin_px: margin_px,
+            is_certain: false,
             out_stride: 1,
             heads: vec![HeadSpec { head: Head::NuclearPixel, channels: 1 }],
             classes: vec![ClassInfo { name: "nucleus".into(), color: [0, 255, 0] }],

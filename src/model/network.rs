@@ -166,6 +166,7 @@ fn spec(
         tile_step_px: used.tile_step_px,
         margin_px,
         usual_margin_px: margin_px + used.context_px,
+        is_certain: false,
         out_stride: used.out_stride,
         heads: head_plans(graph, used.out_stride).iter().map(|p| p.spec).collect(),
         classes,

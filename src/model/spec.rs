@@ -103,6 +103,8 @@ pub struct ModelSpec {
     pub usual_margin_px: u32,
     /// Px of the tile along one px of the output.
     pub out_stride: u32,
+    /// Whether its probabilities are but 0 and 1: nothing is lost with them.
+    pub is_certain: bool,
     /// Outputs, in the order `forward` gives them.
     pub heads: Vec<HeadSpec>,
     /// Classes, background left out: class `i` has label value `i + 1`.

@@ -29,6 +29,7 @@ impl StainThresholdModel {
             tile_step_px: Some(1),
             margin_px: 0,
             usual_margin_px: 0,
+            is_certain: true,
             out_stride: 1,
             heads: vec![HeadSpec { head: Head::Semantic, channels: 1 }],
             classes: vec![ClassInfo { name: settings.class.clone(), color: settings.color }],

@@ -23,6 +23,6 @@ mod verify; // Do outputs agree?
 
 pub use commit::{PARTIAL_DIR, sweep, unique_token, write_atomically, write_whole};
 pub use sink::{Artifact, Committed, OutputError, ResultKind, SlideHeader, SlidePart};
-pub use slide::SlideWriter;
+pub use slide::{SlideWriter, TakeClassRow};
 pub use slides_table::{SlideRecord, SlideStatus, write_slides_table};
 pub use verify::{SlideFindings, VerifyReport, verify};

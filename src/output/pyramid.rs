@@ -1,6 +1,6 @@
 //! A label image at every resolution: level 0, and each next level made of every second pixel of the one before.
 //!
-//! Owns: [`LabelPyramid`]. Must not know: groups, metadata of images, how level 0 came to be.
+//! Owns: [`LabelPyramid`], [`Rows`]. Must not know: groups, metadata of images, how level 0 came to be.
 //!
 //! Labels are downsampled by nearest: pixel `(x, y)` of a level is pixel `(2x, 2y)` of the level before. Its centre
 //! is therefore the centre of that pixel, and with coordinates counted at pixel centres, as OME-NGFF does, a level
@@ -83,35 +83,65 @@ impl<T: Label> LabelPyramid<T> {
 
     /// Calls `row` with every row of `level`, top to bottom. Holds one row of chunks.
     pub(super) fn rows(&self, level: usize, row: &mut dyn FnMut(u32, &[T])) -> Result<(), OutputError> {
-        let array = &self.levels[level];
-        let Layout { h, fill, .. } = array.layout;
-        let (chunk_px, w) = (array.layout.chunk_px as usize, array.layout.w as usize);
-        let side = array.layout.block_chunks();
-        let mut band = vec![fill; chunk_px * w];
-        for block_row in 0..array.layout.block_grid().1 {
-            let blocks = (0..array.layout.block_grid().0).into_par_iter().map(|col| array.block((0, block_row, col)));
-            let blocks = blocks.collect::<Result<Vec<_>, _>>()?;
-            for chunk_row in 0..side {
-                let y0 = (block_row * side + chunk_row) * array.layout.chunk_px;
-                if y0 >= h {
-                    break;
-                }
-                let chunks = (0..array.layout.w.div_ceil(array.layout.chunk_px)).into_par_iter().map(|col| {
-                    let block = blocks[(col / side) as usize].as_ref();
-                    block.map(|block| block.chunk(chunk_row, col % side)).transpose()
-                });
-                for (col, px) in chunks.collect::<Result<Vec<_>, _>>()?.into_iter().enumerate() {
-                    let x0 = col * chunk_px;
-                    let width = chunk_px.min(w - x0);
-                    for (y, line) in band.chunks_exact_mut(w).enumerate() {
-                        match &px {
-                            Some(px) => line[x0..x0 + width].copy_from_slice(&px[y * chunk_px..][..width]),
-                            None => line[x0..x0 + width].fill(fill),
-                        }
-                    }
-                }
-                for (y, line) in (y0..h).zip(band.chunks_exact(w)) {
-                    row(y, line);
+        let mut rows = Rows::new(&self.levels[level], 0);
+        for y in 0..self.levels[level].layout.h {
+            row(y, rows.next()?);
+        }
+        Ok(())
+    }
+}
+
+/// Reads a plane of an array row by row, from the top. Holds one row of chunks.
+pub(super) struct Rows<'a, T> {
+    array: &'a ZarrArray<T>,
+    plane: u32,
+    /// Row of the image that comes next.
+    y: u32,
+    /// The blocks that the current row of chunks is of.
+    blocks: Vec<Option<Block<'a, T>>>,
+    /// The current row of chunks, `[chunk_px, w]`.
+    band: Vec<T>,
+}
+
+impl<'a, T: Label> Rows<'a, T> {
+    /// At the first row.
+    pub(super) fn new(array: &'a ZarrArray<T>, plane: u32) -> Self {
+        Self { array, plane, y: 0, blocks: Vec::new(), band: Vec::new() }
+    }
+
+    /// The next row, `[w]`. To be called as often as there are rows.
+    pub(super) fn next(&mut self) -> Result<&[T], OutputError> {
+        let layout = &self.array.layout;
+        let within = self.y % layout.chunk_px;
+        if within == 0 {
+            self.read_band()?;
+        }
+        self.y += 1;
+        let w = layout.w as usize;
+        Ok(&self.band[within as usize * w..][..w])
+    }
+
+    fn read_band(&mut self) -> Result<(), OutputError> {
+        let (array, plane) = (self.array, self.plane);
+        let layout = &array.layout;
+        let (chunk_px, w, side) = (layout.chunk_px as usize, layout.w as usize, layout.block_chunks());
+        let (block_row, chunk_row) = (self.y / layout.block_px(), self.y / layout.chunk_px % side);
+        if chunk_row == 0 {
+            let blocks = (0..layout.block_grid().0).into_par_iter().map(|col| array.block((plane, block_row, col)));
+            self.blocks = blocks.collect::<Result<_, _>>()?;
+        }
+        self.band.resize(chunk_px * w, layout.fill);
+        let chunks = (0..layout.w.div_ceil(layout.chunk_px)).into_par_iter().map(|col| {
+            let block = self.blocks[(col / side) as usize].as_ref();
+            block.map(|block| block.chunk(chunk_row, col % side)).transpose()
+        });
+        for (col, px) in chunks.collect::<Result<Vec<_>, _>>()?.into_iter().enumerate() {
+            let x0 = col * chunk_px;
+            let width = chunk_px.min(w - x0);
+            for (y, line) in self.band.chunks_exact_mut(w).enumerate() {
+                match &px {
+                    Some(px) => line[x0..x0 + width].copy_from_slice(&px[y * chunk_px..][..width]),
+                    None => line[x0..x0 + width].fill(layout.fill),
                 }
             }
         }

@@ -17,7 +17,7 @@ use super::{
     overview::Overview,
     paint,
     parquet::InstanceTable,
-    pyramid::{LabelPyramid, level_count},
+    pyramid::{LabelPyramid, Rows, level_count},
     spool::{Spool, SpoolPages},
 };
 use crate::{
@@ -32,6 +32,9 @@ use std::path::{Path, PathBuf};
 
 /// Rows handled at once when no table says otherwise.
 const BATCH_ROWS: usize = 20_000;
+
+/// Takes a row of the class mask: y, `[w]` classes, and `[w]` probabilities of each class or none.
+pub type TakeClassRow<'a> = dyn FnMut(u32, &[u8], &[&[u8]]) + 'a;
 
 /// Takes the results of one slide. Dropping it before [`SlideWriter::commit`] removes everything it wrote, but for the
 /// journal of a slide that keeps one.
@@ -52,6 +55,8 @@ pub struct SlideWriter {
 /// The class mask while parts arrive, and what the other masks need to be made.
 struct MaskWriter {
     root: PathBuf,
+    /// Where probabilities go that are no output: lesions are told by them.
+    prob_scratch: Option<PathBuf>,
     settings: settings::OmeZarr,
     levels: u32,
     semantic: LabelPyramid<u8>,
@@ -122,7 +127,8 @@ impl SlideWriter {
             }
             None => (staging.scratch("masks"), scratch_settings()),
         };
-        let masks = MaskWriter::create(&header, kind, root, ome_zarr, tissue, planned)?;
+        let prob_scratch = (kind == ResultKind::Semantic).then(|| staging.scratch("prob"));
+        let masks = MaskWriter::create(&header, kind, (root, prob_scratch), ome_zarr, tissue, planned)?;
         let spool = Spool::create(staging.scratch("instances"), kind == ResultKind::Nuclei)?;
         Ok(Self {
             class_px: vec![0; header.classes.len()],
@@ -186,14 +192,31 @@ impl SlideWriter {
         }
     }
 
+    /// Whether probabilities of the classes were written: [`SlideWriter::semantic_rows`] gives them then.
+    pub fn has_probs(&self) -> bool {
+        self.masks.prob.is_some()
+    }
+
     /// Reads the class mask back, row by row from the top, once every part was written: what lesions are found in.
-    /// `row` gets y and `[w]` classes (255 not computed). Holds one row of chunks in memory.
+    /// `row` gets y, `[w]` classes (255 not computed), and `[w]` probabilities of each class, background left out (none
+    /// when no part told any). Holds one row of chunks of each in memory.
     ///
     /// # Errors
-    /// [`OutputError`] when the mask cannot be read.
-    pub fn semantic_rows(&mut self, row: &mut dyn FnMut(u32, &[u8])) -> Result<(), OutputError> {
+    /// [`OutputError`] when a mask cannot be read.
+    pub fn semantic_rows(&mut self, row: &mut TakeClassRow<'_>) -> Result<(), OutputError> {
         self.masks.classes.finish()?;
-        self.masks.semantic.rows(0, row)
+        let mut planes = Vec::new();
+        if let Some((channels, pyramid, assembly)) = &mut self.masks.prob {
+            assembly.finish()?;
+            let first = channels.saturating_sub(self.header.classes.len() as u32);
+            planes.extend((first..*channels).map(|plane| Rows::new(pyramid.base(), plane)));
+        }
+        let mut classes = Rows::new(self.masks.semantic.base(), 0);
+        for y in 0..self.header.grid.size.h {
+            let probs = planes.iter_mut().map(Rows::next).collect::<Result<Vec<_>, _>>()?;
+            row(y, classes.next()?, &probs);
+        }
+        Ok(())
     }
 
     /// Takes lesions found in the rows of [`SlideWriter::semantic_rows`], in any order and as often as wanted. Their
@@ -310,7 +333,7 @@ impl MaskWriter {
     fn create(
         header: &SlideHeader,
         kind: ResultKind,
-        root: PathBuf,
+        (root, prob_scratch): (PathBuf, Option<PathBuf>),
         settings: settings::OmeZarr,
         tissue: &TissueMask,
         planned: &dyn Fn(Rect<Target>) -> bool,
@@ -322,8 +345,9 @@ impl MaskWriter {
         let semantic = LabelPyramid::create(&labels.join("semantic"), size, None, levels, NOT_COMPUTED, &settings)?;
         let expects_classes = kind != ResultKind::Nuclei;
         let classes = Assembly::new(semantic.base().clone(), &|rect| expects_classes && planned(rect));
-        let planned = if settings.prob { planned_cells(size, planned) } else { Vec::new() };
-        Ok(Self { root, settings, levels, semantic, classes, prob: None, planned })
+        let keeps_prob = settings.prob || prob_scratch.is_some();
+        let planned = if keeps_prob { planned_cells(size, planned) } else { Vec::new() };
+        Ok(Self { root, prob_scratch, settings, levels, semantic, classes, prob: None, planned })
     }
 
     fn write_prob(
@@ -333,15 +357,21 @@ impl MaskWriter {
         channels: u32,
         data: &[u8],
     ) -> Result<(), OutputError> {
-        if !self.settings.prob {
+        if !self.settings.prob && self.prob_scratch.is_none() {
             return Ok(());
         }
         let (expected, _, assembly) = match &mut self.prob {
             Some(prob) => prob,
             None => {
-                let (size, dir) = ((header.grid.size.w, header.grid.size.h), self.root.join("prob"));
-                ome_zarr::write_prob_group(&self.root, self.settings.version, header, channels, self.levels)?;
-                let pyramid = LabelPyramid::create(&dir, size, Some(channels), self.levels, 0, &self.settings)?;
+                let size = (header.grid.size.w, header.grid.size.h);
+                let pyramid = match self.prob_scratch.as_ref().filter(|_| !self.settings.prob) {
+                    Some(dir) => LabelPyramid::create(dir, size, Some(channels), 1, 0, &scratch_settings())?,
+                    None => {
+                        ome_zarr::write_prob_group(&self.root, self.settings.version, header, channels, self.levels)?;
+                        let dir = self.root.join("prob");
+                        LabelPyramid::create(&dir, size, Some(channels), self.levels, 0, &self.settings)?
+                    }
+                };
                 let cells = std::mem::take(&mut self.planned);
                 let is_planned =
                     |rect: Rect<Target>| cells.binary_search_by_key(&(rect.y, rect.x), |c| (c.y, c.x)).is_ok();

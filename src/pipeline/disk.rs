@@ -48,7 +48,7 @@ const CLASSES: Rates = Rates {
 };
 
 /// Bytes of everything `output` asks for, about, for a slide of which `computed_mm2` are computed at `um_per_px`;
-/// `prob_channels` are those written when probabilities are asked for.
+/// `prob_channels` are those written, be it only while the slide is worked on.
 pub fn result_bytes(
     kind: ResultKind,
     output: &settings::Output,
@@ -61,10 +61,9 @@ pub fn result_bytes(
         // Tiles are classes on a coarse grid.
         ResultKind::Semantic | ResultKind::Tiles => &CLASSES,
     };
-    let has_prob = output.ome_zarr.as_ref().is_some_and(|zarr| zarr.prob);
     let wanted = [
         (&rates.masks, f64::from(u8::from(output.ome_zarr.is_some()))),
-        (&rates.prob, if has_prob { f64::from(prob_channels) } else { 0.0 }),
+        (&rates.prob, f64::from(prob_channels)),
         (&rates.table, f64::from(u8::from(output.parquet.is_some()))),
         (&rates.geojson, f64::from(u8::from(output.geojson.is_some()))),
     ];
@@ -100,7 +99,10 @@ mod tests {
     #[test]
     fn every_output_is_told_within_40_percent_of_what_was_written() {
         for (kind, um_per_px, slides) in MEASURED {
-            let told = |output: &Output| result_bytes(kind, output, um_per_px, 10.0, 1) as f64 / 10e3;
+            let told = |output: &Output| {
+                let prob = output.ome_zarr.as_ref().is_some_and(|zarr| zarr.prob);
+                result_bytes(kind, output, um_per_px, 10.0, u32::from(prob)) as f64 / 10e3
+            };
             let masks = told(&output(true, false, false, false));
             let of_each = [
                 masks,
@@ -118,6 +120,6 @@ mod tests {
 
     #[test]
     fn what_is_not_written_takes_no_room() {
-        assert_eq!(result_bytes(ResultKind::Nuclei, &output(false, false, false, false), 0.5, 100.0, 1), 0);
+        assert_eq!(result_bytes(ResultKind::Nuclei, &output(false, false, false, false), 0.5, 100.0, 0), 0);
     }
 }

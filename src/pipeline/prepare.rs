@@ -69,7 +69,8 @@ impl SlidePlan {
             ResultKind::Semantic => head == Head::Semantic,
             ResultKind::Tiles => head == Head::Classification,
         };
-        let prob_channels = setup.heads().iter().filter(|(head, _)| is_prob(*head)).map(|(_, n)| n).sum();
+        let prob_heads = setup.heads().into_iter().filter(|(head, _)| setup.writes_prob() && is_prob(*head));
+        let prob_channels = prob_heads.map(|(_, n)| n).sum();
         let um_per_px = grid.input_mpp.um_per_px();
         disk::result_bytes(setup.kind, &setup.settings.output, um_per_px, computed_mm2, prob_channels)
     }

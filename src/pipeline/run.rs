@@ -192,7 +192,7 @@ fn spawn_all<'scope, 'env: 'scope>(s: &'scope Scope<'scope, 'env>, common: &'env
             settings: setup.settings.instances.clone(),
             extractor: setup.extractor,
             spec: setup.model.spec().clone(),
-            writes_prob: setup.settings.output.ome_zarr.as_ref().is_some_and(|z| z.prob),
+            writes_prob: setup.writes_prob(),
             pool: regions.clone(),
             progress: context.progress.clone(),
         };

@@ -177,6 +177,13 @@ impl Setup {
         self.model.spec().heads.iter().map(|h| (h.head, h.channels)).collect()
     }
 
+    /// Whether probabilities are handed to the writer: as an output, or because lesions are told with them.
+    pub fn writes_prob(&self) -> bool {
+        let output = &self.settings.output;
+        let tells_lesions = self.kind == ResultKind::Semantic && (output.parquet.is_some() || output.geojson.is_some());
+        output.ome_zarr.as_ref().is_some_and(|z| z.prob) || (tells_lesions && !self.model.spec().is_certain)
+    }
+
     /// Whether the canvas keeps pixels: colours are measured per nucleus.
     pub fn keeps_rgb(&self) -> bool {
         self.kind == ResultKind::Nuclei

@@ -260,7 +260,7 @@ impl Scene {
             }
         }
         let mut sum = [0_u64; 256];
-        writer.semantic_rows(&mut |_, row| row.iter().for_each(|&c| sum[usize::from(c)] += 1)).unwrap();
+        writer.semantic_rows(&mut |_, row, _| row.iter().for_each(|&c| sum[usize::from(c)] += 1)).unwrap();
         let size = self.size();
         let (cx, cy) = (f64::from(size.w) * 0.62, f64::from(size.h) * 0.45);
         let mut lesion = ellipse(cx, cy, 100.0, 80.0, 1, size, 0.5).unwrap();

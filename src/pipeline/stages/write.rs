@@ -96,7 +96,10 @@ fn add_lesions(writer: &mut SlideWriter, job: &SlideJob, min_area_um2: f64) -> R
     let mut lesions: Vec<Instance> = vec![];
     let mut keep = |lesion: Lesion| lesions.push(Instance { runs: vec![], ..lesion.instance });
     let mut finder = LesionFinder::new(grid.size.w, job.header.classes.len() as u8, grid.input_mpp, min_area_um2);
-    writer.semantic_rows(&mut |y, classes| finder.push_row(y, classes, None, &mut keep))?;
+    if writer.has_probs() {
+        finder = finder.with_probs();
+    }
+    writer.semantic_rows(&mut |y, classes, probs| finder.push_row(y, classes, probs, &mut keep))?;
     finder.finish(&mut keep);
     writer.add_lesions(&lesions)
 }
