@@ -161,38 +161,27 @@ fn build_block<T: Label>(
     if blocks.iter().flatten().all(Option::is_none) {
         return Ok(());
     }
-    let (chunks, half) = (fine.layout.block_chunks(), fine.layout.chunk_px as usize / 2);
+    let (chunks, chunk_px) = (fine.layout.block_chunks(), fine.layout.chunk_px as usize);
+    let half = chunk_px / 2;
     coarse.write_bands((plane, row, col), threads, &mut |band_row, band| {
-        // Two rows of the finer level's chunks make one.
-        for (fine_row, lines) in (2 * band_row..).zip(band.chunks_exact_mut(half * side)) {
-            let pair = &blocks[(fine_row / chunks) as usize];
-            for (block, right) in pair.iter().zip(0..) {
-                let Some(block) = block else { continue };
-                halve(block, &fine.layout, fine_row % chunks, &mut lines[right * side / 2..], side)?;
-            }
+        // Two rows of the finer level's chunks make one. The top levels are a block or two: what they are made of is
+        // read side by side, too.
+        let keys: Vec<_> = (0..2).flat_map(|down| (0..2 * chunks).map(move |right| (down, right))).collect();
+        let read = keys.par_iter().map(|&(down, right)| {
+            let row = 2 * band_row + down;
+            let block = blocks[(row / chunks) as usize][(right / chunks) as usize].as_ref();
+            block.map(|block| Ok(halve(&block.chunk(row % chunks, right % chunks)?, chunk_px))).transpose()
+        });
+        for ((down, right), px) in keys.iter().zip(read.collect::<Result<Vec<_>, OutputError>>()?) {
+            let Some(px) = px else { continue };
+            let to = &mut band[*down as usize * half * side + *right as usize * half..];
+            to.chunks_mut(side).zip(px.chunks_exact(half)).for_each(|(to, px)| to[..half].copy_from_slice(px));
         }
         Ok(())
     })
 }
 
-/// Every second pixel of row `row` of the chunks of `block` into `px`, whose lines are `side` long.
-fn halve<T: Label>(
-    block: &Block<'_, T>,
-    fine: &Layout<T>,
-    row: u32,
-    px: &mut [T],
-    side: usize,
-) -> Result<(), OutputError> {
-    let chunk_px = fine.chunk_px as usize;
-    let half = chunk_px / 2;
-    for col in 0..fine.block_chunks() {
-        let chunk = block.chunk(row, col)?;
-        for (y, from) in chunk.chunks_exact(chunk_px).step_by(2).enumerate() {
-            let to = y * side + col as usize * half;
-            for (to, pair) in px[to..to + half].iter_mut().zip(from.chunks_exact(2)) {
-                *to = pair[0];
-            }
-        }
-    }
-    Ok(())
+/// Every second pixel of a chunk.
+fn halve<T: Label>(chunk: &[T], chunk_px: usize) -> Vec<T> {
+    chunk.chunks_exact(chunk_px).step_by(2).flat_map(|line| line.chunks_exact(2).map(|pair| pair[0])).collect()
 }

@@ -397,27 +397,50 @@ impl MaskWriter {
         is_output: bool,
     ) -> Result<(), OutputError> {
         let labels = self.root.join("labels");
-        if kind == ResultKind::Nuclei && is_output {
-            let size = (header.grid.size.w, header.grid.size.h);
-            let ids = LabelPyramid::create(&labels.join("instances"), size, None, self.levels, 0_u32, &self.settings)?;
-            paint::paint(pages, self.semantic.base(), ids.base())?;
-            // The coarsest levels are a block or two: side by side they keep more threads busy.
-            let (ids, semantic) = rayon::join(|| ids.build(), || self.semantic.build());
-            ids.and(semantic)?;
-        } else {
-            self.semantic.build()?;
-        }
+        let of_tissue = || write_tissue(&labels, tissue, self.levels, &self.settings);
+        let (classes, tissue) = rayon::join(|| self.finish_classes(&labels, header, kind, pages, is_output), of_tissue);
+        classes.and(tissue)?;
         if let Some((_, pyramid, assembly)) = &mut self.prob {
             assembly.finish()?;
             pyramid.build()?;
         }
-        let size = (tissue.w, tissue.h);
-        let pyramid = LabelPyramid::create(&labels.join("tissue"), size, None, self.levels, 0_u8, &self.settings)?;
-        let mut assembly = Assembly::new(pyramid.base().clone(), &|_| true);
-        assembly.write(0, Rect::new(0, 0, tissue.w, tissue.h), &tissue.bits)?;
-        assembly.finish()?;
-        pyramid.build()
+        Ok(())
     }
+
+    /// Paints nuclei, and builds every level of the classes.
+    fn finish_classes(
+        &self,
+        labels: &Path,
+        header: &SlideHeader,
+        kind: ResultKind,
+        pages: &SpoolPages,
+        is_output: bool,
+    ) -> Result<(), OutputError> {
+        if kind != ResultKind::Nuclei || !is_output {
+            return self.semantic.build();
+        }
+        let size = (header.grid.size.w, header.grid.size.h);
+        let ids = LabelPyramid::create(&labels.join("instances"), size, None, self.levels, 0_u32, &self.settings)?;
+        paint::paint(pages, self.semantic.base(), ids.base())?;
+        // The coarsest levels are a block or two: side by side they keep more threads busy.
+        let (ids, semantic) = rayon::join(|| ids.build(), || self.semantic.build());
+        ids.and(semantic)
+    }
+}
+
+/// Writes the tissue mask at every level.
+fn write_tissue(
+    labels: &Path,
+    tissue: &TissueMask,
+    levels: u32,
+    settings: &settings::OmeZarr,
+) -> Result<(), OutputError> {
+    let size = (tissue.w, tissue.h);
+    let pyramid = LabelPyramid::create(&labels.join("tissue"), size, None, levels, 0_u8, settings)?;
+    let mut assembly = Assembly::new(pyramid.base().clone(), &|_| true);
+    assembly.write(0, Rect::new(0, 0, tissue.w, tissue.h), &tissue.bits)?;
+    assembly.finish()?;
+    pyramid.build()
 }
 
 /// The squares in which parts will arrive, by row and then column.
