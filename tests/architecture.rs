@@ -34,6 +34,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("output", &["tissue", "pixels", "model", "instances"]),
     ("run", &["slides", "output"]),
     ("pipeline", &["slides", "tissue", "tiling", "pixels", "model", "infer", "stitch", "instances", "output", "run"]),
+    ("train", &["pixels", "model"]),
     ("cli", &["slides", "pixels", "model", "infer", "output", "run", "pipeline"]),
 ];
 
