@@ -8,7 +8,7 @@ use super::{
     simd::{Kernel, Simd, dispatch},
     view::{View, ViewMut},
 };
-use crate::model::graph::ResizeMode;
+use crate::kernels::ResizeMode;
 use std::ops::Range;
 
 /// Resizes to the output's size.
@@ -86,7 +86,7 @@ impl Kernel for Resize<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::infer::cpu::conv::tests::{difference, numbers};
+    use crate::kernels::cpu::conv::tests::{difference, numbers};
 
     #[test]
     fn resizes_follow_pytorchs_conventions() {

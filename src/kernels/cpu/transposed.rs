@@ -150,12 +150,12 @@ impl Axis {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        infer::cpu::{
+    use crate::kernels::{
+        Activation,
+        cpu::{
             conv::tests::{difference, numbers},
             reference,
         },
-        model::graph::Activation,
     };
 
     #[test]
