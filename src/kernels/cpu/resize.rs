@@ -25,7 +25,7 @@ pub fn resize(isa: Isa, x: View<'_>, mode: ResizeMode, out: &mut ViewMut<'_>, ro
 
 /// The two inputs of an output, and the second's part.
 #[inline(always)]
-fn taps(mode: ResizeMode, o: usize, input: usize, output: usize) -> (usize, usize, f32) {
+pub(super) fn taps(mode: ResizeMode, o: usize, input: usize, output: usize) -> (usize, usize, f32) {
     let last = input - 1;
     let at = match mode {
         ResizeMode::Nearest => return (o * input / output, o * input / output, 0.0),
