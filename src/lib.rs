@@ -27,4 +27,5 @@ pub mod run; // Which slides are mine, and which are done?
 pub mod pipeline; // In which order, on which threads?
 
 // ── uses of the flow ──
+pub mod train; // How does a model learn?
 pub mod cli; // What does the user type and see?

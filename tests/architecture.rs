@@ -28,12 +28,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("pixels", &["slides"]),
     ("kernels", &[]),
     ("model", &["pixels", "kernels"]),
-    ("infer", &["model"]),
+    ("infer", &["kernels", "model"]),
     ("stitch", &["tiling", "model"]),
     ("instances", &["stitch", "model", "pixels"]),
     ("output", &["tissue", "pixels", "model", "instances"]),
     ("run", &["slides", "output"]),
     ("pipeline", &["slides", "tissue", "tiling", "pixels", "model", "infer", "stitch", "instances", "output", "run"]),
+    ("train", &["pixels", "model"]),
     ("cli", &["slides", "pixels", "model", "infer", "output", "run", "pipeline"]),
 ];
 
