@@ -2,6 +2,7 @@
 
 pub mod class_tree;
 mod error;
+pub mod loss;
 pub mod sample;
 pub mod target;
 
