@@ -48,8 +48,8 @@ pub struct DataSet {
     pub name: String,
     /// Its folder.
     pub path: PathBuf,
-    /// How its files lie.
-    pub layout: Layout,
+    /// How its files lie; must be said.
+    pub layout: Option<Layout>,
     /// Pictures or slides: a glob below `path`; `None` is the layout's own.
     pub images: Option<String>,
     /// The annotation of a picture, below `path`: `{stem}`, `{parent}`, `{up}` are the picture's file name without

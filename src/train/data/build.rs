@@ -155,7 +155,7 @@ fn open(
     let annotated = |kind: Kind, files| -> Result<Box<dyn ReadPicture>, TrainError> {
         Ok(Box::new(Annotated::new(&set.name, kind, files, labels.clone())?))
     };
-    let reader = match set.layout {
+    let reader = match layout::layout_of(set)? {
         Layout::SlidesOutlines | Layout::SlidesMasks => {
             return Ok(Arc::new(Slides::new(set, files, labels, mpp, &data.stain, kind)?));
         }

@@ -62,12 +62,21 @@ pub struct Files {
     pub mpp: Option<f64>,
 }
 
+/// How the files of a set lie.
+///
+/// # Errors
+/// The settings do not say.
+pub fn layout_of(set: &DataSet) -> Result<Layout, TrainError> {
+    set.layout.ok_or_else(|| TrainError::new(format!("data set `{}` does not say its `layout`", set.name)))
+}
+
 /// The files of a set, sorted.
 ///
 /// # Errors
 /// No such folder; no file; a bad glob, pattern or CSV; a file of which a rule says nothing.
 pub fn find(set: &DataSet) -> Result<Vec<Files>, TrainError> {
-    let known = known(set.layout);
+    let layout = layout_of(set)?;
+    let known = known(layout);
     let glob = set.images.as_deref().unwrap_or(known.images);
     let fail = |message: String| TrainError::new(format!("data set `{}`: {message}: {}", set.name, set.path.display()));
     if !set.path.is_dir() {
@@ -102,14 +111,14 @@ pub fn find(set: &DataSet) -> Result<Vec<Files>, TrainError> {
             let image = set.path.join(&below);
             let entry = Entry { name: image.display().to_string(), patient: patients.of(&below, &id)?, id };
             let mpp = resolutions.of(&below)?;
-            let annotation = annotation(set, &below, template);
+            let annotation = annotation(set, layout, &below, template);
             Ok(Files { entry, image, annotation, mpp })
         })
         .collect()
 }
 
 /// The first of the alternatives that is there; the first one where none is.
-fn annotation(set: &DataSet, below: &Path, template: &str) -> PathBuf {
+fn annotation(set: &DataSet, layout: Layout, below: &Path, template: &str) -> PathBuf {
     if template.is_empty() {
         return PathBuf::new();
     }
@@ -119,7 +128,7 @@ fn annotation(set: &DataSet, below: &Path, template: &str) -> PathBuf {
     let up = folder(below.parent().and_then(Path::parent));
     let name = template.replace("{stem}", &stem).replace("{parent}", &parent).replace("{up}", &up);
     let path = set.path.join(name.trim_start_matches('/'));
-    let others: &[&str] = match set.layout {
+    let others: &[&str] = match layout {
         _ if set.annotations.is_some() => &[],
         Layout::SlidesOutlines => &["geojson.gz", "xml"],
         Layout::SlidesMasks => &["zarr", "tif", "tiff", "png"],
@@ -134,7 +143,7 @@ fn annotation(set: &DataSet, below: &Path, template: &str) -> PathBuf {
         let bare = file.split_once(&*stem).map_or(&*stem, |_| &*stem);
         path.with_file_name(format!("{bare}.{e}"))
     });
-    let extra = (set.layout == Layout::Kumar && set.annotations.is_none()).then(kumar);
+    let extra = (layout == Layout::Kumar && set.annotations.is_none()).then(kumar);
     std::iter::once(path.clone()).chain(candidates).chain(extra).find(|p| p.exists()).unwrap_or(path)
 }
 

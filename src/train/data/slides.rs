@@ -148,7 +148,7 @@ impl Slides {
         let reader = TargetReader::new(reader, grid, Resample::Area);
         let stain = if self.uses_stain { self.fit_stain(&reader, &cells) } else { StainTransform::Identity };
         let path = files.annotation.as_path();
-        let truth = if self.set.layout == Layout::SlidesMasks {
+        let truth = if self.set.layout == Some(Layout::SlidesMasks) {
             Annotation::Mask(SlideMask::open(path, &grid, self.set.outlines)?)
         } else {
             let is_xml = path.extension().is_some_and(|e| e == "xml");
