@@ -2,7 +2,7 @@
 //!
 //! Owns: [`Settings`] and its parts. Must not know: how it was written (YAML, `--set`, environment).
 
-mod data;
+pub mod data;
 mod training;
 
 pub use data::*;

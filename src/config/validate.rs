@@ -17,6 +17,7 @@ pub struct Problem {
     pub hint: String,
 }
 
+mod data;
 mod training;
 
 pub use training::validate_training;

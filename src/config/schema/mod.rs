@@ -20,7 +20,7 @@ mod tissue;
 mod train;
 mod training;
 
-pub use data::Data;
+pub use data::{Data, DataAugment, DataSet};
 pub use instances::{Instances, Lesions, NpHv, Star, Watershed};
 pub use model::{Batch, Hematoxylin, Model, Network, StainThreshold};
 pub use output::{Geojson, OmeZarr, Output, Overview, Parquet};
@@ -72,8 +72,18 @@ pub static PIPELINE: Table = Table {
 };
 
 /// The keys of a training file.
-pub static TRAINING: Table =
-    Table { parts: &[data::KEYS, training::MODEL_KEYS, train::KEYS, train::LOSS_KEYS, training::KEYS], source: None };
+pub static TRAINING: Table = Table {
+    parts: &[
+        data::KEYS,
+        data::SET_KEYS,
+        data::AUGMENT_KEYS,
+        training::MODEL_KEYS,
+        train::KEYS,
+        train::LOSS_KEYS,
+        training::KEYS,
+    ],
+    source: None,
+};
 
 /// Every key of a pipeline, sections before what is in them, in the order of the flow.
 pub fn keys() -> impl Iterator<Item = &'static Key> + Clone {

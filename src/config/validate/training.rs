@@ -8,6 +8,7 @@ use crate::config::settings::{Optimiser, Schedule, Term, Train, TrainModel, Trai
 /// Every combination that cannot work, in the order of the file.
 pub fn validate_training(settings: &Training) -> Vec<Problem> {
     let mut problems = Vec::new();
+    super::data::data(&settings.data, &mut problems);
     model(&settings.model, &mut problems);
     train(&settings.train, &mut problems);
     losses(&settings.train, &mut problems);
