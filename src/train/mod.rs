@@ -1,12 +1,23 @@
 //! How does a model learn? Data sets, augmentation, targets, losses, the loop.
 
 pub mod augment;
+mod batch;
+mod checkpoint;
 pub mod class_tree;
 pub mod data;
+mod ema;
 mod error;
+mod gradient;
+mod history;
+mod loader;
 pub mod loss;
+pub mod optimiser;
 pub mod rng;
 pub mod sample;
+pub mod schedule;
 pub mod target;
 
+pub use batch::{Batch, BatchMaker};
+pub use checkpoint::Checkpoint;
 pub use error::TrainError;
+pub use history::{EPOCH_COLUMNS, History, STEP_COLUMNS, Table};
