@@ -112,7 +112,8 @@ fn draw(image: &mut RgbImage, top: f64, panel: &Panel) {
         pen -= 42.0;
     }
     for curve in &panel.curves {
-        let points: Vec<(f64, f64)> = curve.points.iter().filter(|p| p.0.is_finite() && p.1.is_finite()).copied().collect();
+        let points: Vec<(f64, f64)> =
+            curve.points.iter().filter(|p| p.0.is_finite() && p.1.is_finite()).copied().collect();
         let seen = |p: (f64, f64)| at(p.0, p.1.clamp(y0, y1));
         points.windows(2).for_each(|w| line(image, seen(w[0]), seen(w[1]), curve.color, 1.6));
         for &p in points.iter().filter(|_| curve.is_marked || points.len() == 1) {

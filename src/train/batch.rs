@@ -74,8 +74,7 @@ impl BatchMaker<'_> {
     fn append(&self, rgb: &[u8], pixels: &mut Vec<f32>) {
         let Normalisation { mean, std } = self.normalisation;
         for channel in 0..3 {
-            let values: [f32; 256] =
-                std::array::from_fn(|v| (v as f32 / 255.0 - mean[channel]) / std[channel]);
+            let values: [f32; 256] = std::array::from_fn(|v| (v as f32 / 255.0 - mean[channel]) / std[channel]);
             pixels.extend(rgb.iter().skip(channel).step_by(3).map(|&v| values[usize::from(v)]));
         }
     }

@@ -23,8 +23,7 @@ pub struct History {
 /// First columns of the steps.
 pub const STEP_COLUMNS: [&str; 6] = ["step", "epoch", "learning_rate", "loss", "gradient_norm", "secs"];
 /// First columns of the epochs.
-pub const EPOCH_COLUMNS: [&str; 7] =
-    ["epoch", "step", "training_loss", "validation_loss", "score", "is_best", "secs"];
+pub const EPOCH_COLUMNS: [&str; 7] = ["epoch", "step", "training_loss", "validation_loss", "score", "is_best", "secs"];
 
 impl Table {
     /// A table without rows.

@@ -40,9 +40,30 @@ impl Files {
     /// A directory that cannot be made.
     pub fn new(dir: &Path) -> Result<Self, TrainError> {
         std::fs::create_dir_all(dir).map_err(|e| {
-            TrainError::new(format!("output cannot be made: {e}: {}", dir.display())).hint("choose another `output.dir`")
+            TrainError::new(format!("output cannot be made: {e}: {}", dir.display()))
+                .hint("choose another `output.dir`")
         })?;
         Ok(Self { dir: dir.to_owned() })
+    }
+
+    /// Those of a training that is only planned.
+    pub(super) fn nowhere() -> Self {
+        Self { dir: PathBuf::new() }
+    }
+
+    /// Keeps every other process out of the directory while the result lives; `None` when one is there already.
+    ///
+    /// # Errors
+    /// A directory that cannot be written.
+    pub fn lock(&self) -> Result<Option<std::fs::File>, TrainError> {
+        let path = self.dir.join(".lock");
+        let fail = |e: std::io::Error| TrainError::new(format!("cannot be written: {e}: {}", path.display()));
+        let file = std::fs::File::create(&path).map_err(fail)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+            Err(std::fs::TryLockError::Error(e)) => Err(fail(e)),
+        }
     }
 
     /// What a training goes on from.

@@ -84,7 +84,11 @@ mod tests {
 
     #[test]
     fn a_cosine_goes_down_and_up_again() {
-        let cosine = |half_period_epochs, per_step| settings::Schedule::Cosine { half_period_epochs, least_factor: 0.1, per_step };
+        let cosine = |half_period_epochs, per_step| settings::Schedule::Cosine {
+            half_period_epochs,
+            least_factor: 0.1,
+            per_step,
+        };
         let s = schedule(cosine(Some(5), false), 0);
         assert!((at(&s, 0, 3) - 1.0).abs() < 1e-12 && (at(&s, 5, 0) - 0.1).abs() < 1e-12);
         assert!((at(&s, 4, 0) - at(&s, 6, 0)).abs() < 1e-12);

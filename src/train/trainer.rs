@@ -260,7 +260,8 @@ impl Run<'_, '_> {
         let result = self.learner.step(batch, step, learning_rate, &|name| t.is_learning(name, epoch))?;
         self.state.step += 1;
         self.state.step_of_epoch += 1;
-        let row = [self.state.step as f64, f64::from(epoch), learning_rate, result.loss, result.gradient_norm, self.secs()];
+        let row =
+            [self.state.step as f64, f64::from(epoch), learning_rate, result.loss, result.gradient_norm, self.secs()];
         self.history.steps.push(row.into_iter().chain(result.parts.iter().copied()));
         let secs = begun.elapsed().as_secs_f64();
         let pace = self.pace.map_or(secs, |pace| pace + 0.05 * (secs - pace));
@@ -298,7 +299,8 @@ impl Run<'_, '_> {
         let (losses, loss, metrics, weights) = self.learner.with_average(|learner| {
             let mut validation = t.new_validation();
             let (len, size) = (t.validation.samples.len(), t.train.batch_size as usize);
-            let ranges: Vec<Range<usize>> = (0..len.div_ceil(size)).map(|b| b * size..((b + 1) * size).min(len)).collect();
+            let ranges: Vec<Range<usize>> =
+                (0..len.div_ceil(size)).map(|b| b * size..((b + 1) * size).min(len)).collect();
             for_each_batch(&ranges, t.readers, &|range| t.validation.make(range, 0), |batch| {
                 let (parts, answers) = learner.judge(&batch)?;
                 validation.add(&parts, &answers, &batch.targets)?;
@@ -331,7 +333,13 @@ impl Run<'_, '_> {
             self.state.is_finished = true;
         }
         let row = [
-            f64::from(epoch), self.state.step as f64, training_loss, loss, score, f64::from(u8::from(is_best)), self.secs(),
+            f64::from(epoch),
+            self.state.step as f64,
+            training_loss,
+            loss,
+            score,
+            f64::from(u8::from(is_best)),
+            self.secs(),
         ];
         let numbers = metrics.iter().copied().chain(judged.iter().flatten().copied());
         self.history.epochs.push(row.into_iter().chain(losses).chain(numbers.clone()));
