@@ -25,7 +25,8 @@ mod op;
 mod parameter;
 mod shape;
 
-pub use op::{Activation, Conv, Crop, Op, Padding, Pool, ResizeMode, TransposedConv};
+pub use crate::kernels::{Activation, Pool, ResizeMode};
+pub use op::{Conv, Crop, Op, Padding, TransposedConv};
 pub use parameter::{Init, Parameter, ParameterKind};
 pub use shape::{Shape, ShapeError};
 

@@ -192,7 +192,7 @@ pub fn response_norm_factors(partial: &[f32], weight: &[f32], scale: &mut [f32])
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::infer::cpu::{
+    use crate::kernels::cpu::{
         conv::tests::{difference, numbers},
         pool::{Over, over_rows},
     };

@@ -8,7 +8,7 @@ use super::{
     simd::{Kernel, Simd, dispatch},
     view::{View, ViewMut},
 };
-use crate::model::graph::ResizeMode;
+use crate::kernels::ResizeMode;
 use std::ops::Range;
 
 /// Resizes to the output's size.
@@ -25,7 +25,7 @@ pub fn resize(isa: Isa, x: View<'_>, mode: ResizeMode, out: &mut ViewMut<'_>, ro
 
 /// The two inputs of an output, and the second's part.
 #[inline(always)]
-fn taps(mode: ResizeMode, o: usize, input: usize, output: usize) -> (usize, usize, f32) {
+pub(super) fn taps(mode: ResizeMode, o: usize, input: usize, output: usize) -> (usize, usize, f32) {
     let last = input - 1;
     let at = match mode {
         ResizeMode::Nearest => return (o * input / output, o * input / output, 0.0),
@@ -86,7 +86,7 @@ impl Kernel for Resize<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::infer::cpu::conv::tests::{difference, numbers};
+    use crate::kernels::cpu::conv::tests::{difference, numbers};
 
     #[test]
     fn resizes_follow_pytorchs_conventions() {

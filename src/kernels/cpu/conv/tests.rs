@@ -1,10 +1,10 @@
 //! Every form on every instruction set against the definition.
 
 use super::*;
-use crate::infer::cpu::reference;
+use crate::kernels::cpu::reference;
 
 /// Numbers from −1 to 1 that repeat with the seed.
-pub(in crate::infer::cpu) fn numbers(seed: u64, n: usize) -> Vec<f32> {
+pub(in crate::kernels::cpu) fn numbers(seed: u64, n: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -16,7 +16,7 @@ pub(in crate::infer::cpu) fn numbers(seed: u64, n: usize) -> Vec<f32> {
 }
 
 /// The largest difference, relative to the largest value.
-pub(in crate::infer::cpu) fn difference(a: &[f32], b: &[f32]) -> f32 {
+pub(in crate::kernels::cpu) fn difference(a: &[f32], b: &[f32]) -> f32 {
     let top = b.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
     let worst =
         a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0f32, |m, d| if d > m || d.is_nan() { d } else { m });

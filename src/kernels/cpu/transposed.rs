@@ -130,17 +130,17 @@ pub fn transposed_conv(
 }
 
 /// The outputs of one phase along one axis.
-struct Axis {
+pub(super) struct Axis {
     /// The first output, after the crop.
-    first: usize,
+    pub first: usize,
     /// How many there are.
-    count: usize,
+    pub count: usize,
     /// How many of the phase the crop cut off.
-    skip: usize,
+    pub skip: usize,
 }
 
 impl Axis {
-    fn new(phase: usize, stride: usize, crop: usize, size: usize) -> Option<Self> {
+    pub(super) fn new(phase: usize, stride: usize, crop: usize, size: usize) -> Option<Self> {
         let skip = crop.saturating_sub(phase).div_ceil(stride);
         let first = phase + skip * stride - crop;
         (first < size).then(|| Self { first, count: (size - first).div_ceil(stride), skip })
@@ -150,12 +150,12 @@ impl Axis {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        infer::cpu::{
+    use crate::kernels::{
+        Activation,
+        cpu::{
             conv::tests::{difference, numbers},
             reference,
         },
-        model::graph::Activation,
     };
 
     #[test]

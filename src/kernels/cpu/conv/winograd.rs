@@ -14,7 +14,7 @@ use super::{
     finish::{clamp, finish},
     tile::{Finish, Mac, MacKernel, Taps, Tile, WORDS, dispatch},
 };
-use crate::infer::cpu::{
+use crate::kernels::cpu::{
     aligned::Aligned,
     elementwise::{load, store},
     isa::Isa,

@@ -8,7 +8,7 @@ use super::{
     simd::{Kernel, Simd, dispatch},
     view::{View, ViewMut},
 };
-use crate::model::graph::Activation;
+use crate::kernels::Activation;
 use std::ops::Range;
 
 /// The most inputs [`add`] takes.
@@ -366,7 +366,7 @@ pub(super) unsafe fn softmax<S: Simd>(from: *const f32, to: *mut f32, n: usize) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::infer::cpu::{
+    use crate::kernels::cpu::{
         conv::tests::{difference, numbers},
         reference,
     };

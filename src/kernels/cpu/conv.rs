@@ -16,7 +16,7 @@ use super::{
     isa::{Isa, Precision},
     view::{View, ViewMut},
 };
-use crate::model::graph::Activation;
+use crate::kernels::Activation;
 use std::ops::Range;
 
 /// A convolution's settings.

@@ -14,7 +14,7 @@ use super::{
     strip::{Strip, WORDS},
     tile::{Mac, MacKernel, dispatch},
 };
-use crate::infer::cpu::{
+use crate::kernels::cpu::{
     aligned::Aligned,
     elementwise::{load, store},
     isa::Isa,

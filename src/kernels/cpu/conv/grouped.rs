@@ -3,7 +3,7 @@
 //! Owns: [`Grouped`]. Must not know: how a dense one is computed.
 
 use super::{ConvSpec, Epilogue, Input, Prologue, blocked::Blocked};
-use crate::infer::cpu::{
+use crate::kernels::cpu::{
     isa::{Isa, Precision},
     view::ViewMut,
 };

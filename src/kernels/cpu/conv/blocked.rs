@@ -14,7 +14,7 @@ use super::{
     tile::{Finish, Mac, MacKernel, Tile, WORDS, dispatch},
     walk::Walk,
 };
-use crate::infer::cpu::{
+use crate::kernels::cpu::{
     aligned::Aligned,
     isa::{Isa, Precision},
     view::ViewMut,
@@ -325,7 +325,7 @@ impl Band<'_, '_> {
 
     /// Whether all rows of the strip are one long row, for the input, the output and the residual.
     fn flat(&self, in_tile: bool) -> bool {
-        let gapless = |l: crate::infer::cpu::view::Layout| l.row_stride == l.w * l.pixel_stride;
+        let gapless = |l: crate::kernels::cpu::view::Layout| l.row_stride == l.w * l.pixel_stride;
         let residual = self.epilogue.residual.filter(|_| in_tile);
         self.op.order == Order::Windows && gapless(self.out.layout()) && residual.is_none_or(|r| gapless(r.layout()))
     }

@@ -9,8 +9,8 @@
 #![expect(clippy::needless_range_loop, reason = "registers by number: such loops unroll, others may not")]
 
 #[cfg(target_arch = "x86_64")]
-use crate::infer::cpu::simd::x86;
-use crate::infer::cpu::{
+use crate::kernels::cpu::simd::x86;
+use crate::kernels::cpu::{
     isa::Isa,
     simd::{Portable, Simd},
 };

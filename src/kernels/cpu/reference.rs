@@ -7,7 +7,7 @@ use super::{
     transposed::TransposedSpec,
     view::{View, ViewMut},
 };
-use crate::model::graph::Activation;
+use crate::kernels::Activation;
 use std::ops::Range;
 
 /// A function of one value; softmax is none.

@@ -3,14 +3,14 @@
 //! Owns: [`clamp`], [`finish`]. Must not know: how the sums were formed.
 
 use super::Epilogue;
-use crate::{
-    infer::cpu::{
+use crate::kernels::{
+    Activation,
+    cpu::{
         elementwise::{load, store, vectors},
         math,
         simd::Simd,
         view::ViewMut,
     },
-    model::graph::Activation,
 };
 use std::ops::Range;
 

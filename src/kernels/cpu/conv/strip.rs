@@ -3,7 +3,7 @@
 //! Owns: padding, the prologue, rounding to bfloat16, the strip's three orders. Must not know: weights, sums.
 
 use super::{ConvSpec, blocked::Band, tile::Mac};
-use crate::infer::cpu::{
+use crate::kernels::cpu::{
     elementwise::{load, store},
     simd::Simd,
     view::View,

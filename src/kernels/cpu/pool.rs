@@ -8,7 +8,7 @@ use super::{
     simd::{Kernel, Simd, dispatch},
     view::{View, ViewMut},
 };
-use crate::model::graph::Pool;
+use crate::kernels::Pool;
 use std::ops::Range;
 
 /// Largest value of each window; padding never wins.
@@ -173,7 +173,7 @@ pub fn max_of_maxima(partial: &[f32], out: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::infer::cpu::conv::tests::{difference, numbers};
+    use crate::kernels::cpu::conv::tests::{difference, numbers};
 
     #[test]
     fn windows_and_images_are_pooled_as_defined() {

@@ -13,6 +13,7 @@ pub mod aligned;
 pub mod attention;
 pub mod conv;
 pub mod elementwise;
+pub mod gradient;
 pub mod isa;
 mod math;
 pub mod norm;

@@ -89,7 +89,7 @@ impl Kernel for Attention<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::infer::cpu::conv::tests::{difference, numbers};
+    use crate::kernels::cpu::conv::tests::{difference, numbers};
 
     #[test]
     fn every_pixel_attends_to_all_keys() {

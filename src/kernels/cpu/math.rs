@@ -3,7 +3,7 @@
 //! Owns: [`exp`], [`erf`], [`activate`]. Must not know: kernels.
 
 use super::simd::Simd;
-use crate::model::graph::Activation;
+use crate::kernels::Activation;
 
 /// `exp(x)` with a relative error below 2e-7; below −87 it is `exp(−87)`, above 88 `exp(88)`.
 ///
