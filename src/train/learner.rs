@@ -42,6 +42,7 @@ struct Learned {
     moments: Moments,
     /// Empty without a moving average.
     average: Vec<f32>,
+    is_learning: bool,
 }
 
 /// What a step was.
@@ -69,7 +70,14 @@ impl Learner {
             .map_err(failed("the network cannot be made"))?;
         let learned = network.weights().into_iter().map(|(name, var)| {
             let average = if train.ema.is_some() { values_of(&var)? } else { vec![] };
-            Ok(Learned { name, shape: var.dims().to_vec(), var, moments: Moments::default(), average })
+            Ok(Learned {
+                name,
+                shape: var.dims().to_vec(),
+                var,
+                moments: Moments::default(),
+                average,
+                is_learning: true,
+            })
         });
         let learned = learned.collect::<Result<_, candle_core::Error>>().map_err(failed("weights cannot be read"))?;
         Ok(Self {
@@ -84,18 +92,18 @@ impl Learner {
         })
     }
 
-    /// Learns from a batch. `is_learning` says of each tensor's name whether it does.
+    /// From here on only tensors of these names learn; what does not costs nothing in a backward pass.
+    pub fn learn_only(&mut self, is_learning: impl Fn(&str) -> bool) {
+        self.network.freeze(|name| !is_learning(name));
+        self.learned.iter_mut().for_each(|learned| learned.is_learning = is_learning(&learned.name));
+    }
+
+    /// Learns from a batch.
     ///
     /// # Errors
     /// A loss or gradient that is not finite, with the names of the batch's samples: then nothing has changed but batch
     /// normalisation's statistics. Candle's.
-    pub fn step(
-        &mut self,
-        batch: &Batch,
-        step: u64,
-        learning_rate: f64,
-        is_learning: &dyn Fn(&str) -> bool,
-    ) -> Result<StepResult, TrainError> {
+    pub fn step(&mut self, batch: &Batch, step: u64, learning_rate: f64) -> Result<StepResult, TrainError> {
         let mode = Mode::train(Rng::new(&[self.seed, step, 0x6472_6f70]).bits());
         let value = self.loss(batch, mode)?;
         let Some(total) = value.total else {
@@ -106,7 +114,7 @@ impl Learner {
             return Err(not_finite("the loss", loss, step, batch));
         }
         let gradients = total.backward().map_err(failed("the backward pass failed"))?;
-        let learning: Vec<usize> = (0..self.learned.len()).filter(|&i| is_learning(&self.learned[i].name)).collect();
+        let learning: Vec<usize> = (0..self.learned.len()).filter(|&i| self.learned[i].is_learning).collect();
         let mut values: Vec<Vec<f32>> = vec![];
         let mut taught: Vec<usize> = vec![];
         for &i in &learning {

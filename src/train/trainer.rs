@@ -235,6 +235,7 @@ impl Run<'_, '_> {
         let ranges = t.batches_of(epoch);
         let rest = &ranges[(self.state.step_of_epoch as usize).min(ranges.len())..];
         let make = |range: Range<usize>| t.training.make(range, u64::from(epoch));
+        self.learner.learn_only(|name| t.is_learning(name, epoch));
         let mut flow = ControlFlow::Continue(());
         for_each_batch(rest, t.readers, &make, |batch| {
             if (t.stop)() {
@@ -257,7 +258,7 @@ impl Run<'_, '_> {
         let base = frozen.and_then(|freeze| freeze.learning_rate).unwrap_or(t.train.learning_rate);
         let of_epoch = (self.state.step_of_epoch, steps_of_epoch);
         let learning_rate = base * self.schedule.factor(step, epoch, of_epoch, &self.state.plateau);
-        let result = self.learner.step(batch, step, learning_rate, &|name| t.is_learning(name, epoch))?;
+        let result = self.learner.step(batch, step, learning_rate)?;
         self.state.step += 1;
         self.state.step_of_epoch += 1;
         let row =

@@ -193,10 +193,10 @@ pub(super) const KEYS: &[Key] = &[
     real("train.early_stop.least_change", Kind::Real { min: 0.0, max: 1e9 }, "0.0", "what counts as better"),
     Key::value(
         "train.checkpoint_secs",
-        Kind::Int { min: 1, max: 86_400, step: 1 },
+        Kind::Int { min: 0, max: 86_400, step: 1 },
         Preset::Is("300"),
         "s",
-        "time between two checkpoints within an epoch; every epoch ends with one",
+        "time between two checkpoints within an epoch, 0 after every step; every epoch ends with one",
     ),
     Key::value(
         "train.readers",
