@@ -113,6 +113,12 @@ impl Network {
             .collect()
     }
 
+    /// All values by name, batch normalisation's statistics among them: what a checkpoint holds.
+    pub fn values(&self) -> Vec<(String, Var)> {
+        let kept = self.graph.parameters().into_iter().filter(|p| p.kind != ParameterKind::Counter);
+        kept.map(|p| (p.name.clone(), self.values[&p.name].clone())).collect()
+    }
+
     /// Runs the network on images of which nothing is known but their pixels.
     ///
     /// # Shapes
