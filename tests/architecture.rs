@@ -28,7 +28,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("pixels", &["slides"]),
     ("kernels", &[]),
     ("model", &["pixels", "kernels"]),
-    ("infer", &["model"]),
+    ("infer", &["kernels", "model"]),
     ("stitch", &["tiling", "model"]),
     ("instances", &["stitch", "model", "pixels"]),
     ("output", &["tissue", "pixels", "model", "instances"]),

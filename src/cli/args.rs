@@ -75,7 +75,10 @@ pub enum Verb {
     /// Run a pipeline (`run` may be left out)
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
-    /// Say what a run would do: level, tiles, bytes in memory and on disk per slide
+    /// Train a network from a training file (`train` may be left out)
+    #[command(after_help = TRAIN_EXAMPLES)]
+    Train(TrainArgs),
+    /// Say what a run or a training would do: tiles, samples, steps, bytes
     Plan(PipelineArgs),
     /// Print every key with its default, or the resolved settings of a pipeline
     #[command(after_help = CONFIG_EXAMPLES)]
@@ -126,6 +129,16 @@ Examples:
   wsi-run pipeline.yaml --claim                   on as many hosts as you like, with one output directory
 
 Running it again does only what is missing or has changed: slides, settings, weights.";
+
+const TRAIN_EXAMPLES: &str = "\
+Examples:
+  wsi-run train.yaml                              train, or go on where it stopped
+  wsi-run train.yaml --set train.learning_rate=3e-4 --output results/rate_3e-4
+  wsi-run plan train.yaml                         samples, steps, parameters, memory
+  wsi-run config --training > train.yaml          every key of a training file, to start from
+
+Ctrl-C keeps everything; the same command goes on and ends in the same weights.
+DIR/weights.safetensors are the best so far: `model: { network: { weights: DIR/weights.safetensors } }`.";
 
 const SUBMIT_EXAMPLES: &str = "\
 Examples:
@@ -269,6 +282,17 @@ pub struct RunArgs {
     pub claim: bool,
 }
 
+/// `train`.
+#[derive(Debug, Clone, Args)]
+pub struct TrainArgs {
+    /// Which training.
+    #[command(flatten)]
+    pub training: PipelineArgs,
+    /// Print plain lines instead of a progress bar
+    #[arg(long)]
+    pub no_progress: bool,
+}
+
 /// `submit`.
 #[derive(Debug, Clone, Args)]
 pub struct SubmitArgs {
@@ -349,6 +373,9 @@ pub struct ConfigArgs {
     /// Print the keys as Markdown tables
     #[arg(long, conflicts_with = "pipeline")]
     pub markdown: bool,
+    /// Print the keys of a training file
+    #[arg(long, conflicts_with_all = ["pipeline", "markdown"])]
+    pub training: bool,
 }
 
 /// `info`.

@@ -1,6 +1,6 @@
 //! What Ctrl-C and the scheduler's signals do to a run.
 //!
-//! Owns: [`listen`]. Must not know: how a run stops.
+//! Owns: [`listen`], [`listen_training`]. Must not know: how a run stops.
 
 use crate::pipeline::{CancelToken, StopReason};
 use signal_hook::{
@@ -31,6 +31,24 @@ pub fn listen(cancel: CancelToken, say: impl Fn(&str) + Send + 'static) {
             }
             count += 1;
             cancel.request();
+        }
+    });
+}
+
+/// From here on, the first SIGINT, SIGTERM or SIGUSR1 lets the step that is being made finish and keeps everything; the
+/// second ends the process at once, and what was kept before is what the next one goes on from.
+pub fn listen_training(cancel: CancelToken, say: impl Fn(&str) + Send + 'static) {
+    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGUSR1]) else { return };
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            if !cancel.admits_slides() && signal != SIGUSR1 {
+                let _ = signal_hook::low_level::emulate_default_handler(signal);
+            }
+            say("stopping after this step: the same command goes on; once more to stop at once");
+            match signal {
+                SIGUSR1 => cancel.stop(StopReason::Time, false),
+                _ => cancel.request(),
+            }
         }
     });
 }

@@ -9,7 +9,6 @@
 
 mod arena;
 mod compile;
-pub mod cpu;
 mod execute;
 mod memory;
 mod place;
@@ -18,8 +17,8 @@ mod program;
 mod run;
 mod schedule;
 
+pub use crate::kernels::cpu::{self, Isa, Precision};
 pub use arena::Buffer;
-pub use cpu::{Isa, Precision};
 pub use execute::CompiledExecute;
 pub use plan::{HeadSlot, Plan, PlanStep, Slot};
 pub use run::{HeadRows, RunError, StepTime};

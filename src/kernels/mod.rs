@@ -1,6 +1,7 @@
-//! Tensor operations of ours, where candle 0.11.1 has none or a wrong one.
+//! The arithmetic of networks: kernels of the CPU in [`cpu`], and here tensor operations of ours, where candle 0.11.1 has
+//! none or a wrong one.
 //!
-//! Each file holds one operation: plain loops that are its specification, and the candle operation with its
+//! Each file of the latter holds one operation: plain loops that are its specification, and the candle operation with its
 //! gradient. Every gradient is checked against central finite differences in f64.
 //!
 //! | here | candle 0.11.1 |
@@ -12,6 +13,8 @@
 //! | [`layer_norm`] | no gradient at all, silently |
 //! | [`relu`] | gradient 1 at exactly 0, where PyTorch has 0 |
 
+pub mod cpu;
+
 mod avg_pool;
 mod axis_map;
 mod layer_norm;
@@ -19,6 +22,7 @@ mod max_pool;
 mod on_floats;
 mod relu;
 mod resize;
+mod settings;
 
 #[cfg(test)]
 mod finite_differences;
@@ -28,3 +32,4 @@ pub use layer_norm::layer_norm;
 pub use max_pool::{max_pool, max_pool_reference};
 pub use relu::relu;
 pub use resize::{resize_bilinear, resize_nearest};
+pub use settings::{Activation, Pool, ResizeMode};

@@ -1,10 +1,16 @@
 //! Runs a graph on candle tensors: training, explanation, and the reference that faster executions are held to.
 //!
-//! Owns: [`Network`], [`Mode`]. Must not know: which network it runs, slides, fused kernels.
+//! Owns: [`Network`], [`Mode`]. Must not know: which network it runs, slides.
+//!
+//! There are two executions. [`operation`] says each operation in candle's words, for any device and type: it is the
+//! definition, and what gradients are checked with in double precision. [`tape`] is for training on a processor in single
+//! precision: operations and gradients of our own, as one operation of candle's ([`hook`]). They agree within rounding.
 
 mod batch_norm;
 mod dropout;
+mod hook;
 mod operation;
+mod tape;
 mod window_attention;
 
 use super::{
@@ -12,7 +18,10 @@ use super::{
     weights::Weights,
 };
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 /// How a forward pass treats what differs between training and use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,10 +45,16 @@ impl Mode {
 }
 
 /// A graph with values.
-#[derive(Debug)]
+///
+/// A clone is the same network: it shares the values.
+#[derive(Debug, Clone)]
 pub struct Network {
-    graph: Graph,
-    values: HashMap<String, Var>,
+    graph: Arc<Graph>,
+    values: Arc<HashMap<String, Var>>,
+    /// Learned values that gradients are not asked for.
+    frozen: Arc<HashSet<String>>,
+    learned: Arc<HashSet<String>>,
+    home: Arc<tape::Home>,
 }
 
 impl Network {
@@ -48,13 +63,38 @@ impl Network {
     /// # Errors
     /// Candle's, when the device has no room; or a tensor of `graph` that `weights` lacks.
     pub fn new(graph: Graph, weights: &Weights, dtype: DType, device: &Device) -> Result<Self> {
-        let mut values = HashMap::new();
+        let (mut values, mut learned) = (HashMap::new(), HashSet::new());
         for p in graph.parameters().into_iter().filter(|p| p.kind != ParameterKind::Counter) {
+            if p.kind == ParameterKind::Weight {
+                learned.insert(p.name.clone());
+            }
             let Some(tensor) = weights.get(&p.name) else { bail!("weights lack `{}` of `{}`", p.name, graph.name()) };
             let value = Tensor::from_slice(&tensor.values, p.shape, device)?.to_dtype(dtype)?;
             values.insert(p.name, Var::from_tensor(&value)?);
         }
-        Ok(Self { graph, values })
+        Ok(Self {
+            graph: Arc::new(graph),
+            values: Arc::new(values),
+            frozen: Arc::default(),
+            learned: Arc::new(learned),
+            home: Arc::default(),
+        })
+    }
+
+    /// Leaves learned values of these names out of the gradients, and only those: what nobody trains costs nothing in a
+    /// backward pass.
+    pub fn freeze(&mut self, is_frozen: impl Fn(&str) -> bool) {
+        self.frozen = Arc::new(self.learned.iter().filter(|name| is_frozen(name)).cloned().collect());
+    }
+
+    /// Whether gradients are asked for a value.
+    fn is_trained(&self, name: &str) -> bool {
+        self.learned.contains(name) && !self.frozen.contains(name)
+    }
+
+    /// Most bytes of activations and their gradients that were in use at once, as far as this crate holds them.
+    pub fn peak_bytes(&self) -> usize {
+        self.home.peak_bytes()
     }
 
     /// What is run.
@@ -62,7 +102,7 @@ impl Network {
         &self.graph
     }
 
-    /// The learned values by name: what an optimiser changes. Batch normalisation's statistics are not among them.
+    /// The learned values by name, frozen or not: what an optimiser changes. Batch normalisation's statistics are not among them.
     pub fn weights(&self) -> Vec<(String, Var)> {
         let learned = self.graph.parameters().into_iter().filter(|p| p.kind == ParameterKind::Weight);
         learned
@@ -73,11 +113,19 @@ impl Network {
             .collect()
     }
 
+    /// All values by name, batch normalisation's statistics among them: what a checkpoint holds.
+    pub fn values(&self) -> Vec<(String, Var)> {
+        let kept = self.graph.parameters().into_iter().filter(|p| p.kind != ParameterKind::Counter);
+        kept.map(|p| (p.name.clone(), self.values[&p.name].clone())).collect()
+    }
+
     /// Runs the network on images of which nothing is known but their pixels.
     ///
     /// # Shapes
     /// - `images`: `[N, C, h, w]`, normalised as the weights want it
     /// - returns one `[N, C, h, w]` per head, in the order of [`Graph::outputs`]
+    ///
+    /// On a processor in single precision, a result leads back once: a second `backward` needs a second `forward`.
     ///
     /// # Errors
     /// The node that does not fit the images' size; candle's own errors.
@@ -102,6 +150,23 @@ impl Network {
             bail!("`{}`: images have `{channels}` channels", self.graph.name());
         }
         self.graph.shapes(h, w).map_err(candle_core::Error::wrap)?;
+        if images.device().is_cpu() && images.dtype() == DType::F32 {
+            return self.forward_on_tape(images, kinds, mode);
+        }
+        self.forward_in_candle(images, kinds, mode)
+    }
+
+    fn forward_on_tape(&self, images: &Tensor, kinds: &[usize], mode: Mode) -> Result<Vec<Tensor>> {
+        let (heads, tape) = tape::forward(self, images, kinds, mode)?;
+        if !mode.gradients {
+            return Ok(heads);
+        }
+        let trained = self.weights().into_iter().filter(|(name, _)| self.is_trained(name));
+        hook::hook(heads, tape, images, trained.collect())
+    }
+
+    /// [`Network::forward_of_kinds`] operation by operation.
+    fn forward_in_candle(&self, images: &Tensor, kinds: &[usize], mode: Mode) -> Result<Vec<Tensor>> {
         let (nodes, live) = (self.graph.nodes(), self.graph.live());
         let mut uses_left = vec![0_usize; nodes.len()];
         for node in nodes.iter().zip(&live).filter(|(_, live)| **live).map(|(n, _)| n) {
@@ -144,7 +209,7 @@ impl Network {
     /// A parameter, cut from the gradients' graph when nobody will ask for them.
     fn value(&self, name: &str, mode: Mode) -> Tensor {
         let var = &self.values[name];
-        if mode.gradients { var.as_tensor().clone() } else { var.as_detached_tensor() }
+        if mode.gradients && !self.frozen.contains(name) { var.as_tensor().clone() } else { var.as_detached_tensor() }
     }
 }
 

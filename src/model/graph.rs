@@ -25,7 +25,8 @@ mod op;
 mod parameter;
 mod shape;
 
-pub use op::{Activation, Conv, Crop, Op, Padding, Pool, ResizeMode, TransposedConv};
+pub use crate::kernels::{Activation, Pool, ResizeMode};
+pub use op::{Conv, Crop, Op, Padding, TransposedConv};
 pub use parameter::{Init, Parameter, ParameterKind};
 pub use shape::{Shape, ShapeError};
 
@@ -156,6 +157,18 @@ impl Graph {
 }
 
 impl Graph {
+    /// The same network, of which outputs that are probabilities give their logits: what losses are computed of.
+    #[must_use]
+    pub fn with_logits(mut self) -> Self {
+        for output in &mut self.outputs {
+            let node = &self.nodes[output.node.0];
+            if matches!(node.op, Op::Activation(Activation::Sigmoid | Activation::Softmax)) {
+                output.node = node.inputs[0];
+            }
+        }
+        self
+    }
+
     /// The same network with one output per head, the first: others are for training.
     #[must_use]
     pub fn for_use(mut self) -> Self {

@@ -19,9 +19,13 @@ mod legend; // Its numbers in words.
 mod overview; // The picture of a slide.
 mod slide; // Everything written for one slide.
 mod slides_table; // One row per slide of a run.
+mod number_table; // A plain table.
+mod plot; // Curves as a picture.
 mod verify; // Do outputs agree?
 
 pub use commit::{PARTIAL_DIR, sweep, unique_token, write_atomically, write_whole};
+pub use number_table::write_numbers;
+pub use plot::{Curve, Panel, write_plot};
 pub use sink::{Artifact, Committed, OutputError, ResultKind, SlideHeader, SlidePart};
 pub use slide::SlideWriter;
 pub use slides_table::{SlideRecord, SlideStatus, write_slides_table};

@@ -2,10 +2,11 @@
 //!
 //! Owns: the verb. Must not know: what keys mean.
 
-use super::pipeline::load;
+use super::pipeline::load_file;
 use crate::cli::args::{CommonArgs, ConfigArgs, PipelineArgs};
 use crate::cli::style::Style;
-use crate::config::reference::{all_keys_yaml, keys_markdown};
+use crate::config::LoadedFile;
+use crate::config::reference::{all_keys_yaml, all_training_keys_yaml, keys_markdown};
 use crate::error::exit;
 use std::io::Write;
 
@@ -17,8 +18,9 @@ pub(super) fn run(args: &ConfigArgs, common: &CommonArgs, style: Style) -> anyho
     let text = match &args.pipeline {
         Some(pipeline) => {
             let args = PipelineArgs { pipeline: pipeline.clone(), over: args.over.clone() };
-            match load(&args, common, style) {
-                Ok(loaded) => loaded.resolved_yaml,
+            match load_file(&args, common, style) {
+                Ok(LoadedFile::Pipeline(loaded)) => loaded.resolved_yaml,
+                Ok(LoadedFile::Training(loaded)) => loaded.resolved_yaml,
                 Err(code) => return Ok(code),
             }
         }
@@ -29,6 +31,7 @@ pub(super) fn run(args: &ConfigArgs, common: &CommonArgs, style: Style) -> anyho
             return Ok(exit::CONFIG);
         }
         None if args.markdown => keys_markdown(),
+        None if args.training => all_training_keys_yaml(),
         None => all_keys_yaml(),
     };
     std::io::stdout().write_all(text.as_bytes())?;

@@ -13,6 +13,7 @@ mod plan;
 mod slide;
 mod status;
 mod submit;
+mod train;
 mod verify;
 
 pub use pipeline::{load, noun};
@@ -29,6 +30,7 @@ pub fn dispatch(cli: &Cli, style: Style) -> anyhow::Result<u8> {
         Verb::Config(args) => config::run(args, &cli.common, style),
         Verb::Completions(args) => completions::run(args),
         Verb::Run(args) => pipeline::run(args, &cli.common, style),
+        Verb::Train(args) => Ok(train::run(args, &cli.common, style)),
         Verb::Submit(args) => submit::run(args, &cli.common, style),
         Verb::Status(args) => status::run(args, &cli.common, style),
         Verb::Merge(args) => batch::merge(args, &cli.common, style),

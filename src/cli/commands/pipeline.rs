@@ -2,11 +2,12 @@
 //!
 //! Owns: loading with its errors printed, exit codes of a run. Must not know: how a run is done.
 
+use super::train;
 use crate::cli::args::{self, CommonArgs, PipelineArgs, RunArgs};
 use crate::cli::style::Style;
 use crate::cli::{log, progress, signals};
 use crate::config::settings::{ModelChoice, Settings};
-use crate::config::{self, Diagnostic, Loaded, suggest};
+use crate::config::{self, Diagnostic, Loaded, LoadedFile, suggest};
 use crate::error::{RunError, exit};
 use crate::model::convert::{Outputs, form};
 use crate::pipeline::{self, CancelToken, Part, Request, RunContext};
@@ -18,10 +19,19 @@ use std::path::Path;
 /// # Errors
 /// The exit code.
 pub fn load(args: &PipelineArgs, common: &CommonArgs, style: Style) -> Result<Loaded, u8> {
-    let mut found = match config::load(&args.pipeline, &args.over.as_overrides()) {
-        Ok(loaded) => return Ok(loaded),
-        Err(found) => found,
-    };
+    config::load(&args.pipeline, &args.over.as_overrides()).map_err(|found| refuse_file(args, found, common, style))
+}
+
+/// Reads a pipeline or a training file, as [`load`].
+///
+/// # Errors
+/// The exit code.
+pub(super) fn load_file(args: &PipelineArgs, common: &CommonArgs, style: Style) -> Result<LoadedFile, u8> {
+    config::load_file(&args.pipeline, &args.over.as_overrides())
+        .map_err(|found| refuse_file(args, found, common, style))
+}
+
+fn refuse_file(args: &PipelineArgs, mut found: Vec<Diagnostic>, common: &CommonArgs, style: Style) -> u8 {
     // A word that is no file may be a verb with a slip.
     let word = args.pipeline.to_string_lossy();
     if !args.pipeline.exists() && args.pipeline.extension().is_none() {
@@ -31,7 +41,7 @@ pub fn load(args: &PipelineArgs, common: &CommonArgs, style: Style) -> Result<Lo
             first.hint = Some(format!("did you mean the verb `{verb}`?"));
         }
     }
-    Err(refuse(&found, common, style))
+    refuse(&found, common, style)
 }
 
 /// Prints what is wrong with a configuration and gives the exit code.
@@ -98,8 +108,12 @@ pub fn report(error: &RunError, common: &CommonArgs, style: Style) -> u8 {
 /// # Errors
 /// What stops the run.
 pub(super) fn run(args: &RunArgs, common: &CommonArgs, style: Style) -> anyhow::Result<u8> {
-    let loaded = match load(&args.pipeline, common, style) {
-        Ok(loaded) => loaded,
+    let loaded = match load_file(&args.pipeline, common, style) {
+        Ok(LoadedFile::Pipeline(loaded)) => loaded,
+        Ok(LoadedFile::Training(_)) if args.shard.is_some() || args.claim => {
+            anyhow::bail!("a training is not dealt out: `--shard` and `--claim` are for runs over slides");
+        }
+        Ok(LoadedFile::Training(loaded)) => return Ok(train::execute(&loaded, args.no_progress, common, style)),
         Err(code) => return Ok(code),
     };
     let part = match (args.shard, args.claim) {

@@ -2,12 +2,16 @@
 //!
 //! Owns: what is printed of a plan. Must not know: how it is made.
 
-use super::pipeline::{load, report};
+use super::{
+    pipeline::{load_file, report},
+    train,
+};
 use crate::{
     cli::{
         args::{CommonArgs, PipelineArgs},
         style::Style,
     },
+    config::LoadedFile,
     error::exit,
     pipeline::{Setup, SlidePlan, find_slides, plan_slide},
 };
@@ -23,8 +27,9 @@ fn bytes(n: u64) -> String {
 
 /// `plan`.
 pub(super) fn run(args: &PipelineArgs, common: &CommonArgs, style: Style) -> anyhow::Result<u8> {
-    let loaded = match load(args, common, style) {
-        Ok(loaded) => loaded,
+    let loaded = match load_file(args, common, style) {
+        Ok(LoadedFile::Pipeline(loaded)) => loaded,
+        Ok(LoadedFile::Training(loaded)) => return train::plan(&loaded, args, common, style),
         Err(code) => return Ok(code),
     };
     let prepared = Setup::new(&loaded.settings).and_then(|s| Ok((s, find_slides(&loaded.settings)?)));

@@ -5,10 +5,12 @@
 mod bars;
 mod json;
 mod lines;
+mod training;
 
 pub use bars::Bars;
 pub use json::JsonLines;
 pub use lines::Lines;
+pub use training::{TrainingProgress, of_training};
 
 use super::args::CommonArgs;
 use crate::pipeline::Progress;

@@ -55,6 +55,13 @@ pub(super) const MODEL_KEYS: &[Key] = &[
         "whether the layer that tells classes is taken too, or starts anew, as it must for other classes",
     ),
     Key::value(
+        "model.first_values",
+        Kind::OneOf(&["pytorch", "he"]),
+        Preset::Is("pytorch"),
+        "",
+        "what is drawn where nothing is taken: as PyTorch's layers do, or after He, biases 0 and outputs near 0",
+    ),
+    Key::value(
         "model.licence",
         Kind::Text,
         Preset::Is("not stated"),
@@ -115,6 +122,7 @@ pub struct TrainingDocument {
 /// input_mpp: 0.5
 /// start_part: all
 /// last_layer: keep
+/// first_values: pytorch
 /// licence: CC BY 4.0
 /// "#)?;
 /// # Ok::<(), serde_saphyr::Error>(())
@@ -129,6 +137,7 @@ pub struct TrainModel {
     start: Option<PathBuf>,
     start_part: settings::StartPart,
     last_layer: settings::LastLayer,
+    first_values: settings::FirstValues,
     licence: String,
     training_data: Option<String>,
 }
@@ -181,6 +190,7 @@ impl TrainModel {
             start: self.start,
             start_part: self.start_part,
             last_layer: self.last_layer,
+            first_values: self.first_values,
             licence: self.licence,
             training_data: self.training_data,
         }

@@ -39,6 +39,8 @@ pub struct TrainModel {
     pub start_part: StartPart,
     /// Whether the layer that tells classes is taken too.
     pub last_layer: LastLayer,
+    /// What is drawn at random.
+    pub first_values: FirstValues,
     /// Licence of the result.
     pub licence: String,
     /// Data it was trained on; `None`: the names of the data sets.
@@ -73,6 +75,16 @@ pub enum LastLayer {
     Keep,
     /// It starts anew.
     Replace,
+}
+
+/// How values that are not taken from weights are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FirstValues {
+    /// As PyTorch's layers do: uniform, the same bound for weights and biases.
+    Pytorch,
+    /// He 2015; biases 0, outputs near 0.
+    He,
 }
 
 /// How a network learns.

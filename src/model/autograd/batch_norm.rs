@@ -6,7 +6,7 @@ use super::operation::per_channel;
 use candle_core::{Result, Tensor, Var};
 
 /// Share of a batch's statistics in the running ones.
-const MOMENTUM: f64 = 0.1;
+pub(super) const MOMENTUM: f64 = 0.1;
 
 /// `(x − mean) / √(var + eps) · weight + bias`.
 ///

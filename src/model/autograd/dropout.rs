@@ -1,6 +1,6 @@
 //! Dropout that a seed repeats.
 //!
-//! Owns: [`dropout`]. Must not know: networks. Candle's own cannot be seeded on the CPU.
+//! Owns: [`dropout`], [`Mask`]. Must not know: networks. Candle's own cannot be seeded on the CPU.
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
@@ -17,13 +17,30 @@ pub(super) fn dropout(x: &Tensor, prob: f64, whole_channels: bool, seed: u64, no
     let (n, c, h, w) = x.dims4()?;
     let shape = if whole_channels { (n, c, 1, 1) } else { (n, c, h, w) };
     let count = shape.0 * shape.1 * shape.2 * shape.3;
-    let kept = if prob < 1.0 { (1.0 / (1.0 - prob)) as f32 } else { 0.0 };
-    let key = mix(seed ^ mix(node));
-    let mask: Vec<f32> = (0..count as u64)
-        .into_par_iter()
-        .map(|i| if (mix(key.wrapping_add(i)) >> 11) as f64 / (1_u64 << 53) as f64 >= prob { kept } else { 0.0 })
-        .collect();
+    let mask = Mask::new(prob, seed, node);
+    let mask: Vec<f32> = (0..count as u64).into_par_iter().map(|i| mask.at(i)).collect();
     x.broadcast_mul(&Tensor::from_vec(mask, shape, x.device())?.to_dtype(x.dtype())?)
+}
+
+/// What each value is multiplied by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mask {
+    key: u64,
+    prob: f64,
+    kept: f32,
+}
+
+impl Mask {
+    pub(super) fn new(prob: f64, seed: u64, node: u64) -> Self {
+        let kept = if prob < 1.0 { (1.0 / (1.0 - prob)) as f32 } else { 0.0 };
+        Self { key: mix(seed ^ mix(node)), prob, kept }
+    }
+
+    /// That of value `i`, or of channel `i`, counted as in `[N, C, h, w]`.
+    pub(super) fn at(self, i: u64) -> f32 {
+        let u = (mix(self.key.wrapping_add(i)) >> 11) as f64 / (1_u64 << 53) as f64;
+        if u >= self.prob { self.kept } else { 0.0 }
+    }
 }
 
 /// splitmix64 (Steele 2014).

@@ -225,3 +225,139 @@ fn an_image_that_does_not_fit_names_the_node() {
     let network = Network::new(g.clone(), &uneven(&g), DType::F64, &Device::Cpu).unwrap();
     assert!(network.forward(&image(1, 3, 4, 4), Mode::INFER).unwrap_err().to_string().contains("`stem`"));
 }
+
+/// Heads and every gradient of a pass, the images' last.
+fn gradients_of(
+    graph: &Graph,
+    x: &Tensor,
+    kinds: &[usize],
+    mode: Mode,
+    dtype: DType,
+) -> (Vec<Vec<f64>>, Vec<(String, Vec<f64>)>) {
+    let network = Network::new(graph.clone(), &uneven(graph), dtype, &Device::Cpu).unwrap();
+    let x = Var::from_tensor(&x.to_dtype(dtype).unwrap()).unwrap();
+    let values = |t: &Tensor| t.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap();
+    let heads = network.forward_of_kinds(&x, kinds, mode).unwrap();
+    let mut loss = Tensor::zeros((), dtype, &Device::Cpu).unwrap();
+    for y in &heads {
+        let weights: Vec<f64> = (0..y.elem_count()).map(|j| ((j * 31 + 7) % 101) as f64 / 50.0 - 1.0).collect();
+        let weights = Tensor::from_vec(weights, y.shape(), &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
+        loss = (loss + (y * weights).unwrap().sum_all().unwrap()).unwrap();
+    }
+    let grads = loss.backward().unwrap();
+    let of = |(name, var): (String, Var)| {
+        let grad = grads.get(&var).unwrap_or_else(|| panic!("`{name}` has no gradient"));
+        assert_eq!(grad.shape(), var.shape());
+        let grad = values(grad);
+        (name, grad)
+    };
+    let mut all: Vec<_> = network.weights().into_iter().map(of).collect();
+    all.push(("images".to_owned(), values(grads.get(&x).unwrap())));
+    (heads.iter().map(&values).collect(), all)
+}
+
+/// Our tape in single precision against candle in double.
+// Candle asks that a step leaves the same rest on both axes: the sizes below do.
+fn check_tape(graph: &Graph, x: &Tensor, kinds: &[usize], mode: Mode) {
+    let (heads, grads) = gradients_of(graph, x, kinds, mode, DType::F32);
+    let (expected_heads, expected) = gradients_of(graph, x, kinds, mode, DType::F64);
+    let error = |a: &[f64], b: &[f64]| {
+        let largest = b.iter().map(|b| b.abs()).fold(1e-3, f64::max);
+        a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max) / largest
+    };
+    for (y, expected) in heads.iter().zip(&expected_heads) {
+        assert!(error(y, expected) < 1e-4, "heads: {}", error(y, expected));
+    }
+    for ((name, grad), (_, expected)) in grads.iter().zip(&expected) {
+        assert!(error(grad, expected) < 1e-3, "`{name}`: {}", error(grad, expected));
+    }
+}
+
+#[test]
+fn the_tape_has_candles_gradients() {
+    let frozen_statistics = Mode { gradients: true, ..Mode::INFER };
+    for mode in [frozen_statistics, Mode::train(5)] {
+        check_tape(&one_of_everything(), &image(2, 3, 29, 31), &[0, 0], mode);
+        check_tape(&windows_and_conditions(), &image(2, 3, 4, 6), &[3, 1], mode);
+        check_tape(&fused_and_shared(), &image(3, 3, 33, 41), &[0; 3], mode);
+    }
+}
+
+/// What the tape fuses, and what it must not: activations with one reader and with two, a value read thrice, a head that
+/// others read, depthwise and grouped convolutions of every step, kernels larger and smaller than their step.
+fn fused_and_shared() -> Graph {
+    let mut g = Graph::new("toy", 3);
+    let x = g.conv("stem", g.input(), Conv::new(20, 7).stride(2).pad(3));
+    let stem = g.relu(x);
+    let x = g.conv("wide", stem, Conv::new(40, 3).pad(1).no_bias());
+    let x = g.batch_norm("wide_norm", x);
+    let wide = g.activation(x, Activation::Relu6);
+    let x = g.conv("depthwise", wide, Conv::new(40, 3).stride(2).pad(1).groups(40));
+    let x = g.conv("depthwise_wide", x, Conv::new(40, 5).pad(2).groups(40).no_bias());
+    let down = g.conv("down", wide, Conv::new(40, 1).stride(2));
+    let both = g.add(&[x, down]);
+    let x = g.relu(both);
+    let x = g.conv("grouped", x, Conv::new(40, 3).stride(2).pad(1).groups(4));
+    let x = g.group_norm("group_norm", x, 8);
+    let x = g.relu(x);
+    let x = g.conv("dilated", x, Conv::new(48, 3).pad(2).dilation(2));
+    let x = g.conv("same", x, Conv::new(36, 3).pad(1));
+    let low = g.sigmoid(x);
+    g.output("low", Head::NuclearPixel, low);
+    let x = g.transposed_conv("up", low, TransposedConv { out: 20, kernel: 2, stride: 2 });
+    let x = g.relu(x);
+    let x = g.resize(x, 2, ResizeMode::Nearest);
+    let x = g.crop_like(x, stem);
+    let x = g.concat(&[x, stem, wide]);
+    let x = g.max_pool(x, Pool { kernel: 2, stride: 2, pad: 0 });
+    let x = g.conv("head", x, Conv::new(5, 3).pad(1));
+    let negative = g.relu(x);
+    let x = g.add(&[x, negative, negative]);
+    g.output("mask", Head::Semantic, x);
+    g
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let graph = fused_and_shared();
+            gradients_of(&graph, &image(2, 3, 65, 49), &[0, 0], Mode::train(3), DType::F32)
+        })
+    };
+    let one = run(1);
+    assert!(one == run(2) && one == run(5));
+}
+
+#[test]
+fn what_is_frozen_has_no_gradient_and_leaves_the_others_theirs() {
+    let graph = fused_and_shared();
+    let mut network = Network::new(graph.clone(), &uneven(&graph), DType::F32, &Device::Cpu).unwrap();
+    let x = image(1, 3, 33, 31).to_dtype(DType::F32).unwrap();
+    let run = |network: &Network| {
+        let y = network.forward(&x, Mode::train(1)).unwrap().remove(1);
+        let grads = y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+        let of = |(name, var): (String, Var)| {
+            let grad = grads.get(&var).map(|g| g.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+            (name, grad)
+        };
+        network.weights().into_iter().map(of).collect::<Vec<_>>()
+    };
+    let all = run(&network);
+    network.freeze(|name| !name.starts_with("same") && !name.starts_with("head"));
+    for ((name, some), (_, all)) in run(&network).into_iter().zip(all) {
+        let is_trained = name.starts_with("same") || name.starts_with("head");
+        assert_eq!(some, all.filter(|_| is_trained), "`{name}`");
+    }
+}
+
+#[test]
+fn a_result_leads_back_once() {
+    let graph = fused_and_shared();
+    let network = Network::new(graph.clone(), &uneven(&graph), DType::F32, &Device::Cpu).unwrap();
+    let x = image(1, 3, 33, 31).to_dtype(DType::F32).unwrap();
+    let loss = network.forward(&x, Mode::train(1)).unwrap().remove(0).sum_all().unwrap();
+    loss.backward().unwrap();
+    assert!(loss.backward().unwrap_err().to_string().contains("a second backward pass"));
+}

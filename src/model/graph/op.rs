@@ -3,6 +3,8 @@
 //! Owns: [`Op`] and the settings of each operation. Must not know: how an operation is run, which network uses it.
 //! An operation is here because a network of `model/` needs it; all sizes are per image, `[channels, h, w]`.
 
+use crate::kernels::{Activation, Pool, ResizeMode};
+
 /// One operation.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
@@ -156,37 +158,6 @@ impl Op {
     }
 }
 
-/// A function of single values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// `max(x, 0)`, with derivative 0 at 0.
-    Relu,
-    /// `min(max(x, 0), 6)`.
-    Relu6,
-    /// `x · Φ(x)`, exact (by the error function).
-    Gelu,
-    /// `x / (1 + exp(−x))`.
-    Silu,
-    /// `1 / (1 + exp(−x))`.
-    Sigmoid,
-    /// `exp(x_c) / Σ exp(x)` over the channels of a pixel.
-    Softmax,
-}
-
-impl Activation {
-    /// Name in messages and tables.
-    pub fn kind(self) -> &'static str {
-        match self {
-            Self::Relu => "relu",
-            Self::Relu6 => "relu6",
-            Self::Gelu => "gelu",
-            Self::Silu => "silu",
-            Self::Sigmoid => "sigmoid",
-            Self::Softmax => "softmax",
-        }
-    }
-}
-
 /// Zeros around a convolution's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Padding {
@@ -276,28 +247,6 @@ pub struct TransposedConv {
     pub kernel: usize,
     /// Step in the output.
     pub stride: usize,
-}
-
-/// Windows of a pooling.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pool {
-    /// Side of the window.
-    pub kernel: usize,
-    /// Step.
-    pub stride: usize,
-    /// Ring around the input, less than half the window.
-    pub pad: usize,
-}
-
-/// How a resize finds values between pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ResizeMode {
-    /// The nearest pixel.
-    Nearest,
-    /// Between four pixels; pixel centres at half coordinates (PyTorch's `align_corners=False`).
-    Bilinear,
-    /// Between four pixels; corner pixels stay corners (PyTorch's `align_corners=True`).
-    BilinearCorners,
 }
 
 /// What is left by a crop.

@@ -1,0 +1,190 @@
+//! Every form on every instruction set against the definition.
+
+use super::*;
+use crate::kernels::cpu::reference;
+
+/// Numbers from −1 to 1 that repeat with the seed.
+pub(in crate::kernels::cpu) fn numbers(seed: u64, n: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+/// The largest difference, relative to the largest value.
+pub(in crate::kernels::cpu) fn difference(a: &[f32], b: &[f32]) -> f32 {
+    let top = b.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
+    let worst =
+        a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0f32, |m, d| if d > m || d.is_nan() { d } else { m });
+    worst / top
+}
+
+struct Case {
+    spec: ConvSpec,
+    size: (usize, usize),
+    prologue: bool,
+    activation: Option<Activation>,
+    residual: Option<(usize, bool)>,
+    scale: bool,
+}
+
+fn out_size(case: &Case) -> (usize, usize) {
+    let s = &case.spec;
+    let side = |n: usize, k: usize, pad: usize| (n + 2 * pad - (k - 1) * s.dilation - 1) / s.stride + 1;
+    (side(case.size.0, s.kernel.0, s.pad.0), side(case.size.1, s.kernel.1, s.pad.1))
+}
+
+/// Runs the case in bands on one instruction set, and by the definition if there are none; returns both outputs.
+fn run(case: &Case, isa: Isa, precision: Precision, bands: &[usize]) -> (Vec<f32>, Vec<f32>) {
+    let (s, (h, w)) = (case.spec, case.size);
+    let (out_h, out_w) = out_size(case);
+    let (in_px, out_px) = (s.cin + 3, s.cout + 5);
+    let x = numbers(1, h * w * in_px);
+    let weights = numbers(2, s.weight_count());
+    let bias = numbers(3, s.cout);
+    let (scale, shift) = (numbers(4, s.cin), numbers(5, s.cin));
+    let factor = case.residual.map_or(1, |r| r.0);
+    let residual = numbers(6, out_h.div_ceil(factor) * out_w.div_ceil(factor) * s.cout);
+    let gamma = numbers(7, s.cout);
+    let x = View::new(&x, h, w, s.cin, in_px);
+    let prologue = case.prologue.then_some(Prologue { scale: &scale, shift: &shift, relu: true });
+    let epilogue = Epilogue {
+        residual: case.residual.map(|_| View::dense(&residual, out_h.div_ceil(factor), out_w.div_ceil(factor), s.cout)),
+        residual_factor: factor,
+        activation: case.activation,
+        residual_before_activation: case.residual.is_some_and(|r| r.1),
+        scale: case.scale.then_some(&gamma),
+    };
+    let mut want = vec![7.0; out_h * out_w * out_px];
+    let mut got = want.clone();
+    if bands.is_empty() {
+        let mut to = ViewMut::new(&mut want, out_h, out_w, s.cout, out_px);
+        reference::conv((&s, &weights, Some(&bias)), x, prologue, &epilogue, &mut to, 0..out_h);
+    }
+    let op = PackedConv::sized(s, (out_h, out_w), (&weights, Some(&bias)), isa, precision);
+    let mut scratch = numbers(8, op.scratch_floats(w));
+    let mut start = 0;
+    for &end in bands.iter().chain([&out_h]) {
+        let end = end.min(out_h);
+        let mut to = ViewMut::new(&mut got, out_h, out_w, s.cout, out_px);
+        conv(&op, x, prologue, &epilogue, &mut to, start..end, &mut scratch);
+        start = end;
+    }
+    (got, want)
+}
+
+fn cases() -> Vec<Case> {
+    let spec = |cin, cout, k: usize, stride, pad, dilation, groups| ConvSpec {
+        cin,
+        cout,
+        kernel: (k, k),
+        stride,
+        pad: (pad, pad),
+        dilation,
+        groups,
+    };
+    let specs = [
+        spec(3, 40, 7, 2, 3, 1, 1),
+        spec(3, 16, 3, 1, 1, 1, 1),
+        spec(3, 33, 4, 4, 0, 1, 1),
+        spec(3, 8, 5, 1, 2, 1, 1),
+        spec(1, 5, 3, 1, 1, 1, 1),
+        spec(2, 1, 7, 1, 3, 1, 1),
+        spec(16, 32, 3, 1, 1, 1, 1),
+        spec(20, 17, 3, 2, 1, 1, 1),
+        spec(37, 70, 3, 1, 1, 2, 1),
+        spec(33, 24, 5, 1, 2, 1, 1),
+        spec(40, 56, 3, 1, 1, 1, 1),
+        spec(33, 64, 3, 1, 0, 1, 1),
+        spec(64, 48, 1, 1, 0, 1, 1),
+        spec(50, 9, 1, 1, 0, 1, 1),
+        spec(24, 40, 1, 2, 0, 1, 1),
+        spec(18, 36, 2, 2, 0, 1, 1),
+        spec(36, 36, 3, 1, 1, 1, 4),
+        spec(32, 32, 5, 1, 2, 1, 4),
+        spec(128, 32, 3, 1, 1, 1, 4),
+        spec(64, 128, 3, 2, 1, 1, 2),
+        spec(48, 48, 5, 1, 2, 1, 6),
+        spec(16, 16, 3, 1, 1, 1, 16),
+        spec(37, 37, 3, 2, 1, 1, 37),
+        spec(24, 24, 5, 1, 2, 1, 24),
+        spec(40, 40, 7, 1, 3, 1, 40),
+        spec(19, 19, 3, 1, 2, 2, 19),
+        spec(5, 10, 3, 1, 1, 1, 5),
+    ];
+    let mut cases = vec![];
+    for (i, spec) in specs.into_iter().enumerate() {
+        let activations =
+            [None, Some(Activation::Relu), Some(Activation::Gelu), Some(Activation::Relu6), Some(Activation::Silu)];
+        let residuals = [None, Some((1, true)), Some((1, false)), Some((2, true))];
+        for (j, size) in [(9, 17), (16, 31), (7, 7)].into_iter().enumerate() {
+            let n = i + j;
+            cases.push(Case {
+                spec,
+                size,
+                prologue: n % 2 == 1,
+                activation: activations[n % 5],
+                residual: residuals[n % 4],
+                scale: n % 3 == 0,
+            });
+        }
+    }
+    cases
+}
+
+#[test]
+fn every_isa_computes_what_is_defined() {
+    for case in cases() {
+        for isa in Isa::ALL.into_iter().filter(|&isa| isa <= Isa::best()) {
+            let (got, want) = run(&case, isa, Precision::F32, &[]);
+            let d = difference(&got, &want);
+            // Winograd's transforms cost a digit.
+            let limit = if case.spec.kernel == (3, 3) && case.spec.groups == 1 { 1e-5 } else { 2e-6 };
+            assert!(d < limit, "{isa:?} {:?} of {:?}: {d}", case.spec, case.size);
+        }
+    }
+}
+
+#[test]
+fn bfloat16_is_close() {
+    for case in cases() {
+        let (got, want) = run(&case, Isa::best(), Precision::Bf16, &[]);
+        let d = difference(&got, &want);
+        assert!(d < 1e-2, "{:?} of {:?}: {d}", case.spec, case.size);
+    }
+}
+
+#[test]
+fn bands_do_not_change_bits() {
+    for case in cases() {
+        for isa in Isa::ALL.into_iter().filter(|&isa| isa <= Isa::best()) {
+            for precision in [Precision::F32, Precision::Bf16] {
+                let whole = run(&case, isa, precision, &[usize::MAX]).0;
+                let bands = run(&case, isa, precision, &[1, 2, 5]).0;
+                assert!(whole == bands, "{isa:?} {:?} of {:?}", case.spec, case.size);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_deep_sum_is_taken_in_parts() {
+    let spec = ConvSpec { stride: 2, ..ConvSpec::same(1024, 40, 3) };
+    let case = Case {
+        spec,
+        size: (8, 9),
+        prologue: false,
+        activation: Some(Activation::Relu),
+        residual: Some((1, true)),
+        scale: false,
+    };
+    for isa in Isa::ALL.into_iter().filter(|&isa| isa <= Isa::best()) {
+        let (got, want) = run(&case, isa, Precision::F32, &[]);
+        assert!(difference(&got, &want) < 5e-6, "{isa:?}");
+        assert!(got == run(&case, isa, Precision::F32, &[2]).0, "{isa:?}");
+    }
+}

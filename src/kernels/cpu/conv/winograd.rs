@@ -1,0 +1,395 @@
+//! 3×3 convolutions of stride 1 with a quarter of the products: Winograd's F(4×4, 3×3).
+//!
+//! Owns: [`Winograd`]. Must not know: other kernels.
+//!
+//! A tile of 4×4 outputs comes from 6×6 inputs: both are transformed, and the sums over channels become 36 products of
+//! matrices. Tiles lie on multiples of 4 rows whatever the bands, so that bands do not change bits.
+//!
+//! Source: Lavin 2016, "Fast algorithms for convolutional neural networks", §4.3, points 0, ±1, ±2, ∞.
+
+#![expect(clippy::needless_range_loop, reason = "registers by number: such loops unroll, others may not")]
+
+use super::{
+    ConvSpec, Epilogue, Input,
+    finish::{clamp, finish},
+    tile::{Finish, Mac, MacKernel, Taps, Tile, WORDS, dispatch},
+};
+use crate::kernels::cpu::{
+    aligned::Aligned,
+    elementwise::{load, store},
+    isa::Isa,
+    simd::Simd,
+    view::ViewMut,
+};
+use std::ops::Range;
+
+/// Rows and columns of a tile's output.
+pub(super) const SIDE: usize = 4;
+/// Rows and columns of a tile's input.
+const IN_SIDE: usize = 6;
+/// Products per tile.
+const POINTS: usize = IN_SIDE * IN_SIDE;
+/// Weights, before the transform, that a second-level cache holds in some part after it.
+const NEAR_WEIGHTS: usize = 1 << 15;
+/// Bytes of transformed inputs and sums that are worked on at once.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// A 3×3 convolution with its transformed weights.
+#[derive(Debug, Clone)]
+pub(super) struct Winograd {
+    pub(super) spec: ConvSpec,
+    isa: Isa,
+    /// `[point, block of channels out, cin, lanes]`
+    weights: Aligned,
+    bias: Aligned,
+}
+
+impl Winograd {
+    /// Whether it is faster than the direct way: enough channels for the transforms to pay, tiles that are mostly
+    /// used, and enough of them for weights four times as large to be read from far.
+    pub(super) fn suits(spec: &ConvSpec, out: Option<(usize, usize)>) -> bool {
+        let plain = spec.kernel == (3, 3) && spec.stride == 1 && spec.dilation == 1 && spec.groups == 1;
+        let channels = spec.cin.min(spec.cout) >= 16;
+        let near = spec.cin * spec.cout <= NEAR_WEIGHTS;
+        plain
+            && channels
+            && out.map_or(near, |(h, w)| {
+                let tiles = h.div_ceil(SIDE) * w.div_ceil(SIDE);
+                tiles * SIDE * SIDE * 2 <= h * w * 3 && (near || tiles >= 14)
+            })
+    }
+
+    /// Transforms `weights`, `[cout, cin, 3, 3]`.
+    pub(super) fn new(spec: ConvSpec, weights: &[f32], bias: Option<&[f32]>, isa: Isa) -> Self {
+        let isa = isa.available();
+        let mut op = Self { spec, isa, weights: Aligned::default(), bias: Aligned::default() };
+        let (cin, padded) = (spec.cin, op.padded());
+        op.bias = Aligned::zeros(padded);
+        if let Some(bias) = bias {
+            op.bias[..spec.cout].copy_from_slice(bias);
+        }
+        op.weights = Aligned::zeros(POINTS * cin * padded);
+        for (i, kernel) in weights.chunks_exact(9).enumerate() {
+            let (o, c) = (i / cin, i % cin);
+            let (first, width) = op.panel(o);
+            for (point, value) in transformed(kernel).into_iter().enumerate() {
+                op.weights[point * cin * padded + first * cin + c * width + o - first] = value;
+            }
+        }
+        op
+    }
+
+    fn lanes(&self) -> usize {
+        if self.isa >= Isa::Avx512 { 16 } else { 8 }
+    }
+
+    /// Channels out, filled up to whole vectors.
+    fn padded(&self) -> usize {
+        self.spec.cout.next_multiple_of(self.lanes())
+    }
+
+    /// First channel and width of the panel that holds channel `o`.
+    fn panel(&self, o: usize) -> (usize, usize) {
+        let two = 2 * self.lanes();
+        let first = o / two * two;
+        (first, two.min(self.padded() - first))
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        4 * (self.weights.len() + self.bias.len())
+    }
+
+    fn blocks(&self) -> usize {
+        self.spec.cin.div_ceil(WORDS)
+    }
+
+    /// Tiles worked on at once; whole micro-tiles of 14.
+    fn chunk(&self) -> usize {
+        (CHUNK_BYTES / 4 / (POINTS * (self.spec.cin + self.padded())) / 14).max(1) * 14
+    }
+
+    /// Floats of a block, and of a point, of the transformed inputs.
+    fn steps(&self) -> (usize, usize) {
+        let block = (self.chunk() | 1) * WORDS;
+        (block, ((self.blocks() * block / WORDS) | 1) * WORDS)
+    }
+
+    pub(super) fn scratch_floats(&self) -> usize {
+        POINTS * (self.steps().1 + self.chunk() * self.padded()) + WORDS
+    }
+
+    /// The convolution of a band; sizes and rows are checked.
+    ///
+    /// # Safety
+    /// `input`, `out` and `epilogue` fit the spec, and `rows` may be written.
+    pub(super) unsafe fn run(
+        &self,
+        input: Input<'_>,
+        epilogue: &Epilogue<'_>,
+        out: &mut ViewMut<'_>,
+        rows: Range<usize>,
+        scratch: &mut [f32],
+    ) {
+        let skip = scratch.as_ptr().align_offset(64);
+        let scratch = &mut scratch[skip..];
+        assert!(self.scratch_floats() <= scratch.len() + WORDS, "working memory of {:?}", self.spec);
+        if rows.is_empty() || out.size().1 == 0 {
+            return;
+        }
+        // SAFETY: the caller's promise; the scratch is large enough.
+        unsafe { dispatch(self.isa, false, Band { op: self, input, epilogue, out, rows, scratch }) }
+    }
+}
+
+/// `G g Gᵀ` of a 3×3 kernel.
+fn transformed(kernel: &[f32]) -> [f32; POINTS] {
+    const G: [[f64; 3]; IN_SIDE] = [
+        [0.25, 0.0, 0.0],
+        [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
+        [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
+        [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
+        [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
+        [0.0, 0.0, 1.0],
+    ];
+    std::array::from_fn(|point| {
+        let (r, c) = (point / IN_SIDE, point % IN_SIDE);
+        (0..9).map(|i| G[r][i / 3] * f64::from(kernel[i]) * G[c][i % 3]).sum::<f64>() as f32
+    })
+}
+
+/// `Bᵀ d`.
+///
+/// # Safety
+/// The processor has the instructions of `S`.
+#[inline(always)]
+unsafe fn inward<S: Simd>(d: [S::V; IN_SIDE]) -> [S::V; IN_SIDE] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (four, minus_four, minus_five) = (S::splat(4.0), S::splat(-4.0), S::splat(-5.0));
+        let (a, b) = (S::fma(d[2], minus_four, d[4]), S::fma(d[1], minus_four, d[3]));
+        let (c, e) = (S::sub(d[4], d[2]), S::mul(S::sub(d[3], d[1]), S::splat(2.0)));
+        [
+            S::fma(d[0], four, S::fma(d[2], minus_five, d[4])),
+            S::add(a, b),
+            S::sub(a, b),
+            S::add(c, e),
+            S::sub(c, e),
+            S::fma(d[1], four, S::fma(d[3], minus_five, d[5])),
+        ]
+    }
+}
+
+/// `Aᵀ m`.
+///
+/// # Safety
+/// The processor has the instructions of `S`.
+#[inline(always)]
+unsafe fn outward<S: Simd>(m: [S::V; IN_SIDE]) -> [S::V; SIDE] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (s1, d1) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
+        let (s2, d2) = (S::add(m[3], m[4]), S::sub(m[3], m[4]));
+        [
+            S::add(S::add(m[0], s1), s2),
+            S::fma(d2, S::splat(2.0), d1),
+            S::fma(s2, S::splat(4.0), s1),
+            S::add(S::fma(d2, S::splat(8.0), d1), m[5]),
+        ]
+    }
+}
+
+struct Band<'a, 'b> {
+    op: &'a Winograd,
+    input: Input<'a>,
+    epilogue: &'a Epilogue<'a>,
+    out: &'a mut ViewMut<'b>,
+    rows: Range<usize>,
+    scratch: &'a mut [f32],
+}
+
+impl MacKernel for Band<'_, '_> {
+    #[inline(always)]
+    unsafe fn run<M: Mac>(mut self) {
+        let op = self.op;
+        let across = self.out.size().1.div_ceil(SIDE);
+        let tiles = self.rows.start / SIDE * across..self.rows.end.div_ceil(SIDE) * across;
+        let place = |tile: usize| (tile / across * SIDE, tile % across * SIDE);
+        let (chunk, steps) = (op.chunk(), op.steps());
+        let sums = POINTS * steps.1;
+        for start in tiles.clone().step_by(chunk) {
+            let end = (start + chunk).min(tiles.end);
+            // SAFETY: the scratch holds a chunk's inputs and sums.
+            unsafe {
+                for tile in start..end {
+                    self.transform_input::<M::S>(
+                        place(tile),
+                        self.scratch.as_ptr().cast_mut().add((tile - start) * WORDS),
+                    );
+                }
+                self.multiply::<M>(end - start, sums);
+                for tile in start..end {
+                    let from = self.scratch.as_ptr().add(sums + (tile - start) * op.padded());
+                    self.transform_output::<M::S>(place(tile), from);
+                }
+            }
+        }
+        if !self.in_tile() {
+            // SAFETY: the rows are those just written.
+            unsafe { finish::<M::S>(self.epilogue, self.out, self.rows.clone()) }
+        }
+    }
+}
+
+impl Band<'_, '_> {
+    /// Whether the epilogue is done where tiles are written.
+    fn in_tile(&self) -> bool {
+        let e = self.epilogue;
+        clamp(e.activation).is_some() && e.residual_factor <= 1 && e.scale.is_none()
+    }
+
+    /// The 6×6 inputs of the tile whose first output is this, transformed, to all points.
+    #[inline(always)]
+    unsafe fn transform_input<S: Simd>(&self, (oy, ox): (usize, usize), to: *mut f32) {
+        let Input { x, prologue, pad } = self.input;
+        let (h, w, c) = x.size();
+        let (block, point) = self.op.steps();
+        let row = |r: usize| (oy + r).checked_sub(pad.0).filter(|&y| y < h);
+        let col = |k: usize| (ox + k).checked_sub(pad.1).filter(|&v| v < w);
+        let mut from = [[std::ptr::null::<f32>(); IN_SIDE]; IN_SIDE];
+        for (r, from) in from.iter_mut().enumerate() {
+            for (k, from) in from.iter_mut().enumerate() {
+                *from = row(r).zip(col(k)).map_or(std::ptr::null(), |(y, v)| x.pixel(y, v));
+            }
+        }
+        // SAFETY: pixels are inside the input or null; the scratch holds all points.
+        unsafe {
+            for i in (0..c.next_multiple_of(WORDS)).step_by(S::LANES) {
+                let n = c.saturating_sub(i).min(S::LANES);
+                let factors = prologue.map(|p| {
+                    (
+                        load::<S>(p.scale.as_ptr().wrapping_add(i), n),
+                        load::<S>(p.shift.as_ptr().wrapping_add(i), n),
+                        p.relu,
+                    )
+                });
+                let mut half = [[S::splat(0.0); IN_SIDE]; IN_SIDE];
+                for k in 0..IN_SIDE {
+                    let mut d = [S::splat(0.0); IN_SIDE];
+                    for r in 0..IN_SIDE {
+                        if from[r][k].is_null() {
+                            continue;
+                        }
+                        d[r] = load::<S>(from[r][k].wrapping_add(i), n);
+                        if let Some((scale, shift, relu)) = factors {
+                            d[r] = S::fma(d[r], scale, shift);
+                            if relu {
+                                d[r] = S::max(d[r], S::splat(0.0));
+                            }
+                        }
+                    }
+                    half[k] = inward::<S>(d);
+                }
+                let to = to.add(i / WORDS * block + i % WORDS);
+                for r in 0..IN_SIDE {
+                    let d = inward::<S>([half[0][r], half[1][r], half[2][r], half[3][r], half[4][r], half[5][r]]);
+                    for k in 0..IN_SIDE {
+                        S::store(to.add((r * IN_SIDE + k) * point), d[k]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The products of all points: sums over the channels of `tiles` tiles.
+    #[inline(always)]
+    unsafe fn multiply<M: Mac>(&mut self, tiles: usize, sums: usize) {
+        let op = self.op;
+        let (cin, padded, lanes) = (op.spec.cin, op.padded(), op.lanes());
+        let (block, point) = op.steps();
+        let taps = Taps {
+            blocks: (op.blocks(), block),
+            rows: (1, 0),
+            cols: (1, 0),
+            run: WORDS,
+            last_run: cin - (op.blocks() - 1) * WORDS,
+        };
+        let plain =
+            Finish { resume: false, residual: std::ptr::null(), residual_px: 0, residual_first: false, clamp: None };
+        let (zeros, scratch) = ([0.0; 2 * WORDS], self.scratch.as_mut_ptr());
+        for p in 0..POINTS {
+            for o in (0..padded).step_by(2 * lanes) {
+                let width = op.panel(o).1;
+                let mut t = 0;
+                while t < tiles {
+                    let n = *M::PIXELS.iter().find(|&&n| n <= tiles - t).expect("tiles of one pixel");
+                    let tile = Tile {
+                        x: scratch.wrapping_add(p * point + t * WORDS),
+                        w: op.weights.as_ptr().wrapping_add(p * cin * padded + o * cin),
+                        bias: zeros.as_ptr(),
+                        out: scratch.wrapping_add(sums + (p * op.chunk() + t) * padded + o),
+                        out_px: padded,
+                        channels: width,
+                    };
+                    // SAFETY: the scratch holds all points of a chunk's tiles, the weights all points.
+                    unsafe {
+                        if width == lanes {
+                            M::tile_of::<1, WORDS>(n, &tile, &taps, &plain);
+                        } else {
+                            M::tile_of::<2, WORDS>(n, &tile, &taps, &plain);
+                        }
+                    }
+                    t += n;
+                }
+            }
+        }
+    }
+
+    /// The sums of all points, transformed, to the outputs of the tile that lie in the band.
+    #[inline(always)]
+    unsafe fn transform_output<S: Simd>(&mut self, (oy, ox): (usize, usize), from: *const f32) {
+        let op = self.op;
+        let (_, out_w, cout) = self.out.size();
+        let point = op.chunk() * op.padded();
+        let e = self.epilogue;
+        let in_tile = self.in_tile();
+        let bounds = clamp(e.activation).flatten().filter(|_| in_tile);
+        let residual = e.residual.filter(|_| in_tile);
+        // SAFETY: the scratch holds all points; outputs are those of the band.
+        unsafe {
+            for o in (0..cout).step_by(S::LANES) {
+                let n = (cout - o).min(S::LANES);
+                let from = from.add(o);
+                let mut half = [[S::splat(0.0); SIDE]; IN_SIDE];
+                for (k, half) in half.iter_mut().enumerate() {
+                    let mut m = [S::splat(0.0); IN_SIDE];
+                    for r in 0..IN_SIDE {
+                        m[r] = S::load(from.add((r * IN_SIDE + k) * point));
+                    }
+                    *half = outward::<S>(m);
+                }
+                let bias = S::load(op.bias.as_ptr().add(o));
+                for r in 0..SIDE {
+                    let y = oy + r;
+                    if !self.rows.contains(&y) {
+                        continue;
+                    }
+                    let m = outward::<S>([half[0][r], half[1][r], half[2][r], half[3][r], half[4][r], half[5][r]]);
+                    for k in 0..SIDE.min(out_w - ox) {
+                        let mut v = S::add(m[k], bias);
+                        let r = residual.map(|view| load::<S>(view.pixel(y, ox + k).add(o), n));
+                        if let Some(r) = r.filter(|_| e.residual_before_activation) {
+                            v = S::add(v, r);
+                        }
+                        if let Some((low, high)) = bounds {
+                            v = S::min(S::max(v, S::splat(low)), S::splat(high));
+                        }
+                        if let Some(r) = r.filter(|_| !e.residual_before_activation) {
+                            v = S::add(v, r);
+                        }
+                        store::<S>(self.out.pixel(y, ox + k).add(o), v, n);
+                    }
+                }
+            }
+        }
+    }
+}

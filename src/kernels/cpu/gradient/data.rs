@@ -1,0 +1,137 @@
+//! The gradient of a convolution's input: convolutions with turned weights.
+//!
+//! Owns: [`DataGradient`]. Must not know: networks.
+//!
+//! With a step of 1 it is one convolution of the result's gradient, kernel turned, channels in and out exchanged. With a
+//! larger one, inputs that share `row mod stride` and `column mod stride` are such a convolution each, by the taps that
+//! reach them; those that no tap reaches get 0.
+
+use crate::kernels::cpu::{
+    ConvSpec, Epilogue, Isa, PackedConv, Precision, View, ViewMut, elementwise, transposed::Axis,
+};
+use std::ops::Range;
+
+/// A convolution's data gradient, with its weights laid out.
+#[derive(Debug)]
+pub struct DataGradient {
+    spec: ConvSpec,
+    isa: Isa,
+    /// Row phase by column phase; none without taps.
+    phases: Vec<Option<PackedConv>>,
+}
+
+impl DataGradient {
+    /// Lays out the weights, `[cout, cin / groups, kh, kw]`, for inputs of this size.
+    ///
+    /// None for what no network has: padding beyond the kernel, or a step and a dilation at once.
+    ///
+    /// # Panics
+    /// If `weights` has another length.
+    pub fn new(spec: ConvSpec, (h, w): (usize, usize), weights: &[f32], isa: Isa) -> Option<Self> {
+        assert_eq!(weights.len(), spec.weight_count(), "weights of {spec:?}");
+        let ConvSpec { kernel: (kh, kw), stride, dilation, pad, .. } = spec;
+        let reach = ((kh - 1) * dilation, (kw - 1) * dilation);
+        if pad.0 > reach.0 || pad.1 > reach.1 || (stride > 1 && dilation > 1) {
+            return None;
+        }
+        let phase = |p: usize| {
+            let (py, px) = (p / stride, p % stride);
+            if py >= kh || px >= kw {
+                return None;
+            }
+            let taps = ((kh - py).div_ceil(stride), (kw - px).div_ceil(stride));
+            let turned = turned(&spec, weights, (py, px), taps);
+            let pad = if stride == 1 { (reach.0 - pad.0, reach.1 - pad.1) } else { (taps.0 - 1, taps.1 - 1) };
+            let conv = ConvSpec { cin: spec.cout, cout: spec.cin, kernel: taps, stride: 1, pad, ..spec };
+            let out = (h.div_ceil(stride), w.div_ceil(stride));
+            Some(PackedConv::sized(conv, out, (&turned, None), isa, Precision::F32))
+        };
+        Some(Self { spec, isa, phases: (0..stride * stride).map(phase).collect() })
+    }
+
+    /// Rows that are computed together.
+    pub fn row_step(&self) -> usize {
+        let steps = self.phases.iter().flatten().map(PackedConv::row_step);
+        steps.max().unwrap_or(1) * self.spec.stride
+    }
+
+    /// Floats of working memory for a gradient this wide.
+    pub fn scratch_floats(&self, dy_w: usize) -> usize {
+        self.phases.iter().flatten().map(|p| p.scratch_floats(dy_w)).max().unwrap_or(0)
+    }
+
+    /// Rows of one image's gradient, added to what is there already if `before` is given.
+    ///
+    /// # Shapes
+    /// - `dy`: `[out_h, out_w, cout]`; `dx`, `before`: `[h, w, cin]`
+    ///
+    /// # Panics
+    /// If a size does not fit.
+    pub fn run(
+        &self,
+        dy: View<'_>,
+        before: Option<View<'_>>,
+        dx: &mut ViewMut<'_>,
+        rows: Range<usize>,
+        scratch: &mut [f32],
+    ) {
+        let ConvSpec { cin, cout, stride, pad, .. } = self.spec;
+        let (h, w, _) = dx.size();
+        assert_eq!(dy.size().2, cout, "channels of the gradient of {:?}", self.spec);
+        dx.check((h, w, cin), &rows);
+        if let ([Some(conv)], 1) = (&self.phases[..], stride) {
+            let epilogue = Epilogue { residual: before, ..Epilogue::default() };
+            return super::super::conv(conv, dy, None, &epilogue, dx, rows, scratch);
+        }
+        for (p, phase) in self.phases.iter().enumerate() {
+            let axes = (Axis::new(p / stride, stride, pad.0, h), Axis::new(p % stride, stride, pad.1, w));
+            let (Some(ys), Some(xs)) = axes else { continue };
+            let mine = |row: usize| row.saturating_sub(ys.first).div_ceil(stride).min(ys.count);
+            let mine = mine(rows.start)..mine(rows.end);
+            if mine.is_empty() {
+                continue;
+            }
+            let size = (ys.count, xs.count);
+            let before = before.map(|r| r.grid((ys.first, xs.first), stride, size));
+            let mut to = dx.grid((ys.first, xs.first), stride, size, mine.clone());
+            match phase {
+                Some(phase) => {
+                    let epilogue = Epilogue { residual: before, ..Epilogue::default() };
+                    phase.run_from((ys.skip, xs.skip), dy, &epilogue, &mut to, mine, scratch);
+                }
+                None => match before {
+                    Some(before) => elementwise::copy(self.isa, before, &mut to, mine),
+                    None => zero(&mut to, mine),
+                },
+            }
+        }
+    }
+}
+
+fn zero(to: &mut ViewMut<'_>, rows: Range<usize>) {
+    let (_, w, c) = to.size();
+    for y in rows {
+        for x in 0..w {
+            // SAFETY: the pixel is inside the view, its channels side by side.
+            unsafe { std::ptr::write_bytes(to.pixel(y, x), 0, c) }
+        }
+    }
+}
+
+/// The taps `first + stride · i` of every kernel from the last to the first, channels in and out exchanged inside their
+/// group: `[cin, cout / groups, taps]`.
+fn turned(spec: &ConvSpec, weights: &[f32], first: (usize, usize), taps: (usize, usize)) -> Vec<f32> {
+    let ConvSpec { cin, cout, kernel: (kh, kw), stride, groups, .. } = *spec;
+    let (each_in, each_out) = (cin / groups, cout / groups);
+    let mut all = Vec::with_capacity(cin * each_out * taps.0 * taps.1);
+    for c in 0..cin {
+        let group = c / each_in;
+        for o in group * each_out..(group + 1) * each_out {
+            let kernel = &weights[(o * each_in + c % each_in) * kh * kw..][..kh * kw];
+            for ky in (0..taps.0).rev() {
+                all.extend((0..taps.1).rev().map(|kx| kernel[(first.0 + stride * ky) * kw + first.1 + stride * kx]));
+            }
+        }
+    }
+    all
+}
