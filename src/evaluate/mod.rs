@@ -1,0 +1,29 @@
+//! How good is a model? Metrics, intervals, reports, and which images to correct next.
+
+mod overlap; // Which nuclei share pixels?
+mod assign; // Who belongs to whom?
+mod pixel_counts; // Yes or no per pixel.
+mod confusion; // Which class was taken for which?
+mod auc; // Does what is true score higher?
+mod aggregated; // DICE, AJI, AJI+.
+mod panoptic; // DQ, SQ, PQ.
+mod detection; // Nuclei as points.
+mod s_measure; // Structure, absolute error.
+mod e_measure; // Alignment.
+mod weighted_f; // Errors by where they lie.
+mod bootstrap; // How far would numbers move?
+
+pub use aggregated::{Aggregate, aji, aji_plus, dice, ensemble_dice};
+pub use assign::{max_weight_pairs, min_cost_assignment, near_pairs};
+pub use auc::{roc_auc, roc_auc_of_levels};
+pub use bootstrap::{Bootstrap, Interval};
+pub use confusion::Confusion;
+pub use detection::{
+    DOT_RADIUS_UM, Detection, HOVER_NET_RADIUS_PX, HoverNetTypes, Point, TypeCounts, detect, detect_class,
+};
+pub use e_measure::{EMeasure, e_measure};
+pub use overlap::{Overlap, Overlaps};
+pub use panoptic::{MATCH_IOU, Panoptic, bpq_hover_net, bpq_pannuke, class_pq_pannuke, mpq_hover_net, mpq_pannuke};
+pub use pixel_counts::PixelCounts;
+pub use s_measure::{mean_absolute_error, s_measure};
+pub use weighted_f::weighted_f;
