@@ -2,6 +2,8 @@
 //!
 //! Owns: [`Settings`] and its parts. Must not know: how it was written (YAML, `--set`, environment).
 
+pub mod data;
+
 use crate::units::{Mpp, MppXy};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;

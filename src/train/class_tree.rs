@@ -28,6 +28,9 @@ pub type NodeIndex = u8;
 /// What stands where nothing is known (of a px in [`crate::train::sample::Truth::semantic`]).
 pub const UNKNOWN: NodeIndex = 255;
 
+/// What stands where no class of the tree is (of a px in [`crate::train::sample::Truth::semantic`]).
+pub const BACKGROUND: NodeIndex = 254;
+
 impl ClassTree {
     /// A tree of these nodes, at most 254, parents before their kinds.
     ///

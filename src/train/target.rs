@@ -2,6 +2,20 @@
 //!
 //! Owns: [`Target`], [`TargetValues`]. Must not know: files, losses' formulas, batches.
 
+mod dots;
+mod edge;
+mod horizontal_vertical;
+mod label;
+mod nuclear_pixel;
+mod plan;
+mod semantic;
+mod star;
+mod types;
+
+pub use dots::{DotRules, DotShape};
+pub use plan::{OutputPlan, TargetPlan};
+pub use star::{edt_prob, star_dist};
+
 use crate::model::Head;
 
 /// What one head is asked to say of one sample, at the resolution of the head's output.
