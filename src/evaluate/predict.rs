@@ -52,6 +52,16 @@ impl Predictor {
         self.setup.model.spec()
     }
 
+    /// What every picture shares: the model, how pictures are cut.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// Whether it tells nuclei apart.
+    pub fn tells_nuclei(&self) -> bool {
+        self.setup.kind == ResultKind::Nuclei
+    }
+
     /// Whether several pictures at once are faster than one after the other.
     pub fn is_one_core(&self) -> bool {
         self.setup.model.is_one_core()
@@ -146,13 +156,7 @@ impl<'a> Gathered<'a> {
         }
     }
 
-    fn add(
-        &mut self,
-        plan: &TilePlan,
-        tile: &TileSpec,
-        maps: &[HeadMap],
-        rgb: &[u8],
-    ) -> Result<(), String> {
+    fn add(&mut self, plan: &TilePlan, tile: &TileSpec, maps: &[HeadMap], rgb: &[u8]) -> Result<(), String> {
         if self.setup.kind == ResultKind::Tiles {
             let one = Head::Classification.scale();
             let answer = maps.iter().find(|m| m.head == Head::Classification).map_or(&[][..], |m| &m.data);
@@ -175,17 +179,19 @@ impl<'a> Gathered<'a> {
         if let Some(extractor) = self.setup.extractor {
             let found = extractor.extract(region, &plan.grid, &self.setup.settings.instances, spec);
             let level0 = |x: f64, y: f64| plan.grid.level0_from_target_point(x, y);
-            self.nuclei.extend(found.into_iter().map(|nucleus| FoundNucleus {
-                rings: nucleus
-                    .rings
-                    .iter()
-                    .map(|ring| {
-                        let point = |&[x, y]: &[f64; 2]| <[f64; 2]>::from(level0(x, y));
-                        ring.iter().map(point).collect()
-                    })
-                    .collect(),
-                centroid: level0(nucleus.centroid.0, nucleus.centroid.1),
-                class: usize::from(nucleus.class).checked_sub(1),
+            self.nuclei.extend(found.into_iter().map(|nucleus| {
+                FoundNucleus {
+                    rings: nucleus
+                        .rings
+                        .iter()
+                        .map(|ring| {
+                            let point = |&[x, y]: &[f64; 2]| <[f64; 2]>::from(level0(x, y));
+                            ring.iter().map(point).collect()
+                        })
+                        .collect(),
+                    centroid: level0(nucleus.centroid.0, nucleus.centroid.1),
+                    class: usize::from(nucleus.class).checked_sub(1),
+                }
             }));
             self.put(region, &prob_u8(region, Head::NuclearPixel, 0), |g| &mut g.foreground);
         } else {

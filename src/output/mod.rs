@@ -20,8 +20,12 @@ mod overview; // The picture of a slide.
 mod slide; // Everything written for one slide.
 mod slides_table; // One row per slide of a run.
 mod verify; // Do outputs agree?
+mod read_back; // Results read again.
+mod plain_table; // Small tables.
 
 pub use commit::{PARTIAL_DIR, sweep, unique_token, write_atomically, write_whole};
+pub use plain_table::{PlainColumn, PlainValues, write_plain_table};
+pub use read_back::{ClassMask, NucleusRow, Results};
 pub use sink::{Artifact, Committed, OutputError, ResultKind, SlideHeader, SlidePart};
 pub use slide::SlideWriter;
 pub use slides_table::{SlideRecord, SlideStatus, write_slides_table};
