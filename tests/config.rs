@@ -2,8 +2,12 @@
 
 use proptest::prelude::*;
 use std::path::PathBuf;
-use wsi_run::config::settings::{ModelChoice, SlideSource, Stain, StainReference, TissueMethod};
-use wsi_run::config::{self, Loaded, environment::Environment, resolve::load_text};
+use wsi_run::config::settings::{ModelChoice, SlideSource, Stain, StainReference, Term, TissueMethod};
+use wsi_run::config::{
+    self, Loaded, LoadedTraining,
+    environment::Environment,
+    resolve::{is_training, load_text, load_training_text},
+};
 use wsi_run::{
     instances::{NP_HV_DEFAULTS, WATERSHED_DEFAULTS},
     model::HEMATOXYLIN_DEFAULTS,
@@ -22,12 +26,24 @@ fn loads(text: &str, overrides: &[&str]) -> Loaded {
     load_text("a.yaml", text, &overrides, &quiet()).unwrap_or_else(|e| panic!("{text}\n{}", config::render(&e)))
 }
 
+fn trains(text: &str, overrides: &[&str]) -> LoadedTraining {
+    let overrides: Vec<String> = overrides.iter().map(|s| (*s).to_owned()).collect();
+    load_training_text("a.yaml", text, &overrides, &quiet())
+        .unwrap_or_else(|e| panic!("{text}\n{}", config::render(&e)))
+}
+
 #[test]
 fn every_shipped_pipeline_loads_and_its_resolved_form_loads_to_the_same_run() {
     let mut count = 0;
     for entry in std::fs::read_dir(pipelines()).unwrap() {
-        let loaded = loads(&std::fs::read_to_string(entry.unwrap().path()).unwrap(), &[]);
-        assert_eq!(loads(&loaded.resolved_yaml, &[]).settings, loaded.settings);
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        if is_training(&text) {
+            let loaded = trains(&text, &[]);
+            assert_eq!(trains(&loaded.resolved_yaml, &[]).settings, loaded.settings);
+        } else {
+            let loaded = loads(&text, &[]);
+            assert_eq!(loads(&loaded.resolved_yaml, &[]).settings, loaded.settings);
+        }
         count += 1;
     }
     assert!(count >= 4);
@@ -224,4 +240,29 @@ fn the_readme_lists_every_key_as_the_program_does() {
         readme.ends_with(&config::reference::keys_markdown()),
         "the section `Keys` is not what `wsi-run config --markdown` prints"
     );
+}
+
+const LEAST_TRAINING: &str = "data: {}\nmodel: { name: stardist_unet }\n";
+
+#[test]
+fn names_of_the_users_are_keys_and_keep_their_order() {
+    let losses = "train: { loss: { tp: { focal: {} }, np: { bce: {}, weight: 2.0 }, \"hv\": { mse: {} } } }\n";
+    let text = format!("{LEAST_TRAINING}{losses}");
+    let loaded = trains(&text, &["train.loss.np.weight=0.5", "train.loss.mask.dice.smooth=2"]);
+    let named: Vec<_> = loaded.settings.train.losses.iter().map(|(name, loss)| (name.as_str(), loss.weight)).collect();
+    assert_eq!(named, [("tp", 1.0), ("np", 0.5), ("hv", 1.0), ("mask", 1.0)]);
+    assert_eq!(loaded.settings.train.losses[3].1.terms, [(1.0, Term::Dice { smooth: 2.0 })]);
+    assert_eq!(trains(&loaded.resolved_yaml, &[]).settings, loaded.settings);
+}
+
+#[test]
+fn a_file_with_train_or_data_is_a_training() {
+    assert!(is_training("train: {}\nmodel: { name: a }\n") && is_training(LEAST_TRAINING));
+    assert!(!is_training("slides: { dir: a }\n") && !is_training("- train\n") && !is_training("[train"));
+}
+
+#[test]
+fn the_least_training_has_the_defaults_that_are_listed() {
+    let all = trains(&config::reference::all_training_keys_yaml(), &["model.name=stardist_unet"]).settings;
+    assert_eq!(all, trains(LEAST_TRAINING, &[]).settings);
 }

@@ -10,7 +10,7 @@ use wsi_run::{
         class_tree::{BACKGROUND, ClassNode, ClassTree, UNKNOWN},
         data::npy::read_npz,
         sample::{Dot, Sample, Truth},
-        target::{DotRules, DotShape, OutputPlan, Target, TargetPlan, TargetValues},
+        target::{DotRules, DotShape, OutputPlan, Target, TargetPlan, TargetValues, star_dist},
     },
 };
 
@@ -87,8 +87,25 @@ fn object_probability_and_rays_equal_those_of_stardist() {
     let dist = ask(&sample, "dist", Head::StarDistance, 32, size, 1);
     assert!(farthest(numbers(&dist), &golden("edge_dist").data) < 1e-4);
     assert_eq!(farthest(&dist.weight, numbers(&prob)), 0.0);
-    let dist = ask(&sample, "dist", Head::StarDistance, 8, (size.0 / 2, size.1 / 2), 2);
-    assert!(farthest(numbers(&dist), &golden("edge_dist_2").data) < 1e-4);
+    let instances = sample.truth.instances.as_ref().unwrap();
+    let w = size.0 as usize;
+    let every_second = (0..size.1 as usize / 2).flat_map(|j| (0..w / 2).map(move |i| 2 * j * w + 2 * i));
+    let dist = star_dist(instances, w, 8, every_second, 0.0);
+    assert!(farthest(&dist, &golden("edge_dist_2").data) < 1e-4);
+}
+
+#[test]
+fn at_half_the_size_rays_begin_in_the_middle_of_four_px() {
+    // Columns 4 to 11 of 16, all rows.
+    let mut sample = blank(16, 16);
+    sample.truth.instances = Some((0..256).map(|i| u32::from((4..12).contains(&(i % 16)))).collect());
+    sample.truth.instance_nodes = vec![0];
+    let dist = ask(&sample, "dist", Head::StarDistance, 4, (8, 8), 2);
+    let at = |ray: usize, i: usize| numbers(&dist)[ray * 64 + 3 * 8 + i];
+    // The middle of px 6 and 7 is 5 px from the right edge, and 3 from the left one.
+    assert_eq!((at(0, 3), at(2, 3), at(0, 1)), (5.0, 3.0, 0.0));
+    let prob = ask(&sample, "prob", Head::NuclearPixel, 1, (8, 8), 2);
+    assert_eq!((numbers(&prob)[3], dist.weight[3]), (0.875, 0.875));
 }
 
 #[test]

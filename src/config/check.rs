@@ -9,7 +9,8 @@ use super::diagnostic::Diagnostic;
 use super::document::{Entry, Node, Sources, Span, Value};
 use super::key::{Key, Kind, Preset, is_home};
 use super::layers::{cropped, join, named_choice};
-use super::{schema, suggest};
+use super::schema::Table;
+use super::suggest;
 
 /// What `check` found.
 #[derive(Debug, Default)]
@@ -21,17 +22,18 @@ pub struct Checked {
 }
 
 /// Checks the whole tree; afterwards it holds only known keys with values that fit, in their one form.
-pub fn check(root: &mut Node, sources: &Sources) -> Checked {
-    let mut walk = Walk { sources, checked: Checked::default() };
+pub fn check(root: &mut Node, table: &'static Table, sources: &Sources) -> Checked {
+    let mut walk = Walk { table, sources, checked: Checked::default() };
     if root.value == Value::Null {
         *root = Node::empty_map(root.span);
     }
     if root.entries().is_some() {
         walk.section("", root);
-        walk.slides_are_said(root);
+        walk.source_is_said(root);
     } else {
         let message = format!("the file does not hold keys: found {}, expected a mapping", describe(&root.value));
-        let hint = "begin with `slides:`; `wsi-run config` lists every key".to_owned();
+        let first = table.children("").next().map_or("", Key::name);
+        let hint = format!("begin with `{first}:`; `wsi-run config` lists every key");
         walk.checked.diagnostics.push(sources.diagnostic(visible(root.span), message, Some(hint)));
         *root = Node::empty_map(root.span);
     }
@@ -48,6 +50,7 @@ pub fn place_of(entry: &Entry) -> Span {
 }
 
 struct Walk<'a> {
+    table: &'static Table,
     sources: &'a Sources,
     checked: Checked,
 }
@@ -59,26 +62,28 @@ impl Walk<'_> {
     }
 
     fn section(&mut self, path: &str, node: &mut Node) {
+        let span = node.span;
         let Some(entries) = node.entries_mut() else { return };
         let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
         for mut entry in std::mem::take(entries) {
             let child = join(path, &entry.key);
-            match schema::find(&child).filter(|key| key.parent() == path) {
+            match self.table.find(&child).filter(|key| key.is_in(path)) {
                 None => self.unknown(path, &entry),
-                Some(key) if self.fits(key, &mut entry) => kept.push(entry),
+                Some(key) if self.fits(key, &child, &mut entry) => kept.push(entry),
                 Some(_) => self.checked.bad.push(child),
             }
         }
         self.one_choice(path, &mut kept);
+        self.choice_is_said(path, span, &kept);
         *entries = kept;
     }
 
-    fn fits(&mut self, key: &'static Key, entry: &mut Entry) -> bool {
+    /// Whether the value at `path`, the path of `key` with the names of the user's in it, fits.
+    fn fits(&mut self, key: &'static Key, path: &str, entry: &mut Entry) -> bool {
         if !matches!(key.kind, Kind::Section | Kind::Switch) {
             let fits = key.accept(&mut entry.node);
             if !fits {
-                let message =
-                    format!("`{}`: found {}, expected {}", key.path, describe(&entry.node.value), key.expected());
+                let message = format!("`{path}`: found {}, expected {}", describe(&entry.node.value), key.expected());
                 self.report(place_of(entry), message, Some(value_hint(key, &entry.node.value)));
             }
             return fits;
@@ -90,23 +95,24 @@ impl Walk<'_> {
             Value::Bool(true) if key.kind == Kind::Switch || key.choice => entry.node = Node::empty_map(span),
             // A section whose keys are all left out or commented out.
             Value::Null => entry.node = Node::empty_map(span),
-            Value::Text(name) if named_choice(key.path, name).is_some() => {
+            Value::Text(name) if named_choice(self.table, path, name).is_some() => {
                 let inner = Entry { key: name.clone(), key_span: span, node: Node::empty_map(span) };
                 entry.node.value = Value::Map(vec![inner]);
             }
             other => {
-                let expected = section_expected(key);
-                let message = format!("`{}`: found {}, expected {expected}", key.path, describe(other));
-                self.report(place_of(entry), message, Some(section_hint(key, other)));
+                let expected = self.section_expected(key, path);
+                let message = format!("`{path}`: found {}, expected {expected}", describe(other));
+                let hint = self.section_hint(key, path, other);
+                self.report(place_of(entry), message, Some(hint));
                 return false;
             }
         }
-        self.section(key.path, &mut entry.node);
+        self.section(path, &mut entry.node);
         true
     }
 
     fn unknown(&mut self, path: &str, entry: &Entry) {
-        let names = || schema::children(path).map(Key::name);
+        let names = || self.table.children(path).map(Key::name);
         let within = if path.is_empty() { String::new() } else { format!(" in `{path}`") };
         let key = cropped(&entry.key);
         let (expected, hint) = match suggest::nearest(&entry.key, names()) {
@@ -118,7 +124,7 @@ impl Walk<'_> {
                     1 => listed.concat(),
                     _ => format!("one of {}", listed.join(", ")),
                 };
-                (expected, elsewhere_hint(&entry.key))
+                (expected, self.elsewhere_hint(&entry.key))
             }
         };
         self.report(visible(entry.key_span), format!("unknown key `{key}`{within}, expected {expected}"), Some(hint));
@@ -126,12 +132,15 @@ impl Walk<'_> {
 
     /// Of the alternatives of a section at most one holds; the first is kept.
     fn one_choice(&mut self, path: &str, kept: &mut Vec<Entry>) {
-        let is_choice = |entry: &Entry| schema::find(&join(path, &entry.key)).is_some_and(|key| key.choice);
+        let is_choice = |entry: &Entry| self.table.find(&join(path, &entry.key)).is_some_and(|key| key.choice);
         let Some(first) = kept.iter().find(|entry| is_choice(entry)).map(|entry| entry.key.clone()) else { return };
         let others: Vec<Entry> = kept.extract_if(.., |entry| is_choice(entry) && entry.key != first).collect();
         for other in others {
-            let message =
-                format!("`{path}` has both `{first}` and `{}`, expected exactly one of {}", other.key, choices(path));
+            let message = format!(
+                "`{path}` has both `{first}` and `{}`, expected exactly one of {}",
+                other.key,
+                self.choices(path)
+            );
             self.report(
                 other.key_span,
                 message,
@@ -141,25 +150,75 @@ impl Walk<'_> {
         }
     }
 
-    fn slides_are_said(&mut self, root: &Node) {
-        let slides = root.entry("slides");
-        let said = slides
-            .is_some_and(|entry| schema::children("slides").any(|k| k.choice && entry.node.entry(k.name()).is_some()));
-        if said
-            || self
-                .checked
-                .bad
-                .iter()
-                .any(|path| schema::find(path).is_some_and(|k| k.parent() == "slides" && k.choice))
+    /// Where no alternative holds by default, one must be said. In a section that must be there, see
+    /// [`Walk::source_is_said`].
+    fn choice_is_said(&mut self, path: &str, span: Span, kept: &[Entry]) {
+        let choices = || self.table.children(path).filter(|key| key.choice);
+        let said = |key: &Key| kept.iter().any(|entry| entry.key == key.name()) || self.is_bad(&join(path, key.name()));
+        let is_elsewhere = self.table.source().is_some_and(|(section, _)| section == path);
+        if is_elsewhere || choices().next().is_none() || choices().any(|k| matches!(k.preset, Preset::Is(_)) || said(k))
         {
             return;
         }
-        if self.checked.bad.iter().any(|path| path == "slides") {
+        let example = choices().next().map_or(String::new(), |key| match key.preset {
+            Preset::Is(value) | Preset::Found(_, value) | Preset::Unset(value) => format!("{}: {value}", key.name()),
+        });
+        let message = format!("`{path}` does not say which: expected exactly one of {}", self.choices(path));
+        self.report(visible(span), message, Some(format!("for example `{example}`")));
+    }
+
+    fn is_bad(&self, path: &str) -> bool {
+        self.checked.bad.iter().any(|bad| bad == path)
+    }
+
+    fn source_is_said(&mut self, root: &Node) {
+        let Some((section, example)) = self.table.source() else { return };
+        let entry = root.entry(section);
+        let mut alternatives = self.table.children(section).filter(|key| key.choice);
+        let said = alternatives.any(|k| {
+            entry.is_some_and(|entry| entry.node.entry(k.name()).is_some()) || self.is_bad(&join(section, k.name()))
+        });
+        if said || self.is_bad(section) {
             return;
         }
-        let span = slides.map_or(visible(root.span), |entry| entry.key_span);
-        let message = format!("`slides` does not say which slides: expected exactly one of {}", choices("slides"));
-        self.report(span, message, Some("for example `slides: { glob: \"data/**/*.svs\" }`".to_owned()));
+        let span = entry.map_or(visible(root.span), |entry| entry.key_span);
+        let message =
+            format!("`{section}` does not say which {section}: expected exactly one of {}", self.choices(section));
+        self.report(span, message, Some(format!("for example `{example}`")));
+    }
+
+    fn choices(&self, path: &str) -> String {
+        let names: Vec<String> =
+            self.table.children(path).filter(|key| key.choice).map(|key| format!("`{}`", key.name())).collect();
+        names.join(", ")
+    }
+
+    fn section_expected(&self, key: &Key, path: &str) -> String {
+        let names = self.choices(path);
+        if names.is_empty() || key.kind == Kind::Switch { key.expected() } else { format!("one of {names}") }
+    }
+
+    fn section_hint(&self, key: &Key, path: &str, found: &Value) -> String {
+        if let Value::Text(text) = found {
+            let names = self.table.children(path).filter(|child| child.choice).map(Key::name);
+            if let Some(near) = suggest::nearest(text, names) {
+                return format!("did you mean `{near}`?");
+            }
+        }
+        key.meaning.to_owned()
+    }
+
+    fn elsewhere_hint(&self, name: &str) -> String {
+        let sections: Vec<String> = self
+            .table
+            .keys()
+            .filter(|key| key.name() == name && !key.parent().is_empty())
+            .map(|key| format!("`{}`", key.parent()))
+            .collect();
+        match sections.as_slice() {
+            [] => "`wsi-run config` lists every key with its default".to_owned(),
+            _ => format!("`{name}` belongs under {}", sections.join(" or ")),
+        }
     }
 }
 
@@ -171,12 +230,6 @@ pub fn visible(span: Span) -> Span {
         column: span.column.max(1),
         width: span.width.max(1),
     }
-}
-
-fn choices(path: &str) -> String {
-    let names: Vec<String> =
-        schema::children(path).filter(|key| key.choice).map(|key| format!("`{}`", key.name())).collect();
-    names.join(", ")
 }
 
 /// A value as the user would recognise it.
@@ -194,36 +247,10 @@ fn describe(value: &Value) -> String {
     }
 }
 
-fn section_expected(key: &Key) -> String {
-    let names = choices(key.path);
-    if names.is_empty() || key.kind == Kind::Switch { key.expected() } else { format!("one of {names}") }
-}
-
-fn section_hint(key: &Key, found: &Value) -> String {
-    if let Value::Text(text) = found {
-        let names = schema::children(key.path).filter(|child| child.choice).map(Key::name);
-        if let Some(near) = suggest::nearest(text, names) {
-            return format!("did you mean `{near}`?");
-        }
-    }
-    key.meaning.to_owned()
-}
-
 fn rename_hint(near: &str) -> String {
     let unit = ["_px", "_um", "_um2", "_od"].iter().any(|suffix| near.ends_with(suffix));
     let reason = if unit { "; lengths, areas and densities carry their unit" } else { "" };
     format!("rename it to `{near}`{reason}")
-}
-
-fn elsewhere_hint(name: &str) -> String {
-    let sections: Vec<String> = schema::keys()
-        .filter(|key| key.name() == name && !key.parent().is_empty())
-        .map(|key| format!("`{}`", key.parent()))
-        .collect();
-    match sections.as_slice() {
-        [] => "`wsi-run config` lists every key with its default".to_owned(),
-        _ => format!("`{name}` belongs under {}", sections.join(" or ")),
-    }
 }
 
 fn mentions_home(value: &Value) -> bool {

@@ -4,23 +4,33 @@
 
 use super::document::{self, Entry, Node, Sources, Span, Value};
 use super::key::{Key, Kind, Preset};
-use super::schema;
+use super::layers::join;
+use super::schema::Table;
 
 /// Fills in, under a checked tree, every key that has a default, in the order of the table.
 ///
 /// Of alternatives only the one that was chosen is filled, or the one that holds by default.
-pub fn fill(root: &mut Node) {
-    fill_section("", root);
+pub fn fill(root: &mut Node, table: &'static Table) {
+    fill_section(table, "", root);
 }
 
-fn fill_section(path: &str, node: &mut Node) {
+fn fill_section(table: &'static Table, path: &str, node: &mut Node) {
     let Some(entries) = node.entries_mut() else { return };
-    let chosen = schema::children(path)
+    let chosen = table
+        .children(path)
         .filter(|key| key.choice)
         .find(|key| entries.iter().any(|entry| entry.key == key.name()))
-        .or_else(|| schema::children(path).find(|key| key.choice && matches!(key.preset, Preset::Is(_))));
+        .or_else(|| table.children(path).find(|key| key.choice && matches!(key.preset, Preset::Is(_))));
     let mut filled = Vec::with_capacity(entries.len());
-    for key in schema::children(path) {
+    for key in table.children(path) {
+        if key.name() == "*" {
+            // Names of the user's keep their order.
+            for mut entry in std::mem::take(entries) {
+                fill_section(table, &join(path, &entry.key), &mut entry.node);
+                filled.push(entry);
+            }
+            continue;
+        }
         let written = entries.iter().position(|entry| entry.key == key.name()).map(|i| entries.remove(i));
         let entry = match written {
             Some(entry) => Some(entry),
@@ -29,7 +39,7 @@ fn fill_section(path: &str, node: &mut Node) {
         };
         let Some(mut entry) = entry else { continue };
         if matches!(key.kind, Kind::Section | Kind::Switch) {
-            fill_section(key.path, &mut entry.node);
+            fill_section(table, &join(path, key.name()), &mut entry.node);
         }
         filled.push(entry);
     }
@@ -70,11 +80,14 @@ fn forget_places(node: &mut Node) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::schema::{PIPELINE, TRAINING};
     use super::*;
+
+    const TABLES: [&Table; 2] = [&PIPELINE, &TRAINING];
 
     #[test]
     fn every_default_and_every_example_fits_its_key() {
-        for key in schema::keys() {
+        for key in TABLES.iter().flat_map(|table| table.keys()) {
             let (Preset::Is(text) | Preset::Found(_, text) | Preset::Unset(text)) = key.preset;
             let mut node = value_of(text);
             let fits = match key.kind {
@@ -87,11 +100,14 @@ mod tests {
     }
 
     #[test]
-    fn every_group_of_alternatives_but_the_slides_has_one_default() {
-        for section in schema::keys().filter(|key| schema::children(key.path).any(|child| child.choice)) {
-            let defaults =
-                schema::children(section.path).filter(|k| k.choice && matches!(k.preset, Preset::Is(_))).count();
-            assert_eq!(defaults, usize::from(section.path != "slides"), "{}", section.path);
+    fn every_group_of_alternatives_but_the_slides_and_the_data_sets_has_one_default() {
+        for table in TABLES {
+            for section in table.keys().filter(|key| table.children(key.path).any(|child| child.choice)) {
+                let defaults =
+                    table.children(section.path).filter(|k| k.choice && matches!(k.preset, Preset::Is(_))).count();
+                let is_said = section.path == "slides" || section.path == "data.sets.*";
+                assert_eq!(defaults, usize::from(!is_said), "{}", section.path);
+            }
         }
     }
 }

@@ -64,6 +64,17 @@ pub enum Kind {
         /// Largest; may be infinite, the number may not.
         max: f64,
     },
+    /// A list of finite numbers; one number is a list of one.
+    Reals {
+        /// Smallest.
+        min: f64,
+        /// Largest.
+        max: f64,
+        /// Fewest of them.
+        min_count: usize,
+        /// Most of them.
+        max_count: usize,
+    },
     /// A resolution: a number, or `{ x: …, y: … }`.
     MppXy {
         /// Smallest.
@@ -128,6 +139,16 @@ impl Key {
         self.path.rsplit_once('.').map_or("", |(parent, _)| parent)
     }
 
+    /// Whether this is the key of `path`. In a key's path `*` stands for a name of the user's.
+    pub fn is_at(&self, path: &str) -> bool {
+        same_path(self.path, path)
+    }
+
+    /// Whether it stands directly in the section at `path`.
+    pub fn is_in(&self, section: &str) -> bool {
+        same_path(self.parent(), section)
+    }
+
     /// What fits, in words with the unit: `a whole number from 32 to 8192 px`.
     pub fn expected(&self) -> String {
         let unit = if self.unit.is_empty() { String::new() } else { format!(" {}", self.unit) };
@@ -141,6 +162,16 @@ impl Key {
             Kind::PowerOfTwo { min, max } => format!("a power of two from {min} to {max}{unit}"),
             Kind::Real { min, max } if max.is_infinite() => format!("a finite number, {min}{unit} or more"),
             Kind::Real { min, max } => format!("a number from {min} to {max}{unit}"),
+            Kind::Reals { min, max, min_count, max_count } => {
+                let count = match (min_count, max_count) {
+                    (least, most) if least == most => format!("{least}"),
+                    (least, usize::MAX) => format!("at least {least}"),
+                    (least, most) => format!("{least} to {most}"),
+                };
+                let range =
+                    if max.is_infinite() { format!("of {min} or more") } else { format!("from {min} to {max}") };
+                format!("a list of {count} numbers {range}{unit}")
+            }
             Kind::MppXy { min, max } => format!("a number from {min} to {max}{unit}, or `{{ x: …, y: … }}`"),
             Kind::Text => "text".to_owned(),
             Kind::Path => "a path".to_owned(),
@@ -171,6 +202,14 @@ impl Key {
                 (i128::from(min)..=i128::from(max)).contains(i) && i.count_ones() == 1
             }
             (Kind::Real { min, max }, value) => number(value).is_some_and(|x| (min..=max).contains(&x)),
+            (Kind::Reals { min, max, min_count, max_count }, value) => {
+                if let Some(x) = number(value) {
+                    *value = Value::List(vec![Node { value: Value::Float(x), span: node.span }]);
+                }
+                let fits = |item: &Node| number(&item.value).is_some_and(|x| (min..=max).contains(&x));
+                matches!(value, Value::List(items)
+                    if (min_count..=max_count).contains(&items.len()) && items.iter().all(fits))
+            }
             (Kind::MppXy { min, max }, value) => accept_mpp(value, node.span, min, max),
             (Kind::Text, Value::Text(text)) => !text.trim().is_empty(),
             (Kind::Path, Value::Text(text)) => is_path(text),
@@ -205,6 +244,21 @@ impl Key {
                 fits
             }
             _ => false,
+        }
+    }
+}
+
+/// Whether a path with names of the user's is that of a key, in which `*` stands for them.
+fn same_path(of_key: &str, path: &str) -> bool {
+    if !of_key.contains('*') {
+        return of_key == path;
+    }
+    let (mut key, mut said) = (of_key.split('.'), path.split('.'));
+    loop {
+        match (key.next(), said.next()) {
+            (None, None) => return true,
+            (Some(key), Some(said)) if key == said || (key == "*" && !said.is_empty()) => {}
+            _ => return false,
         }
     }
 }

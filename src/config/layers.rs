@@ -8,10 +8,11 @@
 use super::diagnostic::Diagnostic;
 use super::document::{self, Entry, Node, Sources, Span, Value};
 use super::key::{Key, Kind, Preset};
-use super::{schema, suggest};
+use super::schema::Table;
+use super::suggest;
 
 /// Lays one `key.path=value` of the command line over the tree.
-pub fn set(root: &mut Node, text: &str, sources: &mut Sources) -> Vec<Diagnostic> {
+pub fn set(root: &mut Node, table: &'static Table, text: &str, sources: &mut Sources) -> Vec<Diagnostic> {
     let source = sources.add("--set", text);
     let width = |s: &str| u32::try_from(s.chars().count()).unwrap_or(u32::MAX);
     let span = |column: u32, width: u32| Span { source: Some(source), line: 1, column, width };
@@ -21,24 +22,36 @@ pub fn set(root: &mut Node, text: &str, sources: &mut Sources) -> Vec<Diagnostic
         return vec![sources.diagnostic(span(1, width(text)), message, Some(hint))];
     };
     let key_span = span(1, width(path));
-    let Some(key) = schema::find(path.trim()) else {
-        return vec![sources.diagnostic(key_span, unknown_path(path), Some(path_hint(path)))];
+    let Some(key) = table.find(path.trim()) else {
+        return vec![sources.diagnostic(key_span, unknown_path(table, path), Some(path_hint(table, path)))];
     };
-    set_key(root, key, key_span, value, span(width(path) + 2, width(value)), sources)
+    let at = At { table, key, path: path.trim() };
+    set_key(root, at, key_span, value, span(width(path) + 2, width(value)), sources)
+}
+
+/// A key of a table, and its path with the names of the user's.
+#[derive(Debug, Clone, Copy)]
+pub struct At<'a> {
+    /// Where the key stands.
+    pub table: &'static Table,
+    /// The key.
+    pub key: &'static Key,
+    /// Its path.
+    pub path: &'a str,
 }
 
 /// Lays a value, written as text at `span`, over the tree.
 pub fn set_key(
     root: &mut Node,
-    key: &'static Key,
+    at: At<'_>,
     key_span: Span,
     value: &str,
     span: Span,
     sources: &Sources,
 ) -> Vec<Diagnostic> {
-    let (node, found) = read_value(key, value, span, sources);
+    let (node, found) = read_value(at.key, value, span, sources);
     if let Some(node) = node {
-        place(root, "", key.path, Entry { key: String::new(), key_span, node });
+        place(root, at.table, "", at.path, Entry { key: String::new(), key_span, node });
     }
     found
 }
@@ -64,11 +77,11 @@ fn read_value(key: &Key, value: &str, span: Span, sources: &Sources) -> (Option<
 }
 
 /// Puts `entry` at `path`, making sections on the way.
-fn place(node: &mut Node, section: &str, path: &str, entry: Entry) {
-    open(node, section, entry.key_span);
+fn place(node: &mut Node, table: &'static Table, section: &str, path: &str, entry: Entry) {
+    open(node, table, section, entry.key_span);
     let Some(entries) = node.entries_mut() else { return };
     let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
-    let is_choice = |name: &str| schema::find(&join(section, name)).is_some_and(|key| key.choice);
+    let is_choice = |name: &str| table.find(&join(section, name)).is_some_and(|key| key.choice);
     if is_choice(name) {
         entries.retain(|other| other.key == name || !is_choice(&other.key));
     }
@@ -78,18 +91,18 @@ fn place(node: &mut Node, section: &str, path: &str, entry: Entry) {
         entries.len() - 1
     });
     match rest {
-        Some(rest) => place(&mut entries[at].node, &join(section, name), rest, entry),
+        Some(rest) => place(&mut entries[at].node, table, &join(section, name), rest, entry),
         None => entries[at] = Entry { key: name.to_owned(), ..entry },
     }
 }
 
 /// Makes a mapping of what stands for one: nothing, `true`, the bare name of an alternative.
-fn open(node: &mut Node, section: &str, span: Span) {
+fn open(node: &mut Node, table: &'static Table, section: &str, span: Span) {
     if node.entries().is_some() {
         return;
     }
     let named = match &node.value {
-        Value::Text(name) => named_choice(section, name),
+        Value::Text(name) => named_choice(table, section, name),
         _ => None,
     };
     let (old, mut map) = (node.span, Node::empty_map(span));
@@ -100,8 +113,8 @@ fn open(node: &mut Node, section: &str, span: Span) {
 }
 
 /// The alternative of `section` that may be named without its keys: `stain: macenko`.
-pub(super) fn named_choice(section: &str, name: &str) -> Option<&'static Key> {
-    schema::children(section).find(|key| key.choice && key.kind == Kind::Section && key.name() == name)
+pub(super) fn named_choice(table: &'static Table, section: &str, name: &str) -> Option<&'static Key> {
+    table.children(section).find(|key| key.choice && key.kind == Kind::Section && key.name() == name)
 }
 
 pub(super) fn join(section: &str, name: &str) -> String {
@@ -117,26 +130,26 @@ pub(super) fn cropped(text: &str) -> String {
     short
 }
 
-fn unknown_path(path: &str) -> String {
-    match nearest_path(path) {
+fn unknown_path(table: &'static Table, path: &str) -> String {
+    match nearest_path(table, path) {
         Some(near) => format!("unknown key `{}`, expected `{near}`", cropped(path)),
         None if path.is_empty() => "`--set` without a key: expected `key.path=value`".to_owned(),
         None => format!("unknown key `{}`", cropped(path)),
     }
 }
 
-fn path_hint(path: &str) -> String {
-    match nearest_path(path) {
+fn path_hint(table: &'static Table, path: &str) -> String {
+    match nearest_path(table, path) {
         Some(near) => format!("write `--set {near}=…`"),
         None => "`wsi-run config` lists every key".to_owned(),
     }
 }
 
-fn nearest_path(path: &str) -> Option<&'static str> {
-    suggest::nearest(path, schema::keys().map(|key| key.path)).or_else(|| {
+fn nearest_path(table: &'static Table, path: &str) -> Option<&'static str> {
+    suggest::nearest(path, table.keys().map(|key| key.path)).or_else(|| {
         // The right name in the wrong section, or the name alone.
         let name = path.rsplit('.').next().unwrap_or(path).trim();
-        let mut same = schema::keys().filter(|key| key.name() == name);
+        let mut same = table.keys().filter(|key| key.name() == name);
         same.next().filter(|_| same.next().is_none()).map(|key| key.path)
     })
 }

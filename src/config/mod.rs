@@ -20,4 +20,4 @@ pub mod suggest;
 pub mod validate;
 
 pub use diagnostic::{Diagnostic, render};
-pub use resolve::{Loaded, load};
+pub use resolve::{Loaded, LoadedFile, LoadedTraining, load, load_file};

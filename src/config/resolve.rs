@@ -1,6 +1,6 @@
 //! From a file, the environment and `--set` to [`Settings`], or to everything that is wrong.
 //!
-//! Owns: [`load`], [`load_text`], [`Loaded`]. Must not know: what the settings do.
+//! Owns: [`load_file`], [`load`], [`load_text`], [`load_training_text`], [`Loaded`], [`LoadedTraining`]. Must not know: what the settings do.
 //!
 //! `--set` wins over the environment, that over the file, that over the defaults. Relative paths in the file are
 //! relative to the current directory, not to the file; `~` is not expanded.
@@ -9,8 +9,9 @@ use super::check::{self, place_of, visible};
 use super::diagnostic::Diagnostic;
 use super::document::{self, MAX_TEXT_BYTES, Node, Sources, Span, Value};
 use super::environment::Environment;
-use super::settings::Settings;
-use super::validate::{Problem, validate};
+use super::schema::Table;
+use super::settings::{Settings, Training};
+use super::validate::{Problem, validate, validate_training};
 use super::{defaults, layers, reference, schema};
 use std::io::Read;
 use std::path::Path;
@@ -26,6 +27,41 @@ pub struct Loaded {
     pub resolved_yaml: String,
 }
 
+/// A training as the user asked for it.
+#[derive(Debug, Clone)]
+pub struct LoadedTraining {
+    /// Every choice made.
+    pub settings: Training,
+    /// The text of the file, to be kept with the results.
+    pub text: String,
+    /// Every key with its value and where the value is from, as YAML that loads to the same settings.
+    pub resolved_yaml: String,
+}
+
+/// What a file asks for.
+#[derive(Debug, Clone)]
+pub enum LoadedFile {
+    /// A run over slides.
+    Pipeline(Box<Loaded>),
+    /// A training.
+    Training(Box<LoadedTraining>),
+}
+
+/// Reads and resolves a file, whatever it asks for.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_file(path: &Path, overrides: &[String]) -> Result<LoadedFile, Vec<Diagnostic>> {
+    let name = path.display().to_string();
+    let text = read(path).map_err(|(message, hint)| vec![Diagnostic::of_file(&name, message, hint)])?;
+    let environment = Environment::read();
+    if is_training(&text) {
+        let loaded = load_training_text(&name, &text, overrides, &environment)?;
+        return Ok(LoadedFile::Training(Box::new(loaded)));
+    }
+    load_text(&name, &text, overrides, &environment).map(|loaded| LoadedFile::Pipeline(Box::new(loaded)))
+}
+
 /// Reads and resolves a pipeline file.
 ///
 /// `overrides` are the texts of `--set`: `tiling.stride_px=128`.
@@ -35,7 +71,20 @@ pub struct Loaded {
 pub fn load(path: &Path, overrides: &[String]) -> Result<Loaded, Vec<Diagnostic>> {
     let name = path.display().to_string();
     let text = read(path).map_err(|(message, hint)| vec![Diagnostic::of_file(&name, message, hint)])?;
+    if is_training(&text) {
+        let message = "this file describes a training, expected a pipeline";
+        let hint = "`wsi-run train.yaml` trains, `wsi-run plan train.yaml` says what it would do".to_owned();
+        return Err(vec![Diagnostic::of_file(&name, message, Some(hint))]);
+    }
     load_text(&name, &text, overrides, &Environment::read())
+}
+
+/// Whether a text describes a training: it has `train` or `data` at its top.
+pub fn is_training(text: &str) -> bool {
+    let mut sources = Sources::default();
+    let file = sources.add("", text);
+    let (root, _) = document::parse(text, file, &sources);
+    root.is_some_and(|root| root.entry("train").is_some() || root.entry("data").is_some())
 }
 
 /// Resolves a pipeline given as text; `name` is shown in diagnostics.
@@ -48,6 +97,43 @@ pub fn load_text(
     overrides: &[String],
     environment: &Environment,
 ) -> Result<Loaded, Vec<Diagnostic>> {
+    let of = |document: schema::Document| {
+        let settings = document.into_settings(environment.cpus);
+        let problems = validate(&settings);
+        (settings, problems)
+    };
+    let (settings, resolved_yaml) = resolve(name, text, overrides, environment, &schema::PIPELINE, of)?;
+    Ok(Loaded { settings, text: text.to_owned(), resolved_yaml })
+}
+
+/// Resolves a training file given as text; `name` is shown in diagnostics.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn load_training_text(
+    name: &str,
+    text: &str,
+    overrides: &[String],
+    environment: &Environment,
+) -> Result<LoadedTraining, Vec<Diagnostic>> {
+    let of = |document: schema::TrainingDocument| {
+        let settings = document.into_settings(environment.cpus);
+        let problems = validate_training(&settings);
+        (settings, problems)
+    };
+    let (settings, resolved_yaml) = resolve(name, text, overrides, environment, &schema::TRAINING, of)?;
+    Ok(LoadedTraining { settings, text: text.to_owned(), resolved_yaml })
+}
+
+/// The steps that every kind of file goes through. `of` makes settings of a document, and finds what cannot work.
+fn resolve<D: serde::de::DeserializeOwned, S>(
+    name: &str,
+    text: &str,
+    overrides: &[String],
+    environment: &Environment,
+    table: &'static Table,
+    of: impl FnOnce(D) -> (S, Vec<Problem>),
+) -> Result<(S, String), Vec<Diagnostic>> {
     let mut sources = Sources::default();
     let file = sources.add(name, text);
     let (root, mut found) = document::parse(text, file, &sources);
@@ -59,32 +145,33 @@ pub fn load_text(
     let is_mapping = root.entries().is_some();
     if is_mapping {
         if let Some(threads) = &environment.threads {
-            found.extend(set_threads(&mut root, threads, &mut sources));
+            found.extend(set_threads(&mut root, table, threads, &mut sources));
         }
         for text in overrides {
-            found.extend(layers::set(&mut root, text, &mut sources));
+            found.extend(layers::set(&mut root, table, text, &mut sources));
         }
     }
-    let mut checked = check::check(&mut root, &sources);
+    let mut checked = check::check(&mut root, table, &sources);
     if !readable {
         // Of a file that is not YAML nothing can be said to be missing.
         checked.diagnostics.retain(|d| d.file != name);
     }
     found.append(&mut checked.diagnostics);
     let written = root.clone();
-    defaults::fill(&mut root);
-    match serde_json::from_value::<schema::Document>(root.to_json()) {
+    defaults::fill(&mut root, table);
+    match serde_json::from_value::<D>(root.to_json()) {
         Ok(document) => {
-            let settings = document.into_settings(environment.cpus);
-            let problems = validate(&settings);
+            let (settings, problems) = of(document);
             if readable && is_mapping {
                 found.extend(located(problems, &written, &checked.bad, &sources));
             }
             if found.is_empty() {
-                let resolved_yaml = reference::resolved_yaml(&root, &sources, environment.cpus);
-                return Ok(Loaded { settings, text: text.to_owned(), resolved_yaml });
+                let resolved_yaml = reference::resolved_yaml(&root, table, &sources, environment.cpus);
+                return Ok((settings, resolved_yaml));
             }
         }
+        // A data set that does not say which layout it has is reported already, and has no type.
+        Err(_) if !found.is_empty() => {}
         // Only when the table of keys and the types disagree, which the tests rule out.
         Err(error) => found.push(Diagnostic::of_file(name, format!("the configuration does not fit: {error}"), None)),
     }
@@ -113,14 +200,15 @@ fn read(path: &Path) -> Result<String, (String, Option<String>)> {
     })
 }
 
-fn set_threads(root: &mut Node, threads: &str, sources: &mut Sources) -> Vec<Diagnostic> {
+fn set_threads(root: &mut Node, table: &'static Table, threads: &str, sources: &mut Sources) -> Vec<Diagnostic> {
     const NAME: &str = "WSI_RUN_THREADS";
-    let Some(key) = schema::find("run.threads").filter(|_| !threads.trim().is_empty()) else { return Vec::new() };
+    const PATH: &str = "run.threads";
+    let Some(key) = table.find(PATH).filter(|_| !threads.trim().is_empty()) else { return Vec::new() };
     let source = sources.add("environment", &format!("{NAME}={threads}"));
     let width = |s: &str| u32::try_from(s.chars().count()).unwrap_or(u32::MAX);
     let key_span = Span { source: Some(source), line: 1, column: 1, width: width(NAME) };
     let span = Span { column: width(NAME) + 2, width: width(threads), ..key_span };
-    layers::set_key(root, key, key_span, threads, span, sources)
+    layers::set_key(root, layers::At { table, key, path: PATH }, key_span, threads, span, sources)
 }
 
 /// Problems where the user wrote what causes them; those that stem from a value already refused are left out.
@@ -128,7 +216,7 @@ fn located(problems: Vec<Problem>, written: &Node, bad: &[String], sources: &Sou
     let refused = |path: &str| bad.iter().any(|b| path == b || path.starts_with(&format!("{b}.")));
     problems
         .into_iter()
-        .filter(|problem| !problem.paths.iter().any(|path| refused(path)))
+        .filter(|problem| !problem.paths.iter().any(|path| refused(path.as_ref())))
         .map(|problem| {
             let span = problem
                 .paths

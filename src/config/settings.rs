@@ -3,6 +3,10 @@
 //! Owns: [`Settings`] and its parts. Must not know: how it was written (YAML, `--set`, environment).
 
 pub mod data;
+mod training;
+
+pub use data::*;
+pub use training::*;
 
 use crate::units::{Mpp, MppXy};
 use serde::{Deserialize, Serialize};

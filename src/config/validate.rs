@@ -3,18 +3,24 @@
 //! Owns: [`validate`]. Must not know: how settings were written, files, devices. Pure.
 
 use super::settings::{ModelChoice, NetworkWeights, Settings, SlideSource, TissueChannel, TissueMethod, Window};
+use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
 
 /// A combination that cannot work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The keys involved, the one to blame first.
-    pub paths: Vec<&'static str>,
+    pub paths: Vec<Cow<'static, str>>,
     /// What failed, found, expected.
     pub message: String,
     /// What the user can do about it.
     pub hint: String,
 }
+
+mod data;
+mod training;
+
+pub use training::validate_training;
 
 /// Every combination that cannot work, in the order of the flow.
 pub fn validate(settings: &Settings) -> Vec<Problem> {
@@ -28,8 +34,8 @@ pub fn validate(settings: &Settings) -> Vec<Problem> {
     problems
 }
 
-fn problem(paths: &[&'static str], message: String, hint: &str) -> Problem {
-    Problem { paths: paths.to_vec(), message, hint: hint.to_owned() }
+pub(super) fn problem(paths: &[&'static str], message: String, hint: &str) -> Problem {
+    Problem { paths: paths.iter().map(|&path| path.into()).collect(), message, hint: hint.to_owned() }
 }
 
 fn slides(settings: &Settings, problems: &mut Vec<Problem>) {

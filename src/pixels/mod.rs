@@ -10,3 +10,4 @@ pub mod stain;
 pub use image::RgbImage;
 pub use pool::{BufferPool, PooledBuf};
 pub use read::{ReadScratch, TargetReader, Thumbnail, thumbnail};
+pub use resample::{Axis, resample};

@@ -64,7 +64,7 @@ pub fn fill_geojson(text: &[u8], (w, h): (u32, u32), step: (f64, f64)) -> Result
     drop(value);
     let mut bits = vec![0; w as usize * h as usize];
     for rings in &polygons.rings {
-        fill(rings, (w as usize, h as usize), step, &mut bits);
+        fill_polygon(rings, (w as usize, h as usize), step, &mut bits);
     }
     let note = (polygons.without_area > 0)
         .then(|| format!("geojson: {} points or lines have no area and were left out", polygons.without_area));
@@ -152,7 +152,10 @@ fn ring(value: &Value) -> Result<Ring, String> {
 
 /// Sets cells whose centre lies inside an odd number of `rings`: each crossing of an edge with the centre line of a row
 /// flips the row from there on. Memory is that of the cells around the polygon, however often its edges cross a row.
-fn fill(rings: &[Ring], (w, h): (usize, usize), step: (f64, f64), bits: &mut [u8]) {
+///
+/// # Shapes
+/// - `rings`: outer ring and holes, `[x, y]`; `bits`: `[h, w]`, what is set stays set
+pub fn fill_polygon(rings: &[Vec<[f64; 2]>], (w, h): (usize, usize), step: (f64, f64), bits: &mut [u8]) {
     // First cell whose centre `(i + 0.5)·step` is not before the coordinate.
     let cell = |at: f64, step: f64, n: usize| (at / step - 0.5).ceil().clamp(0.0, n as f64) as usize;
     let around = |axis: usize, step: f64, n: usize| {

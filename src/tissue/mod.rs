@@ -15,7 +15,7 @@ mod pen;
 
 pub use color::{ColorKind, ColorVerdict, check_color};
 pub use find::{FoundTissue, find_tissue};
-pub use geojson::fill_geojson;
+pub use geojson::{fill_geojson, fill_polygon};
 pub use mask::TissueMask;
 pub use morphology::{close, drop_small, fill_holes, open};
 pub use otsu::otsu_level;

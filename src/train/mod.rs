@@ -1,5 +1,6 @@
 //! How does a model learn? Data sets, augmentation, targets, losses, the loop.
 
+pub mod augment;
 pub mod class_tree;
 pub mod data;
 mod error;

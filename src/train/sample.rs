@@ -27,7 +27,8 @@ pub struct Truth {
     pub instances: Option<Vec<u32>>,
     /// Class of nucleus `k` at `k − 1`; empty where `instances` is `None`.
     pub instance_nodes: Vec<NodeIndex>,
-    /// Nuclei of which only the place and the class are known; all nuclei of the image have one.
+    /// Nuclei of which only the place and the class are known; all nuclei of the image have one, but for px whose
+    /// `semantic` is [`super::class_tree::UNKNOWN`].
     pub dots: Option<Vec<Dot>>,
     /// Class of the whole image.
     pub label: Option<NodeIndex>,
@@ -62,4 +63,10 @@ pub trait Samples: Send + Sync {
 
     /// What messages call this sample: the file and place it comes from.
     fn name(&self, index: usize) -> String;
+
+    /// The file and place that the sample of this epoch comes from, where it is drawn at random.
+    fn origin(&self, index: usize, epoch: u64, seed: u64) -> String {
+        let _ = (epoch, seed);
+        self.name(index)
+    }
 }

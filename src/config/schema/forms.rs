@@ -56,3 +56,24 @@ pub(super) fn switch<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserialize
     }
     deserializer.deserialize_any(Switch(PhantomData))
 }
+
+/// A mapping whose names are the user's, in the order written.
+pub(super) fn named<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<(String, T)>, D::Error> {
+    struct Named<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Named<T> {
+        type Value = Vec<(String, T)>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a mapping of names")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut named = Vec::new();
+            while let Some(entry) = map.next_entry()? {
+                named.push(entry);
+            }
+            Ok(named)
+        }
+    }
+    deserializer.deserialize_map(Named(PhantomData))
+}

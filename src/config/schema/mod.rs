@@ -1,10 +1,11 @@
 //! What the YAML file may say: one serde type per key, one table of all keys.
 //!
-//! Owns: [`Document`] and its parts, [`keys`]. Must not know: files, slides, devices.
+//! Owns: [`Document`] and its parts, [`keys`], [`PIPELINE`], [`TRAINING`]. Must not know: files, slides, devices.
 //!
 //! The types are what is left after defaults are filled in, so every field is there but those that may stay unset.
 //! Each file holds the rows of its keys beside its types, in the order of the flow; [`keys`] joins them.
 
+mod data;
 mod forms;
 mod instances;
 mod model;
@@ -13,9 +14,13 @@ mod pixels;
 mod run;
 mod slides;
 mod stitch;
+mod table;
 mod tiling;
 mod tissue;
+mod train;
+mod training;
 
+pub use data::{Data, DataAugment, DataSet};
 pub use instances::{Instances, Lesions, NpHv, Star, Watershed};
 pub use model::{Batch, Hematoxylin, Model, Network, StainThreshold};
 pub use output::{Geojson, OmeZarr, Output, Overview, Parquet};
@@ -23,8 +28,11 @@ pub use pixels::{Pixels, Reference, Stain};
 pub use run::Run;
 pub use slides::{Slides, Synthetic};
 pub use stitch::{Blend, Stitch};
+pub use table::Table;
 pub use tiling::Tiling;
 pub use tissue::{Fixed, Otsu, Tissue};
+pub use train::{LossOfOutput, Train};
+pub use training::{TrainModel, TrainOutput, TrainRun, TrainingDocument};
 
 use super::key::Key;
 use super::settings;
@@ -46,9 +54,9 @@ pub struct Document {
     run: Run,
 }
 
-/// Every key, sections before what is in them, in the order of the flow.
-pub fn keys() -> impl Iterator<Item = &'static Key> + Clone {
-    [
+/// The keys of a pipeline.
+pub static PIPELINE: Table = Table {
+    parts: &[
         slides::KEYS,
         tissue::KEYS,
         tiling::KEYS,
@@ -59,19 +67,27 @@ pub fn keys() -> impl Iterator<Item = &'static Key> + Clone {
         instances::KEYS,
         output::KEYS,
         run::KEYS,
-    ]
-    .into_iter()
-    .flatten()
-}
+    ],
+    source: Some(("slides", "slides: { glob: \"data/**/*.svs\" }")),
+};
 
-/// The key of a dotted path.
-pub fn find(path: &str) -> Option<&'static Key> {
-    keys().find(|key| key.path == path)
-}
+/// The keys of a training file.
+pub static TRAINING: Table = Table {
+    parts: &[
+        data::KEYS,
+        data::SET_KEYS,
+        data::AUGMENT_KEYS,
+        training::MODEL_KEYS,
+        train::KEYS,
+        train::LOSS_KEYS,
+        training::KEYS,
+    ],
+    source: None,
+};
 
-/// The keys that stand directly in a section; the sections themselves for `""`.
-pub fn children(section: &str) -> impl Iterator<Item = &'static Key> + Clone {
-    keys().filter(move |key| key.parent() == section)
+/// Every key of a pipeline, sections before what is in them, in the order of the flow.
+pub fn keys() -> impl Iterator<Item = &'static Key> + Clone {
+    PIPELINE.keys()
 }
 
 impl Document {
@@ -99,17 +115,19 @@ mod tests {
 
     #[test]
     fn every_path_is_unique_and_its_section_comes_first() {
-        let mut seen = BTreeSet::from([""]);
-        for key in keys() {
-            assert!(seen.contains(key.parent()), "{} comes before its section", key.path);
-            assert!(seen.insert(key.path), "{} twice", key.path);
-            assert!(!key.meaning.is_empty() && !key.meaning.ends_with('.'), "{}", key.path);
+        for table in [&PIPELINE, &TRAINING] {
+            let mut seen = BTreeSet::from([""]);
+            for key in table.keys() {
+                assert!(seen.contains(key.parent()), "{} comes before its section", key.path);
+                assert!(seen.insert(key.path), "{} twice", key.path);
+                assert!(!key.meaning.is_empty() && !key.meaning.ends_with('.'), "{}", key.path);
+            }
         }
     }
 
     #[test]
     fn a_name_that_ends_in_a_unit_says_so_in_the_table() {
-        for key in keys() {
+        for key in PIPELINE.keys().chain(TRAINING.keys()) {
             for (suffix, unit) in
                 [("_px", "px"), ("_um", "µm"), ("_um2", "µm²"), ("mpp", "µm/px"), ("_od", "optical density")]
             {

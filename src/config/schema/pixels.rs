@@ -101,13 +101,17 @@ impl Reference {
 
 impl Pixels {
     pub(super) fn into_settings(self) -> settings::Pixels {
-        let stain = match self.stain {
-            Stain::None {} => settings::Stain::None,
-            Stain::Macenko(reference) => settings::Stain::Macenko(reference.into_settings()),
-            Stain::Reinhard(reference) => settings::Stain::Reinhard(reference.into_settings()),
-            Stain::Vahadane(reference) => settings::Stain::Vahadane(reference.into_settings()),
-            Stain::Ruifrok(reference) => settings::Stain::Ruifrok(reference.into_settings()),
-        };
-        settings::Pixels { resample: self.resample, stain }
+        settings::Pixels { resample: self.resample, stain: stain_settings(self.stain) }
+    }
+}
+
+/// A stain normalisation, wherever it stands.
+pub(super) fn stain_settings(stain: Stain) -> settings::Stain {
+    match stain {
+        Stain::None {} => settings::Stain::None,
+        Stain::Macenko(reference) => settings::Stain::Macenko(reference.into_settings()),
+        Stain::Reinhard(reference) => settings::Stain::Reinhard(reference.into_settings()),
+        Stain::Vahadane(reference) => settings::Stain::Vahadane(reference.into_settings()),
+        Stain::Ruifrok(reference) => settings::Stain::Ruifrok(reference.into_settings()),
     }
 }

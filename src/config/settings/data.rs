@@ -48,8 +48,8 @@ pub struct DataSet {
     pub name: String,
     /// Its folder.
     pub path: PathBuf,
-    /// How its files lie.
-    pub layout: Layout,
+    /// How its files lie; must be said.
+    pub layout: Option<Layout>,
     /// Pictures or slides: a glob below `path`; `None` is the layout's own.
     pub images: Option<String>,
     /// The annotation of a picture, below `path`: `{stem}`, `{parent}`, `{up}` are the picture's file name without
@@ -67,6 +67,8 @@ pub struct DataSet {
     pub unlabelled: Unlabelled,
     /// Who is on a picture.
     pub patient: PatientRule,
+    /// Which of its pictures are kept back, where lists say so.
+    pub lists: Option<Lists>,
     /// Organ of all its pictures, for networks that are told.
     pub organ: Option<String>,
     /// Share of an epoch, in relation to the other sets'; of sets in turn: how many epochs.
@@ -161,7 +163,7 @@ pub enum PatientRule {
     Pattern(String),
     /// CSV: column of the picture's name, column of the patient.
     Csv {
-        /// The file; relative to the set's folder when it is there.
+        /// The file; below the set's folder when it is there.
         path: PathBuf,
         /// Column of file names or their stems.
         name: String,
@@ -194,13 +196,17 @@ pub enum SplitMethod {
         /// Which one is kept back, from 1.
         fold: u32,
     },
-    /// The pictures named in files: a name or glob per line.
-    Lists {
-        /// To learn from; empty: all that are not kept back.
-        train: Vec<PathBuf>,
-        /// Kept back.
-        validation: Vec<PathBuf>,
-    },
+}
+
+/// Fixed lists: files with a picture's name, or a glob, per line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Lists {
+    /// To learn from; empty: all that are not kept back.
+    pub train: Vec<PathBuf>,
+    /// Kept back; empty: all that are not learned from.
+    pub validation: Vec<PathBuf>,
+    /// Patients who are kept back.
+    pub validation_patients: Vec<String>,
 }
 
 /// What a patient on both sides of a fixed list does.
@@ -249,7 +255,7 @@ pub struct Augment {
     pub affine_prob: f64,
     /// Free rotation, ± degrees.
     pub rotate_deg: f64,
-    /// Scale, 1 ± this.
+    /// Scale, up to `1 +` this times as large or as small.
     pub scale: f64,
     /// Shear, ± degrees.
     pub shear_deg: f64,
@@ -308,6 +314,8 @@ pub struct ColorJitter {
     pub saturation: f64,
     /// Hue, ± degrees.
     pub hue_deg: f64,
+    /// Red, green and blue by themselves.
+    pub channels: f64,
 }
 
 /// Changes of the stains' densities.
@@ -346,13 +354,15 @@ pub struct StainTransfer {
     pub prob: f64,
     /// How.
     pub method: TransferMethod,
+    /// Least share of the way to the other look; drawn evenly from this to 1.
+    pub least_share: f64,
     /// Pictures whose stain is taken; none: other pictures of the training.
     pub references: Vec<PathBuf>,
 }
 
 impl Default for StainTransfer {
     fn default() -> Self {
-        Self { prob: 0.0, method: TransferMethod::Reinhard, references: vec![] }
+        Self { prob: 0.0, method: TransferMethod::Reinhard, least_share: 1.0, references: vec![] }
     }
 }
 
@@ -364,4 +374,6 @@ pub enum TransferMethod {
     Reinhard,
     /// Stain vectors and concentrations.
     Macenko,
+    /// Mean and spread of the optical density of red, green and blue.
+    Od,
 }

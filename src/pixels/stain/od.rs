@@ -59,15 +59,21 @@ impl OdTransform {
     /// Exponents are held within ±27, so that no product of three overflows or becomes NaN; that is far outside what
     /// any stain does (the densest pixel has an optical density of 5.5).
     pub fn new(matrix: &[[f64; 3]; 3], scale: OdScale) -> Self {
+        Self::with_offset(matrix, [0.0; 3], scale)
+    }
+
+    /// The map `OD' = matrix · OD + offset`, in natural optical density.
+    pub fn with_offset(matrix: &[[f64; 3]; 3], offset: [f64; 3], scale: OdScale) -> Self {
         let od = scale.table();
+        let first = offset.map(|o| if o == 0.0 { scale.io() } else { scale.io() * exp((-o).clamp(-27.0, 27.0)) });
         let mut tables = [[[0.0; 4]; 256]; 3];
         for (k, table) in tables.iter_mut().enumerate() {
             for (entry, od) in table.iter_mut().zip(&od) {
                 for (c, cell) in entry.iter_mut().take(3).enumerate() {
                     let exponent = (-matrix[c][k] * od).clamp(-27.0, 27.0);
                     let exponent = if exponent.is_nan() { 0.0 } else { exponent };
-                    // `io` rides on the first table.
-                    *cell = (exp(exponent) * if k == 0 { scale.io() } else { 1.0 }) as f32;
+                    // `io` and the offset ride on the first table.
+                    *cell = (exp(exponent) * if k == 0 { first[c] } else { 1.0 }) as f32;
                 }
             }
         }

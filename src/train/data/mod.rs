@@ -1,5 +1,30 @@
 //! Where do samples come from? Data sets of every layout, splits, mixtures.
 
+mod annotated;
 pub mod array;
+mod build;
+mod dots;
+mod geojson;
+mod labels;
+mod layout;
 pub mod mat;
+mod mixture;
 pub mod npy;
+mod outline_xml;
+mod outlines;
+mod pannuke;
+mod patches;
+mod picture;
+mod pictures;
+mod slide_mask;
+mod slides;
+mod source;
+mod split;
+mod whole;
+
+pub use build::{DataSets, build, class_tree};
+pub use mixture::{InTurn, Joined, Mixture};
+pub use patches::Patches;
+pub use source::{Entry, Piece, Place, Source, Window};
+pub use split::{Side, Sides, split};
+pub use whole::Whole;

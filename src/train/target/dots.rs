@@ -55,6 +55,8 @@ pub(super) struct NearDots {
     rules: DotRules,
     /// Per px: distance to the nearest dot in µm (infinite when it is far), and its class.
     near: Vec<(f32, NodeIndex)>,
+    /// Per px: whether anything is known of it.
+    known: Vec<bool>,
 }
 
 impl DotRules {
@@ -101,7 +103,11 @@ impl DotRules {
                 }
             }
         }
-        Ok(Some(NearDots { rules: *self, near }))
+        let known = match &sample.truth.semantic {
+            Some(map) => lattice.indices().map(|at| map[at] != UNKNOWN).collect(),
+            None => vec![true; lattice.len()],
+        };
+        Ok(Some(NearDots { rules: *self, near, known }))
     }
 }
 
@@ -119,13 +125,14 @@ impl NearDots {
 
     /// `[h, w]` 0 where the probability is left open.
     pub fn prob_weight(&self) -> Vec<f32> {
-        let Some(ignore_to_um) = self.rules.ignore_to_um else { return vec![1.0; self.near.len()] };
+        let ignore_to_um = self.rules.ignore_to_um.unwrap_or(0.0);
         let shape_um = match self.rules.shape {
             DotShape::Gaussian { sigma_um } => sigma_um,
             DotShape::Disc { radius_um } => radius_um,
         };
         let is_open = |d: f32| d > shape_um as f32 && d <= ignore_to_um as f32;
-        self.near.iter().map(|&(d, _)| f32::from(u8::from(!is_open(d)))).collect()
+        let px = self.near.iter().zip(&self.known);
+        px.map(|(&(d, _), &known)| f32::from(u8::from(known && !is_open(d)))).collect()
     }
 
     /// `[h, w]` class: that of the dot, background far from every dot, unknown between.
@@ -135,8 +142,11 @@ impl NearDots {
         let is_background = |d: f32| self.rules.background_from_um.is_some() && d > far;
         self.near
             .iter()
-            .map(|&(d, node)| {
-                if d <= class {
+            .zip(&self.known)
+            .map(|(&(d, node), &known)| {
+                if !known {
+                    UNKNOWN
+                } else if d <= class {
                     node
                 } else if is_background(d) {
                     BACKGROUND

@@ -5,7 +5,10 @@
 //! nucleus that do not touch count as nuclei of their own, those of less than 30 px in the output are left out.
 //! Differs: nuclei at the edge of the sample have distances too (the original loses them within 2 px of it).
 
-use super::{TargetValues, plan::Lattice};
+use super::{
+    TargetValues,
+    plan::{Lattice, known_nuclei},
+};
 use crate::train::sample::Sample;
 
 /// Pieces with fewer px in the output have no distances.
@@ -20,7 +23,7 @@ pub(super) fn target(sample: &Sample, lattice: &Lattice) -> (TargetValues, Vec<f
     let maps = hv_maps(instances, lattice);
     let mut data: Vec<f32> = lattice.indices().map(|at| maps[at][0]).collect();
     data.extend(lattice.indices().map(|at| maps[at][1]));
-    (TargetValues::Numbers { channels: 2, data }, vec![1.0; n])
+    (TargetValues::Numbers { channels: 2, data }, known_nuclei(sample, lattice))
 }
 
 /// The two distances of every px of the sample.

@@ -5,7 +5,7 @@
 use super::{
     TargetValues,
     dots::NearDots,
-    plan::{Lattice, yes_or_no},
+    plan::{Lattice, known_nuclei, yes_or_no},
     semantic::node_map,
 };
 use crate::train::{
@@ -21,7 +21,8 @@ pub(super) fn target(
     dots: Option<&NearDots>,
 ) -> (TargetValues, Vec<f32>) {
     if let Some(instances) = &sample.truth.instances {
-        return (yes_or_no(lattice.indices().map(|at| instances[at] > 0), channels), vec![1.0; lattice.len()]);
+        let yes = lattice.indices().map(|at| instances[at] > 0);
+        return (yes_or_no(yes, channels), known_nuclei(sample, lattice));
     }
     if let Some(map) = node_map(sample) {
         let yes = lattice.indices().map(|at| !matches!(map[at], BACKGROUND | UNKNOWN));

@@ -7,7 +7,11 @@ use super::{
 };
 use crate::{
     model::{Head, graph::Graph},
-    train::{TrainError, class_tree::ClassTree, sample::Sample},
+    train::{
+        TrainError,
+        class_tree::{ClassTree, UNKNOWN},
+        sample::Sample,
+    },
 };
 use std::sync::Arc;
 
@@ -170,6 +174,18 @@ fn lattice(output: &OutputPlan, sample: &Sample) -> Result<Lattice, TrainError> 
         sample_w: w as usize,
         sample_h: h as usize,
     })
+}
+
+/// 1 for each px of the output of whose nuclei something is known: all of them, unless the sample says that some
+/// px outside nuclei are unknown.
+pub(super) fn known_nuclei(sample: &Sample, lattice: &Lattice) -> Vec<f32> {
+    match (&sample.truth.instances, &sample.truth.semantic) {
+        (Some(instances), Some(semantic)) => {
+            let is_open = |at: usize| instances[at] == 0 && semantic[at] == UNKNOWN;
+            lattice.indices().map(|at| f32::from(u8::from(!is_open(at)))).collect()
+        }
+        _ => vec![1.0; lattice.len()],
+    }
 }
 
 /// Values of a yes/no output: one channel of numbers, or two channels that exclude each other.

@@ -12,9 +12,14 @@ use std::borrow::Cow;
 /// `[h, w]` class of each px of a sample, where the data set tells it: drawn, or that of the nucleus it lies in.
 pub(super) fn node_map(sample: &Sample) -> Option<Cow<'_, [u8]>> {
     let truth = &sample.truth;
+    if truth.dots.is_some() && truth.instances.is_none() {
+        // Beside dots the classes only say where nothing is known.
+        return None;
+    }
     if let Some(semantic) = &truth.semantic {
         return Some(Cow::Borrowed(semantic));
     }
+    // A sample with both has the classes of its nuclei in both.
     let instances = truth.instances.as_ref()?;
     let node = |id: u32| match id {
         0 => BACKGROUND,

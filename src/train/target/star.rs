@@ -2,18 +2,23 @@
 //!
 //! Owns: [`edt_prob`], [`star_dist`], their targets. Must not know: other heads.
 //! Source: the `stardist` package 0.9.2 (Schmidt 2018): `utils.edt_prob`, `lib/stardist2d.cpp` `_COMMON_star_dist`;
-//! the weight of a px' rays is its object probability, as in `models/model2d.py`.
+//! the weight of a px' rays is its object probability, as in `models/model2d.py`. Differs where the output is coarser than
+//! the sample: the package takes the first px of each square, which puts objects half a px off; here the place is the middle
+//! of the square, the probability the mean over it, the object that of its first px.
 
-use super::{TargetValues, dots::NearDots, plan::Lattice};
+use super::{
+    TargetValues,
+    dots::NearDots,
+    plan::{Lattice, known_nuclei},
+};
 use crate::train::sample::Sample;
 
 /// Of objects: distance to the object's edge, divided by the largest in the object. Of dots: what `DotRules` says.
 pub(super) fn prob_target(sample: &Sample, lattice: &Lattice, dots: Option<&NearDots>) -> (TargetValues, Vec<f32>) {
     match (&sample.truth.instances, dots) {
         (Some(instances), _) => {
-            let prob = edt_prob(instances, lattice.sample_w);
-            let data = lattice.indices().map(|at| prob[at]).collect();
-            (TargetValues::Numbers { channels: 1, data }, vec![1.0; lattice.len()])
+            let data = prob_of_squares(instances, lattice);
+            (TargetValues::Numbers { channels: 1, data }, known_nuclei(sample, lattice))
         }
         (None, Some(dots)) => (TargetValues::Numbers { channels: 1, data: dots.prob() }, dots.prob_weight()),
         (None, None) => super::nuclear_pixel::target(sample, lattice, 1, None),
@@ -26,10 +31,18 @@ pub(super) fn dist_target(sample: &Sample, lattice: &Lattice, rays: u32) -> (Tar
     let Some(instances) = &sample.truth.instances else {
         return (TargetValues::Numbers { channels: rays, data: vec![0.0; rays as usize * n] }, vec![0.0; n]);
     };
-    let prob = edt_prob(instances, lattice.sample_w);
-    let weight = lattice.indices().map(|at| prob[at]).collect();
-    let data = star_dist(instances, lattice.sample_w, rays as usize, lattice.indices());
+    let mut weight = prob_of_squares(instances, lattice);
+    weight.iter_mut().zip(lattice.indices()).filter(|&(_, at)| instances[at] == 0).for_each(|(w, _)| *w = 0.0);
+    let shift = (lattice.step as f32 - 1.0) / 2.0;
+    let data = star_dist(instances, lattice.sample_w, rays as usize, lattice.indices(), shift);
     (TargetValues::Numbers { channels: rays, data }, weight)
+}
+
+/// Mean object probability of the square of px that each px of the output stands for.
+fn prob_of_squares(instances: &[u32], lattice: &Lattice) -> Vec<f32> {
+    let (prob, w, step) = (edt_prob(instances, lattice.sample_w), lattice.sample_w, lattice.step);
+    let square = |at: usize| (0..step).flat_map(move |j| (0..step).map(move |i| at + j * w + i));
+    lattice.indices().map(|at| square(at).map(|i| prob[i]).sum::<f32>() / (step * step) as f32).collect()
 }
 
 /// `[h, w]`: Euclidean distance of each px to the nearest px that is not of its object, divided by the largest of the
@@ -133,8 +146,15 @@ fn squared_distance(w: usize, h: usize, is_object: impl Fn(usize, usize) -> bool
 
 /// `[rays, n]` length of each ray from each of the `n` px `at` to the end of its object; 0 on background.
 ///
-/// Ray `k` has the angle `2πk/rays`: row + d·sin, column + d·cos.
-pub fn star_dist(instances: &[u32], w: usize, rays: usize, at: impl Iterator<Item = usize> + Clone) -> Vec<f32> {
+/// Ray `k` has the angle `2πk/rays`: row + d·sin, column + d·cos. Rays begin `shift` px right of and below the middle of
+/// the px; 0 is the package's.
+pub fn star_dist(
+    instances: &[u32],
+    w: usize,
+    rays: usize,
+    at: impl Iterator<Item = usize> + Clone,
+    shift: f32,
+) -> Vec<f32> {
     let h = instances.len().checked_div(w).unwrap_or(0);
     let n = at.clone().count();
     let mut out = vec![0.0; rays * n];
@@ -148,7 +168,7 @@ pub fn star_dist(instances: &[u32], w: usize, rays: usize, at: impl Iterator<Ite
             if id == 0 {
                 continue;
             }
-            let (x0, y0) = ((at % w) as f32, (at / w) as f32);
+            let (x0, y0) = ((at % w) as f32 + shift, (at / w) as f32 + shift);
             let (mut x, mut y) = (0.0_f32, 0.0_f32);
             loop {
                 x += dx;

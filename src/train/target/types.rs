@@ -5,7 +5,7 @@
 use super::{
     TargetValues,
     dots::NearDots,
-    plan::Lattice,
+    plan::{Lattice, known_nuclei},
     semantic::{ChannelMasks, channels, node_map},
 };
 use crate::train::{
@@ -32,8 +32,10 @@ pub(super) fn target(
                 mask => mask,
             },
         };
-        let data = lattice.indices().map(|at| mask(instances[at])).collect();
-        return (TargetValues::Channels { channels: channel_count, data }, vec![1.0; lattice.len()]);
+        let weight = known_nuclei(sample, lattice);
+        let masks = lattice.indices().zip(&weight).map(|(at, &w)| if w > 0.0 { mask(instances[at]) } else { 0 });
+        let data = masks.collect();
+        return (TargetValues::Channels { channels: channel_count, data }, weight);
     }
     let nodes: Vec<NodeIndex> = match (node_map(sample), dots) {
         (Some(map), _) => lattice.indices().map(|at| map[at]).collect(),

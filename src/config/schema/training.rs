@@ -1,0 +1,188 @@
+//! A training file: `data`, `model`, `train`, `output`, `run`.
+//!
+//! Owns: [`TrainingDocument`], the keys under `model`, `output` and `run` of a training file. Must not know: how a
+//! network learns.
+
+use super::{Data, Train, forms};
+use crate::config::key::{Key, Kind, Preset};
+use crate::config::settings;
+use crate::units::Mpp;
+use serde::Deserialize;
+use std::path::PathBuf;
+
+pub(super) const MODEL_KEYS: &[Key] = &[
+    Key::section("model", "which network learns, and what it starts from"),
+    Key::value(
+        "model.name",
+        Kind::Text,
+        Preset::Found("what the weights to start from say", "stardist_unet"),
+        "",
+        "a network of `wsi-run models`; must be said where it starts from nothing",
+    ),
+    Key::value(
+        "model.input_mpp",
+        Kind::Real { min: 0.05, max: 100.0 },
+        Preset::Found("that of the weights to start from, or the network's own", "0.5"),
+        "µm/px",
+        "resolution of the images it learns from, and wants in use",
+    ),
+    Key::value(
+        "model.normalisation",
+        Kind::OneOf(&["imagenet", "unit"]),
+        Preset::Found("that of the weights to start from, or the network's own", "unit"),
+        "",
+        "what is done to pixels: mean and deviation of ImageNet, or 0 to 1",
+    ),
+    Key::value(
+        "model.start",
+        Kind::Path,
+        Preset::Unset("weights/encoder.safetensors"),
+        "",
+        "weights to start from, made by `wsi-run convert` or by a training; unset starts from random numbers",
+    ),
+    Key::value(
+        "model.start_part",
+        Kind::OneOf(&["all", "encoder"]),
+        Preset::Is("all"),
+        "",
+        "what is taken of them: all that the network has, or the encoder's; a file of an encoder gives the encoder",
+    ),
+    Key::value(
+        "model.last_layer",
+        Kind::OneOf(&["keep", "replace"]),
+        Preset::Is("keep"),
+        "",
+        "whether the layer that tells classes is taken too, or starts anew, as it must for other classes",
+    ),
+    Key::value(
+        "model.licence",
+        Kind::Text,
+        Preset::Is("not stated"),
+        "",
+        "licence of the weights that come out, written into them",
+    ),
+    Key::value(
+        "model.training_data",
+        Kind::Text,
+        Preset::Found("the names of the data sets", "BRCA-M2C, DSB 2018"),
+        "",
+        "what the weights that come out were trained on, written into them",
+    ),
+];
+
+pub(super) const KEYS: &[Key] = &[
+    Key::section("output", "where it goes"),
+    Key::value(
+        "output.dir",
+        Kind::Path,
+        Preset::Is("results/training"),
+        "",
+        "directory of the training: weights, metrics, the picture of them, checkpoints; made when it is not there",
+    ),
+    Key::section("run", "limits of the training"),
+    Key::value(
+        "run.threads",
+        Kind::Int { min: 1, max: 1024, step: 1 },
+        Preset::Found("the CPUs this process may use: affinity, cgroup and Slurm", "4"),
+        "",
+        "compute threads; also the environment variable WSI_RUN_THREADS",
+    ),
+    Key::value(
+        "run.time_limit_secs",
+        Kind::Int { min: 1, max: 31_536_000, step: 1 },
+        Preset::Unset("28800"),
+        "s",
+        "when the training stops and keeps what it has for the next run of the same command",
+    ),
+];
+
+/// A whole training file, defaults filled in.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingDocument {
+    data: Data,
+    model: TrainModel,
+    train: Train,
+    output: TrainOutput,
+    run: TrainRun,
+}
+
+/// `model` of a training file.
+///
+/// ```
+/// let model: wsi_run::config::schema::TrainModel = serde_saphyr::from_str(r#"
+/// name: stardist_unet
+/// input_mpp: 0.5
+/// start_part: all
+/// last_layer: keep
+/// licence: CC BY 4.0
+/// "#)?;
+/// # Ok::<(), serde_saphyr::Error>(())
+/// ```
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainModel {
+    name: Option<String>,
+    #[serde(default, deserialize_with = "forms::optional_mpp")]
+    input_mpp: Option<Mpp>,
+    normalisation: Option<settings::NormalisationName>,
+    start: Option<PathBuf>,
+    start_part: settings::StartPart,
+    last_layer: settings::LastLayer,
+    licence: String,
+    training_data: Option<String>,
+}
+
+/// `output` of a training file.
+///
+/// ```
+/// let output: wsi_run::config::schema::TrainOutput = serde_saphyr::from_str("dir: results/training")?;
+/// # Ok::<(), serde_saphyr::Error>(())
+/// ```
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainOutput {
+    dir: PathBuf,
+}
+
+/// `run` of a training file.
+///
+/// ```
+/// let run: wsi_run::config::schema::TrainRun = serde_saphyr::from_str("{ threads: 4, time_limit_secs: 3600 }")?;
+/// # Ok::<(), serde_saphyr::Error>(())
+/// ```
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainRun {
+    threads: Option<u32>,
+    time_limit_secs: Option<u64>,
+}
+
+impl TrainingDocument {
+    /// The training it describes, with `threads` where the file leaves that open.
+    pub fn into_settings(self, threads: u32) -> settings::Training {
+        settings::Training {
+            data: self.data.into_settings(),
+            model: self.model.into_settings(),
+            train: self.train.into_settings(),
+            output_dir: self.output.dir,
+            threads: self.run.threads.unwrap_or(threads),
+            time_limit_secs: self.run.time_limit_secs,
+        }
+    }
+}
+
+impl TrainModel {
+    fn into_settings(self) -> settings::TrainModel {
+        settings::TrainModel {
+            name: self.name,
+            input_mpp: self.input_mpp,
+            normalisation: self.normalisation,
+            start: self.start,
+            start_part: self.start_part,
+            last_layer: self.last_layer,
+            licence: self.licence,
+            training_data: self.training_data,
+        }
+    }
+}
