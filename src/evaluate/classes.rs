@@ -69,6 +69,11 @@ impl Classes {
     pub fn are_compared(&self) -> bool {
         (0..self.len()).any(|class| self.is_told(class))
     }
+
+    /// Whether nuclei are told apart by class: several, of which the model tells one at least.
+    pub fn are_types(&self) -> bool {
+        self.len() > 1 && self.are_compared()
+    }
 }
 
 fn class_of(tree: &ClassTree, nodes: &[NodeIndex], name: &str) -> u8 {

@@ -3,7 +3,7 @@
 //! Owns: [`evaluate`], [`Evaluation`], [`Options`], [`Judged`]. Must not know: the command line.
 
 use super::{
-    Bootstrap, Case, Classes, Confusion, EvaluateError, Measure, Predicted, Predictor,
+    Before, Bootstrap, Case, Change, Classes, Confusion, EvaluateError, Measure, OrganPredictor, Predicted,
     folder::{TrueCase, TrueCases},
     main_measure, measures,
     picture::{draw_case, png_bytes},
@@ -26,7 +26,7 @@ const SHOWN: usize = 3;
 /// What says something of images.
 pub enum Judged {
     /// A model, asked now.
-    Model(Box<Predictor>),
+    Model(Box<OrganPredictor>),
     /// The results of an earlier run.
     Results(ResultsJudge),
 }
@@ -34,14 +34,14 @@ pub enum Judged {
 impl Judged {
     fn classes(&self) -> Result<Vec<ClassInfo>, EvaluateError> {
         match self {
-            Self::Model(predictor) => Ok(predictor.spec().classes.clone()),
+            Self::Model(model) => Ok(model.plain().spec().classes.clone()),
             Self::Results(results) => Ok(results.classes().to_vec()),
         }
     }
 
     fn predict(&self, case: &TrueCase, mpp: Mpp) -> Result<Predicted, EvaluateError> {
         match self {
-            Self::Model(predictor) => predictor.predict(&Arc::new(case.sample.image.clone()), mpp),
+            Self::Model(model) => model.told(case.organ.as_deref())?.predict(&Arc::new(case.sample.image.clone()), mpp),
             Self::Results(results) => results.predict(case),
         }
     }
@@ -49,7 +49,7 @@ impl Judged {
     /// Whether several images at once are faster than one after the other.
     fn is_shared_out(&self) -> bool {
         match self {
-            Self::Model(predictor) => predictor.is_one_core(),
+            Self::Model(model) => model.plain().is_one_core(),
             Self::Results(_) => true,
         }
     }
@@ -74,6 +74,8 @@ pub struct Options {
     pub by_patient: bool,
     /// Resolution of images that do not know theirs.
     pub mpp: Option<Mpp>,
+    /// An earlier evaluation to compare with.
+    pub before: Option<Before>,
 }
 
 /// What was found.
@@ -93,6 +95,8 @@ pub struct Evaluation {
     pub main: (&'static str, fn(&CaseScore) -> Option<f64>),
     /// How it was done.
     pub options: Options,
+    /// What an earlier one found, and how much better this one is.
+    pub before: Option<(Before, Option<Change>)>,
 }
 
 /// Asks about every image and measures the answers; `progress` is told how many are done.
@@ -124,7 +128,12 @@ pub fn evaluate(
     let bootstrap = Bootstrap::new(&groups, options.draws, options.level, options.seed);
     let measures = measures(&cases, &classes, &bootstrap);
     let (model, data, main) = (options.model.clone(), options.data.clone(), main_measure(&cases));
-    Ok(Evaluation { model, data, classes, cases, measures, main, options: options.clone() })
+    let before = options.before.clone().map(|before| {
+        let values: Vec<_> = cases.iter().map(|case| (case.name.clone(), (main.1)(&case.score))).collect();
+        let change = before.change(main.0, &values, &bootstrap);
+        (before, change)
+    });
+    Ok(Evaluation { model, data, classes, cases, measures, main, options: options.clone(), before })
 }
 
 fn classes_of(truth: &dyn TrueCases, judged: &Judged) -> Result<Classes, EvaluateError> {
@@ -158,6 +167,19 @@ impl Evaluation {
             o.draws,
             o.radius_um
         )
+    }
+
+    /// How much better than before, in a sentence.
+    pub fn change_sentence(&self) -> Option<String> {
+        let (before, change) = self.before.as_ref()?;
+        let Some(c) = change else {
+            return Some(format!("before: {}; no image in common that was ordered by {}", before.model, self.main.0));
+        };
+        let range = c.interval.map_or(String::new(), |i| format!(" ({:+.3} to {:+.3})", i.low, i.high));
+        Some(format!(
+            "before: {}; {} of an image changed by {:+.3}{range} on {} images",
+            before.model, self.main.0, c.mean, c.images
+        ))
     }
 
     /// The measure of this name over all images and classes.
@@ -257,6 +279,8 @@ impl Evaluation {
             "images_count": self.cases.len(),
             "radius_um": o.radius_um,
             "intervals": { "draws": o.draws, "level": o.level, "seed": o.seed, "by_patient": o.by_patient },
+            "main": self.main.0,
+            "before": self.before.as_ref().map(|(before, change)| json!({ "model": before.model, "change": change })),
             "measures": self.measures,
             "confusions": confusions.collect::<Vec<_>>(),
             "images": images.collect::<Vec<_>>(),

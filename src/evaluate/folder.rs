@@ -190,7 +190,7 @@ pub fn patient_of(name: &str) -> String {
 }
 
 /// The name without an ending of letters: `a_0.93.png` is `a_0.93`, and so is `a_0.93`.
-fn stem_of(name: &str) -> String {
+pub(super) fn stem_of(name: &str) -> String {
     match name.rsplit_once('.') {
         Some((stem, end)) if !stem.is_empty() && end.starts_with(|c: char| c.is_ascii_alphabetic()) => stem.to_owned(),
         _ => name.to_owned(),

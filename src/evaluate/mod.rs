@@ -16,21 +16,26 @@ mod error; // What can go wrong?
 mod memory_slide; // A picture as a slide.
 mod predicted; // What was said of an image?
 mod predict; // What does a model say of a picture?
+mod by_organ; // A model told what it sees.
 mod classes; // Which classes are compared?
 mod score; // One image.
 mod formulas; // What is each measure made of?
 mod measures; // Many images.
 mod folder; // Images and what is true of them.
+mod sample_cases; // Those a training keeps back.
 mod results; // What did an earlier run say?
 mod picture; // What is true and said, drawn.
 mod report; // The page.
+mod before; // An earlier evaluation.
 mod evaluation; // All of it.
 pub mod refine; // A human in the loop.
 
 pub use aggregated::{Aggregate, aji, aji_plus, dice, ensemble_dice};
 pub use assign::{max_weight_pairs, min_cost_assignment, near_pairs};
 pub use auc::{roc_auc, roc_auc_of_levels};
+pub use before::{Before, Change};
 pub use bootstrap::{Bootstrap, Interval};
+pub use by_organ::OrganPredictor;
 pub use classes::Classes;
 pub use confusion::Confusion;
 pub use detection::{
@@ -48,5 +53,6 @@ pub use predict::Predictor;
 pub use predicted::{FoundNucleus, Predicted, fill};
 pub use results::ResultsJudge;
 pub use s_measure::{mean_absolute_error, s_measure};
+pub use sample_cases::SampleCases;
 pub use score::{CaseScore, MapScore, NucleiScore, score};
 pub use weighted_f::weighted_f;

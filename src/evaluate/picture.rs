@@ -3,6 +3,7 @@
 //! Owns: [`draw_case`], [`png_bytes`]. Must not know: measures, pages.
 
 use super::{
+    MATCH_IOU, Overlaps, Point,
     classes::Classes,
     folder::TrueCase,
     near_pairs,
@@ -31,14 +32,7 @@ pub fn draw_case(case: &TrueCase, predicted: &Predicted, classes: &Classes, radi
     let scale = if image.w.max(image.h) * SCALE <= MAX_PX { SCALE } else { 1 };
     let mut canvas = enlarged(image, scale);
     let (truth, said) = (true_points(&case.sample, classes), predicted_points(predicted, classes));
-    let place = |points: &[super::Point]| -> Vec<(f64, f64)> { points.iter().map(|p| (p.x, p.y)).collect() };
-    let (mut met, mut used) =
-        (vec![false; truth.as_ref().map_or(0, Vec::len)], vec![false; said.as_ref().map_or(0, Vec::len)]);
-    if let (Some(truth), Some(said)) = (&truth, &said) {
-        for (t, s) in near_pairs(&place(truth), &place(said), radius_px) {
-            (met[t], used[s]) = (true, true);
-        }
-    }
+    let (met, used) = found(case, predicted, (truth.as_deref(), said.as_deref()), radius_px);
     let (w, h) = (image.w, image.h);
     if let Some(map) = predicted.instance_map(w, h) {
         outline(&mut canvas, &map, w, scale, |id| if used[id as usize - 1] { SAID } else { INVENTED });
@@ -63,6 +57,34 @@ pub fn draw_case(case: &TrueCase, predicted: &Predicted, classes: &Classes, radi
         }
     }
     canvas
+}
+
+/// Which true nuclei were found, and which predictions found one: areas by their overlap, as PQ has it, dots by distance.
+fn found(
+    case: &TrueCase,
+    predicted: &Predicted,
+    (truth, said): (Option<&[Point]>, Option<&[Point]>),
+    radius_px: f64,
+) -> (Vec<bool>, Vec<bool>) {
+    let (w, h) = (case.sample.image.w, case.sample.image.h);
+    if let (Some(map), Some(predicted_map)) = (&case.sample.truth.instances, predicted.instance_map(w, h)) {
+        let overlaps = Overlaps::new(map, &predicted_map);
+        let room = |ids: &[u32]| vec![false; ids.last().map_or(0, |&id| id as usize)];
+        let nuclei = predicted.nuclei.as_ref().map_or(0, Vec::len);
+        let (mut met, mut used) = (room(&overlaps.truth_ids), vec![false; nuclei]);
+        for pair in overlaps.pairs.iter().filter(|pair| overlaps.iou(pair) > MATCH_IOU) {
+            met[overlaps.truth_ids[pair.truth] as usize - 1] = true;
+            used[overlaps.predicted_ids[pair.predicted] as usize - 1] = true;
+        }
+        return (met, used);
+    }
+    let (truth, said) = (truth.unwrap_or_default(), said.unwrap_or_default());
+    let place = |points: &[Point]| -> Vec<(f64, f64)> { points.iter().map(|p| (p.x, p.y)).collect() };
+    let (mut met, mut used) = (vec![false; truth.len()], vec![false; said.len()]);
+    for (t, s) in near_pairs(&place(truth), &place(said), radius_px) {
+        (met[t], used[s]) = (true, true);
+    }
+    (met, used)
 }
 
 fn enlarged(image: &RgbImage, scale: u32) -> RgbImage {
@@ -125,6 +147,7 @@ pub fn png_bytes(image: &RgbImage) -> Result<Vec<u8>, String> {
     let mut encoder = png::Encoder::new(&mut bytes, image.w, image.h);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_compression(png::Compression::High);
     let mut writer = encoder.write_header().map_err(|e| e.to_string())?;
     writer.write_image_data(&image.data).map_err(|e| e.to_string())?;
     writer.finish().map_err(|e| e.to_string())?;

@@ -3,7 +3,7 @@
 //! Owns: [`report_html`], [`Shown`]. Must not know: how numbers were made. One file, nothing is fetched.
 
 use super::{
-    Classes, Confusion, Measure,
+    Before, Classes, Confusion, Measure,
     evaluation::Evaluation,
     picture::{INVENTED, MISSED, SAID, TRUE},
 };
@@ -25,7 +25,7 @@ pub struct Shown {
 const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;color:#20242c;margin:2rem auto;max-width:76rem;padding:0 1rem}\
 h1{font-size:1.5rem;margin-bottom:.2rem}h2{font-size:1.15rem;margin-top:2.2rem}.faint{color:#6b7280}\
 table{border-collapse:collapse;margin:.6rem 0}th,td{padding:.22rem .7rem;text-align:right;border-bottom:1px solid #e3e6ea}\
-th{font-weight:600;color:#4b5563}td:first-child,th:first-child,td.words{text-align:left}td.words{color:#6b7280;font-size:.87rem}\
+th{font-weight:600;color:#4b5563}td.range{white-space:nowrap}td:first-child,th:first-child,td.words{text-align:left}td.words{color:#6b7280;font-size:.87rem}\
 .grid{display:flex;flex-wrap:wrap;gap:1rem}figure{margin:0;flex:1 1 21rem;max-width:36rem}figure img{width:100%;display:block;border-radius:4px}\
 figcaption{font-size:.85rem;color:#4b5563;overflow-wrap:anywhere;margin-top:.25rem}.key span{margin-right:1.3rem;white-space:nowrap}\
 .key i{display:inline-block;width:.85rem;height:.85rem;border-radius:50%;margin-right:.35rem;vertical-align:-.1rem;border:1px solid #0004}\
@@ -45,18 +45,22 @@ pub fn report_html(evaluation: &Evaluation, shown: &[Shown]) -> String {
         title = escaped(&title),
     );
     let of_all: Vec<&Measure> = evaluation.measures.iter().filter(|m| m.organ.is_none() && m.class.is_none()).collect();
+    let before = evaluation.before.as_ref().map(|(before, _)| before);
+    if let Some(words) = evaluation.change_sentence() {
+        let _ = write!(page, "<p>{}</p>", escaped(&words));
+    }
     page += "<h2>Measures</h2>";
-    table(&mut page, &of_all, None);
+    table(&mut page, &of_all, None, before);
     let of_class: Vec<&Measure> =
         evaluation.measures.iter().filter(|m| m.organ.is_none() && m.class.is_some()).collect();
     if !of_class.is_empty() {
         page += "<h2>Per class</h2>";
-        table(&mut page, &of_class, Some("class"));
+        table(&mut page, &of_class, Some("class"), before);
     }
     let of_organ: Vec<&Measure> = evaluation.measures.iter().filter(|m| m.organ.is_some()).collect();
     if !of_organ.is_empty() {
         page += "<h2>Per organ</h2>";
-        table(&mut page, &of_organ, Some("organ"));
+        table(&mut page, &of_organ, Some("organ"), before);
     }
     for (title, first, last, confusion) in evaluation.confusions() {
         confusion_table(&mut page, title, (first, last), &confusion, &evaluation.classes);
@@ -75,11 +79,12 @@ fn number(value: Option<f64>) -> String {
     value.map_or_else(|| "–".to_owned(), |v| format!("{v:.3}"))
 }
 
-fn table(page: &mut String, measures: &[&Measure], by: Option<&str>) {
+fn table(page: &mut String, measures: &[&Measure], by: Option<&str>, before: Option<&Before>) {
     let group = by.map_or(String::new(), |by| format!("<th>{by}</th>"));
     let _ = write!(
         page,
-        "<table><tr><th>measure</th>{group}<th>value</th><th>interval</th><th></th><th>images</th><th></th></tr>"
+        "<table><tr><th>measure</th>{group}{}<th>value</th><th>interval</th><th></th><th>images</th><th></th></tr>",
+        if before.is_some() { "<th>before</th>" } else { "" }
     );
     for m in measures {
         let group = match by {
@@ -87,10 +92,11 @@ fn table(page: &mut String, measures: &[&Measure], by: Option<&str>) {
             Some(_) => format!("<td class=\"words\">{}</td>", escaped(m.organ.as_deref().unwrap_or(""))),
             None => String::new(),
         };
+        let earlier = before.map_or(String::new(), |b| format!("<td>{}</td>", number(b.value(m))));
         let interval = m.interval.map_or_else(|| "–".to_owned(), |i| format!("{:.3} – {:.3}", i.low, i.high));
         let _ = write!(
             page,
-            "<tr><td>{}</td>{group}<td><b>{}</b></td><td>{interval}</td><td>{}</td><td>{}</td><td class=\"words\">{}</td></tr>",
+            "<tr><td>{}</td>{group}{earlier}<td><b>{}</b></td><td class=\"range\">{interval}</td><td>{}</td><td>{}</td><td class=\"words\">{}</td></tr>",
             m.name,
             number(m.value),
             bar(m),
@@ -158,7 +164,7 @@ fn distribution(page: &mut String, evaluation: &Evaluation) {
         escaped(evaluation.main.0)
     );
     for (i, n) in bins.iter().enumerate() {
-        let (h, x) = (110.0 * *n as f64 / most as f64, 30.0 * i as f64 + 10.0);
+        let (h, x) = (100.0 * *n as f64 / most as f64, 30.0 * i as f64 + 10.0);
         let _ = write!(page, "<rect x=\"{x}\" y=\"{}\" width=\"28\" height=\"{h:.1}\" fill=\"#9cc3f5\"/>", 120.0 - h);
         if *n > 0 {
             let _ = write!(page, "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"middle\">{n}</text>", x + 14.0, 116.0 - h);

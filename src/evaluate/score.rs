@@ -157,7 +157,7 @@ fn score_points(
     found.detection = Some(detect(truth, said, radius));
     let types = HoverNetTypes::of(truth, said, HOVER_NET_RADIUS_UM / mpp);
     found.hover_net = Some(types.detection());
-    if !classes.are_compared() {
+    if !classes.are_types() {
         return;
     }
     found.right_types = types.right_pairs();
@@ -190,7 +190,7 @@ fn score_nuclei(sample: &Sample, truth: &[u32], predicted: &Predicted, map: &[u3
     let said_class: Vec<u8> =
         overlaps.predicted_ids.iter().map(|&id| classes.of_predicted(nuclei[id as usize - 1].class)).collect();
     let of = |class: u8| Panoptic::of_class(&overlaps, |t| true_class[t] == class, |p| said_class[p] == class);
-    let compared = if classes.are_compared() { classes.len() as u8 } else { 0 };
+    let compared = if classes.are_types() { classes.len() as u8 } else { 0 };
     NucleiScore {
         dice: dice(&overlaps),
         dice2: ensemble_dice(&overlaps),
@@ -204,11 +204,15 @@ fn score_nuclei(sample: &Sample, truth: &[u32], predicted: &Predicted, map: &[u3
 /// Foreground, probability map and classes of pixels.
 fn score_pixels(found: &mut CaseScore, sample: &Sample, predicted: &Predicted, map: Option<&[u32]>, classes: &Classes) {
     let truth = &sample.truth;
-    // What is true of each px: some foreground or not, or nothing known.
-    let known: Vec<Option<bool>> = match (&truth.semantic, &truth.instances) {
-        (Some(semantic), _) => semantic.iter().map(|&n| (n != UNKNOWN).then_some(n != BACKGROUND)).collect(),
-        (None, Some(instances)) => instances.iter().map(|&id| Some(id > 0)).collect(),
-        (None, None) => return,
+    // What is true of each px: some foreground or not, or nothing known. Beside nuclei the class map only says where
+    // nothing is known; dots say nothing of px.
+    let is_unknown = |i: usize| truth.semantic.as_ref().is_some_and(|map| map[i] == UNKNOWN);
+    let known: Vec<Option<bool>> = match (&truth.instances, &truth.dots, &truth.semantic) {
+        (Some(map), ..) => {
+            map.iter().enumerate().map(|(i, &id)| (id > 0 || !is_unknown(i)).then_some(id > 0)).collect()
+        }
+        (None, None, Some(map)) => map.iter().map(|&n| (n != UNKNOWN).then_some(n != BACKGROUND)).collect(),
+        (None, ..) => return,
     };
     let said: Option<Vec<Option<bool>>> = match (&predicted.semantic, map) {
         (Some(semantic), _) => Some(semantic.iter().map(|&c| (c != 255).then_some(c > 0)).collect()),
@@ -224,7 +228,10 @@ fn score_pixels(found: &mut CaseScore, sample: &Sample, predicted: &Predicted, m
     if let (Some(foreground), Some(mask)) = (&predicted.foreground, mask.filter(|m| m.len() > 1)) {
         found.map = Some(score_map(foreground, &mask, sample.image.w as usize));
     }
-    let (Some(semantic), true) = (&truth.semantic, classes.are_compared()) else { return };
+    if truth.instances.is_some() || !classes.are_compared() {
+        return;
+    }
+    let Some(semantic) = &truth.semantic else { return };
     let class_of_px = |i: usize| -> Option<usize> {
         match (&predicted.semantic, map) {
             (Some(said), _) if said[i] == 255 => None,

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 /// Examples of the verb.
 pub const EXAMPLES: &str = "\
 Examples:
+  A trained network on the pictures its training kept back
+    wsi-run evaluate train.yaml --weights results/training/best.safetensors -o evaluation
   The built-in model on dots (BRCA-M2C: `y x class` per line, 0.5 µm/px)
     wsi-run evaluate --model hematoxylin --images brca_m2c/images --dots brca_m2c/labels --list brca_m2c/brca_ds_val.txt \\
         --classes lymphocyte,epithelial,stromal --mpp 0.5 -o evaluation
@@ -39,20 +41,29 @@ pub struct EvaluateArgs {
     /// Set a key over the pipeline, for example `instances.watershed.threshold=0.4`; may be repeated
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "results", help_heading = "What is evaluated")]
     pub set: Vec<String>,
+    /// A training file: the pictures it keeps back, set by set, with their classes, patients and organs
+    #[arg(value_name = "TRAINING", group = "truth", conflicts_with_all = ["images", "results"], help_heading = "Images and truth")]
+    pub training: Option<PathBuf>,
     /// Folder of images
-    #[arg(long, value_name = "DIR", help_heading = "Images and truth")]
-    pub images: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "training", help_heading = "Images and truth")]
+    pub images: Option<PathBuf>,
     /// Folder of text files, a line `y x class` per nucleus
-    #[arg(long, value_name = "DIR", group = "truth", help_heading = "Images and truth")]
+    #[arg(long, value_name = "DIR", group = "truth", requires = "images", help_heading = "Images and truth")]
     pub dots: Option<PathBuf>,
     /// Folder of PNGs with a number per nucleus
-    #[arg(long, value_name = "DIR", group = "truth", help_heading = "Images and truth")]
+    #[arg(long, value_name = "DIR", group = "truth", requires = "images", help_heading = "Images and truth")]
     pub instances: Option<PathBuf>,
     /// Folder of PNGs with a class per pixel, 0 background
-    #[arg(long, value_name = "DIR", group = "truth", help_heading = "Images and truth")]
+    #[arg(long, value_name = "DIR", group = "truth", requires = "images", help_heading = "Images and truth")]
     pub masks: Option<PathBuf>,
     /// Names of the classes of the truth, in order; those of the model are told by their names
-    #[arg(long, value_name = "CLASSES", default_value = "nucleus", help_heading = "Images and truth")]
+    #[arg(
+        long,
+        value_name = "CLASSES",
+        default_value = "nucleus",
+        conflicts_with = "training",
+        help_heading = "Images and truth"
+    )]
     pub classes: String,
     /// File with the name of an image per line: only these
     #[arg(long, value_name = "FILE", help_heading = "Images and truth")]
@@ -60,9 +71,9 @@ pub struct EvaluateArgs {
     /// CSV with columns image, organ, patient
     #[arg(long, value_name = "CSV", help_heading = "Images and truth")]
     pub groups: Option<PathBuf>,
-    /// Resolution of the images, µm/px
-    #[arg(long, value_name = "MPP", help_heading = "Images and truth")]
-    pub mpp: f64,
+    /// Resolution of the images, µm/px; with a training file, what its pictures are brought to, if not the model's
+    #[arg(long, value_name = "MPP", required_unless_present = "training", help_heading = "Images and truth")]
+    pub mpp: Option<f64>,
     /// The directory of an earlier evaluation on the same images, to compare with
     #[arg(long, value_name = "DIR")]
     pub before: Option<PathBuf>,

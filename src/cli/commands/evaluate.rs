@@ -11,19 +11,26 @@ use crate::{
         },
         style::Style,
     },
-    config::{self, environment::Environment, settings::Settings},
+    config::{
+        self, LoadedFile,
+        environment::Environment,
+        settings::{Settings, Training},
+    },
     error::exit,
     evaluate::{
-        EvaluateError, Evaluation, FolderCases, Judged, Options, Predictor, ResultsJudge, TrueCases, TruthKind,
-        evaluate,
+        Before, EvaluateError, Evaluation, FolderCases, Judged, Options, OrganPredictor, ResultsJudge, SampleCases,
+        TrueCases, TruthKind, evaluate,
     },
-    model::convert::parse_classes,
-    train::class_tree::{ClassNode, ClassTree},
+    model::{ClassInfo, convert::parse_classes},
+    train::{
+        class_tree::{ClassNode, ClassTree},
+        data::build,
+    },
     units::Mpp,
 };
 use std::{
     io::Write,
-    path::Path,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
 };
 
@@ -33,6 +40,12 @@ pub(super) enum Stop {
     Refused(u8),
     /// Something could not be done.
     Failed(EvaluateError),
+}
+
+impl From<crate::train::TrainError> for Stop {
+    fn from(error: crate::train::TrainError) -> Self {
+        Self::Failed(error.into())
+    }
 }
 
 impl From<EvaluateError> for Stop {
@@ -47,8 +60,10 @@ impl From<EvaluateError> for Stop {
 /// Standard output that cannot be written.
 pub(super) fn run(args: &EvaluateArgs, common: &CommonArgs, style: Style) -> anyhow::Result<u8> {
     match evaluated(args, common, style) {
-        Ok(evaluation) => {
-            print(&evaluation, &args.output, common)?;
+        Ok(evaluations) => {
+            for (evaluation, dir) in &evaluations {
+                print(evaluation, dir, common)?;
+            }
             Ok(exit::OK)
         }
         Err(stop) => Ok(failed(stop, common, style)),
@@ -71,27 +86,82 @@ pub(super) fn failed(stop: Stop, common: &CommonArgs, style: Style) -> u8 {
     }
 }
 
-fn evaluated(args: &EvaluateArgs, common: &CommonArgs, style: Style) -> Result<Evaluation, Stop> {
-    let truth = cases(args)?;
+/// Every set of images, and where its evaluation is.
+fn evaluated(args: &EvaluateArgs, common: &CommonArgs, style: Style) -> Result<Vec<(Evaluation, PathBuf)>, Stop> {
+    let training = args.training.as_deref().map(|path| training(path, common, style)).transpose()?;
     let (judged, model) = judged(args, common, style)?;
-    let data = match &args.list {
-        Some(list) => format!("{} ({})", args.images.display(), list.display()),
-        None => args.images.display().to_string(),
+    let sets: Vec<(String, Box<dyn TrueCases>)> = match training {
+        Some(training) => kept_back(&training, args.mpp, &judged)?,
+        None => vec![(String::new(), Box::new(cases(args)?))],
     };
-    let options = options(&args.how, model, data);
-    let done = AtomicUsize::new(0);
-    let count = truth.len();
-    let progress = |n: usize| {
-        let done = done.fetch_add(n, Ordering::Relaxed) + n;
-        tracing::debug!(done, count, "image evaluated");
+    let several = sets.len() > 1;
+    let mut done = Vec::new();
+    for (set, truth) in sets {
+        let images = args.training.as_ref().or(args.images.as_ref()).map_or(String::new(), |p| p.display().to_string());
+        let part = args.list.as_ref().map(|l| l.display().to_string()).or((!set.is_empty()).then(|| set.clone()));
+        let data = part.map_or(images.clone(), |part| format!("{images} ({part})"));
+        let within = |dir: &Path| if several { dir.join(&set) } else { dir.to_owned() };
+        let before = args.before.as_deref().map(|dir| Before::read(&within(dir))).transpose()?;
+        let options = Options { before, ..options(&args.how, model.clone(), data) };
+        let (seen, count) = (AtomicUsize::new(0), truth.len());
+        let progress = |n: usize| {
+            let done = seen.fetch_add(n, Ordering::Relaxed) + n;
+            tracing::debug!(done, count, "image evaluated");
+        };
+        let evaluation = evaluate(&*truth, &judged, &options, &progress)?;
+        let dir = within(&args.output);
+        evaluation.write(&dir, &*truth, &judged)?;
+        done.push((evaluation, dir));
+    }
+    Ok(done)
+}
+
+fn training(path: &Path, common: &CommonArgs, style: Style) -> Result<Training, Stop> {
+    match config::load_file(path, &[]) {
+        Ok(LoadedFile::Training(loaded)) => Ok(loaded.settings),
+        Ok(LoadedFile::Pipeline(_)) => {
+            let message = format!("it is a pipeline, expected a training file: {}", path.display());
+            Err(EvaluateError::new(message).hint("evaluate it with `--pipeline`, on images of `--images`").into())
+        }
+        Err(found) => Err(Stop::Refused(refuse(&found, common, style))),
+    }
+}
+
+/// The pictures a training keeps back, by set; those without any are left out.
+fn kept_back(
+    training: &Training,
+    mpp: Option<f64>,
+    judged: &Judged,
+) -> Result<Vec<(String, Box<dyn TrueCases>)>, EvaluateError> {
+    let of_model = match judged {
+        Judged::Model(model) => Some(model.plain().setup().input_mpp),
+        Judged::Results(_) => None,
     };
-    let evaluation = evaluate(&truth, &judged, &options, &progress)?;
-    evaluation.write(&args.output, &truth, &judged)?;
-    Ok(evaluation)
+    let mpp = mpp.and_then(Mpp::new).or(training.model.input_mpp).or(of_model).ok_or_else(|| {
+        EvaluateError::new("no resolution is known to bring the pictures to").hint("state it with `--mpp`")
+    })?;
+    let mut organs = vec!["any".to_owned()];
+    for organ in training.data.sets.iter().filter_map(|set| set.organ.clone()) {
+        if !organs.contains(&organ) {
+            organs.push(organ);
+        }
+    }
+    let names: Vec<&str> = organs.iter().map(String::as_str).collect();
+    let sets = build(&training.data, mpp, &names)?;
+    let mut found: Vec<(String, Box<dyn TrueCases>)> = Vec::new();
+    for (name, samples) in sets.validation_pictures {
+        if !samples.is_empty() {
+            found.push((name, Box::new(SampleCases::new(samples, sets.tree.clone(), organs.clone()))));
+        }
+    }
+    if found.is_empty() {
+        return Err(EvaluateError::new("the training keeps no picture back").hint("see `data.split`"));
+    }
+    Ok(found)
 }
 
 /// What is said of measuring.
-pub(super) fn options(how: &MeasureArgs, model: String, data: String) -> Options {
+fn options(how: &MeasureArgs, model: String, data: String) -> Options {
     Options {
         model,
         data,
@@ -101,6 +171,7 @@ pub(super) fn options(how: &MeasureArgs, model: String, data: String) -> Options
         seed: how.seed,
         by_patient: how.resample == Resample::Patient,
         mpp: None,
+        before: None,
     }
 }
 
@@ -111,17 +182,24 @@ fn cases(args: &EvaluateArgs) -> Result<FolderCases, EvaluateError> {
         .into_iter()
         .find_map(|(dir, kind)| Some((dir.as_deref()?, kind)))
         .expect("clap asks for one of the group");
-    if Mpp::new(args.mpp).is_none() {
-        return Err(EvaluateError::new(format!("`--mpp` is `{}`, expected a number above 0", args.mpp)));
+    let (images, mpp) = args.images.as_deref().zip(args.mpp).expect("clap asks for both");
+    if Mpp::new(mpp).is_none() {
+        return Err(EvaluateError::new(format!("`--mpp` is `{mpp}`, expected a number above 0")));
     }
-    let classes = parse_classes(&args.classes).map_err(EvaluateError::new)?;
-    let nodes = classes.into_iter().map(|class| ClassNode { class, parent: None }).collect();
+    let nodes = classes(&args.classes)?.into_iter().map(|class| ClassNode { class, parent: None }).collect();
     let tree = ClassTree::new(nodes).map_err(EvaluateError::new)?;
-    let cases = FolderCases::new(&args.images, (dir, kind), (tree, args.mpp), args.list.as_deref())?;
+    let cases = FolderCases::new(images, (dir, kind), (tree, mpp), args.list.as_deref())?;
     match &args.groups {
         Some(csv) => cases.with_groups(csv),
         None => Ok(cases),
     }
+}
+
+/// Classes by name, with colours or without, or a built-in set.
+fn classes(text: &str) -> Result<Vec<ClassInfo>, EvaluateError> {
+    let colored = |name: &str| if name.contains('=') { name.to_owned() } else { format!("{name}=#808080") };
+    let with_colors: Vec<String> = text.split(',').map(colored).collect();
+    parse_classes(text).or_else(|_| parse_classes(&with_colors.join(","))).map_err(EvaluateError::new)
 }
 
 /// What is evaluated, and its name.
@@ -136,7 +214,7 @@ fn judged(args: &EvaluateArgs, common: &CommonArgs, style: Style) -> Result<(Jud
         set: &args.set,
     };
     let (settings, name) = settings(&judge, common, style)?;
-    Ok((Judged::Model(Box::new(Predictor::new(&settings)?)), name))
+    Ok((Judged::Model(Box::new(OrganPredictor::new(&settings)?)), name))
 }
 
 /// The settings a model is asked with, and its name.
@@ -168,6 +246,9 @@ fn print(evaluation: &Evaluation, dir: &Path, common: &CommonArgs) -> std::io::R
     let mut out = std::io::stdout().lock();
     writeln!(out, "{} on {}", evaluation.model, evaluation.data)?;
     writeln!(out, "{}", evaluation.sentence())?;
+    if let Some(words) = evaluation.change_sentence() {
+        writeln!(out, "{words}")?;
+    }
     let of = |m: &crate::evaluate::Measure| {
         let of = [m.class.as_deref(), m.organ.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(", ");
         if of.is_empty() { m.name.to_owned() } else { format!("{} [{of}]", m.name) }
