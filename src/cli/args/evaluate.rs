@@ -11,12 +11,13 @@ Examples:
   A trained network on the pictures its training kept back
     wsi-run evaluate train.yaml --weights results/training/best.safetensors -o evaluation
   The built-in model on dots (BRCA-M2C: `y x class` per line, 0.5 µm/px)
-    wsi-run evaluate --model hematoxylin --images brca_m2c/images --dots brca_m2c/labels --list brca_m2c/brca_ds_val.txt \\
-        --classes lymphocyte,epithelial,stromal --mpp 0.5 -o evaluation
+    wsi-run evaluate --model hematoxylin --images brca_m2c/images --dots brca_m2c/labels \\
+        --list brca_m2c/brca_ds_val.txt --classes lymphocyte,epithelial,stromal --mpp 0.5 -o evaluation
   Weights on maps with a number per nucleus
     wsi-run evaluate --weights net.safetensors --images images --instances labels --mpp 0.25
   A pipeline as it would run on slides, with one key changed
-    wsi-run evaluate --pipeline nuclei.yaml --set instances.star.nms_overlap=0.4 --images images --instances labels --mpp 0.5
+    wsi-run evaluate --pipeline nuclei.yaml --set instances.star.nms_overlap=0.4 --images images --instances labels \\
+        --mpp 0.5
   What a run has left, for images that were its slides
     wsi-run evaluate --results results/march --images images --masks masks --classes tumour,stroma --mpp 0.5
 

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 pub const EXAMPLES: &str = "\
 Examples:
   The 40 images a network is least sure of, evenly from the organs, for correction in QuPath
-    wsi-run refine export --weights net.safetensors --images train/images --groups train/groups.csv --mpp 0.5 --count 40 -o refine
+    wsi-run refine export --weights net.safetensors --images train/images --groups train/groups.csv --mpp 0.5 \\
+        --count 40 -o refine
   The same of slides, cut into squares of 512 px
     wsi-run refine export --pipeline lesions.yaml --tile-px 512 --by slide --count 40 -o refine
   In QuPath: open refine/images/NAME.png, drop refine/geojson/NAME.geojson on it, correct the annotations,
@@ -17,8 +18,8 @@ Examples:
     wsi-run refine import refine --corrected corrected -o corrections
     wsi-run corrections/refine.yaml                          trains decoder, heads and conditioning
   Before and after, on images nobody has corrected
-    wsi-run evaluate --weights net.safetensors --images val/images --masks val/masks --mpp 0.5 -o before
-    wsi-run evaluate --weights new.safetensors --images val/images --masks val/masks --mpp 0.5 --before before -o after";
+    wsi-run evaluate val.yaml --weights net.safetensors -o before
+    wsi-run evaluate val.yaml --weights corrections/training/best.safetensors --before before -o after";
 
 /// `refine`.
 #[derive(Debug, Clone, Subcommand)]

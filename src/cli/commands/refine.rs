@@ -86,6 +86,8 @@ fn imported(args: &ImportArgs) -> Result<Vec<String>, EvaluateError> {
     if !done.missing.is_empty() {
         lines.push(format!("without outlines, left out: {}", done.missing.join(", ")));
     }
-    lines.push(format!("train with: wsi-run {}", args.output.join("refine.yaml").display()));
+    if done.is_trainable {
+        lines.push(format!("train with: wsi-run {}", args.output.join("refine.yaml").display()));
+    }
     Ok(lines)
 }

@@ -4,13 +4,14 @@
 //!
 //! ```text
 //! <dir>/
-//!   images/<name>.png
-//!   masks/<name>.png       class per px, 0 background (models of areas)
-//!   instances/<name>.png   number per nucleus (models of nuclei)
-//!   geojson/<name>.geojson the corrected outlines, with the nuclei's classes
-//!   groups.csv             image, organ, patient
-//!   refine.yaml            the training that goes on: decoder, heads and conditioning alone
+//!   [<organ>/]images/<name>.png
+//!   [<organ>/]masks/<name>.png       class per px, 0 background (models of areas)
+//!   [<organ>/]instances/<name>.png   number per nucleus (models of nuclei)
+//!   [<organ>/]geojson/<name>.geojson the corrected outlines, with the nuclei's classes
+//!   groups.csv                       image, organ, patient
+//!   refine.yaml                      the training that goes on: decoder, heads and conditioning alone
 //! ```
+//! A data set is of one organ; where organs are known, each has a folder.
 
 use super::{
     super::{EvaluateError, fill},
@@ -18,7 +19,11 @@ use super::{
     learnable::learnable_prefixes,
     outlines::{Outline, read_outlines, write_outlines},
 };
-use crate::{model::ClassInfo, output::write_atomically, pixels::stain::reference};
+use crate::{
+    model::{CLIN_SEG_NET_ORGANS, ClassInfo},
+    output::write_atomically,
+    pixels::stain::reference,
+};
 use serde_json::Value;
 use std::{
     fs,
@@ -36,6 +41,8 @@ pub struct Imported {
     pub changed: usize,
     /// Exported images that have no outlines any more.
     pub missing: Vec<String>,
+    /// Whether the model is a network, for which `refine.yaml` was written.
+    pub is_trainable: bool,
 }
 
 /// What `refine.json` says of an export.
@@ -54,10 +61,7 @@ struct About {
 pub fn import(exported: &Path, corrected: Option<&Path>, dir: &Path) -> Result<Imported, EvaluateError> {
     let about = read_about(&exported.join("refine.json"))?;
     let target = if about.is_nuclei { "instances" } else { "masks" };
-    for folder in ["images", target, "geojson"] {
-        let path = dir.join(folder);
-        fs::create_dir_all(&path).map_err(|e| cannot_make(&path, &e))?;
-    }
+    let mut organs: Vec<String> = Vec::new();
     let table = read(&exported.join("tiles.csv"))?;
     let (mut found, mut groups) = (Imported::default(), "image,organ,patient\n".to_owned());
     for row in String::from_utf8_lossy(&table).lines().skip(1) {
@@ -70,7 +74,16 @@ pub fn import(exported: &Path, corrected: Option<&Path>, dir: &Path) -> Result<I
             continue;
         }
         let outlines = read_corrected(&path, &about.classes)?;
-        import_one(name, &outlines, &about, (exported, dir))?;
+        let folder = plain(organ);
+        let set = dir.join(&folder);
+        if !organs.contains(&folder) {
+            for part in ["images", target, "geojson"] {
+                let path = set.join(part);
+                fs::create_dir_all(&path).map_err(|e| cannot_make(&path, &e))?;
+            }
+            organs.push(folder);
+        }
+        import_one(name, &outlines, &about, (exported, &set))?;
         groups += &format!("{name},{organ},{patient}\n");
         found.images += 1;
         found.outlines += outlines.len();
@@ -84,7 +97,10 @@ pub fn import(exported: &Path, corrected: Option<&Path>, dir: &Path) -> Result<I
             .hint("export them from QuPath as GeoJSON, under the names of the images"));
     }
     write_atomically(&dir.join("groups.csv"), groups.as_bytes())?;
-    write_atomically(&dir.join("refine.yaml"), training(&about, dir).as_bytes())?;
+    if let Some(text) = training(&about, &organs, dir) {
+        found.is_trainable = true;
+        write_atomically(&dir.join("refine.yaml"), text.as_bytes())?;
+    }
     Ok(found)
 }
 
@@ -176,33 +192,95 @@ fn grey_png(map: &[u16], (w, h): (u32, u32), depth: png::BitDepth) -> Result<Vec
     Ok(bytes)
 }
 
-/// The training that goes on with the corrections.
-fn training(about: &About, dir: &Path) -> String {
+/// A safe name of a folder.
+fn plain(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect()
+}
+
+/// The training that goes on with the corrections; `None` for a model that is no network.
+fn training(about: &About, organs: &[String], dir: &Path) -> Option<String> {
     let quoted = |text: &str| Value::from(text).to_string();
     let path = |p: PathBuf| quoted(&p.display().to_string());
-    let prefixes = learnable_prefixes(&about.network).unwrap_or_default();
-    let prefixes: Vec<String> = prefixes.iter().map(|p| quoted(p)).collect();
+    let prefixes: Vec<String> = learnable_prefixes(&about.network)?.iter().map(|p| quoted(p)).collect();
     let color = |[r, g, b]: [u8; 3]| format!("\"#{r:02x}{g:02x}{b:02x}\"");
-    let classes: String =
-        about.classes.iter().map(|c| format!("    {}: {{ color: {} }}\n", quoted(&c.name), color(c.color))).collect();
+    let class = |c: &ClassInfo| format!("    {}: {{ color: {} }}\n", quoted(&c.name), color(c.color));
+    let classes: String = about.classes.iter().map(class).collect();
     let (layout, files) =
         if about.is_nuclei { ("instances", "geojson/{stem}.geojson") } else { ("masks", "masks/{stem}.png") };
-    let labels: String =
-        (1..).zip(&about.classes).map(|(i, c)| format!("        \"{i}\": {}\n", quoted(&c.name))).collect();
-    let labels = if about.is_nuclei { String::new() } else { format!("      labels:\n{labels}") };
-    format!(
+    // Outlines name their class; a mask has numbers.
+    let label = |(i, c): (usize, &ClassInfo)| {
+        let label = if about.is_nuclei { quoted(&c.name) } else { format!("\"{i}\"") };
+        format!("        {label}: {}\n", quoted(&c.name))
+    };
+    let labels: String = (1..).zip(&about.classes).map(label).collect();
+    let is_told = about.network == "clin_seg_net";
+    let set = |organ: &String| {
+        let name = if organ.is_empty() { "corrected" } else { organ };
+        let told = CLIN_SEG_NET_ORGANS.contains(&organ.as_str()) && is_told;
+        let organ_line = if told { format!("      organ: {}\n", quoted(organ)) } else { String::new() };
+        format!(
+            "    {}:\n      path: {}\n      layout: {layout}\n      annotations: {}\n      mpp: {}\n\
+             \x20     patient_csv: {{ path: {}, name: image, patient: patient }}\n{organ_line}      labels:\n{labels}",
+            quoted(name),
+            path(dir.join(organ)),
+            quoted(files),
+            about.mpp,
+            path(dir.join("groups.csv")),
+        )
+    };
+    let sets: String = organs.iter().map(set).collect();
+    Some(format!(
         "# Goes on with corrected images: decoder, heads and conditioning learn, the encoder stays as it is.\n\
-         data:\n  classes:\n{classes}  sets:\n    corrected:\n      path: {}\n      layout: {layout}\n      \
-         annotations: {}\n      mpp: {}\n{labels}\
+         data:\n  classes:\n{classes}  sets:\n{sets}\
          model:\n  name: {}\n  start: {}\n\
          train:\n  epochs: 20\n  learning_rate: 0.0001\n  only_prefixes: [{}]\n\
          output:\n  dir: {}\n",
-        path(dir.to_owned()),
-        quoted(files),
-        about.mpp,
         quoted(&about.network),
         quoted(&about.model),
         prefixes.join(", "),
         path(dir.join("training")),
-    )
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{environment::Environment, resolve::load_training_text};
+
+    #[test]
+    fn the_training_it_writes_is_one_and_keeps_the_encoder() {
+        let class = |name: &str| ClassInfo { name: name.into(), color: [200, 10, 10] };
+        for (network, is_nuclei, organs) in [
+            ("clin_seg_net", false, vec!["liver".to_owned(), "lung".to_owned()]),
+            ("stardist_unet", true, vec![String::new()]),
+        ] {
+            let about = About {
+                model: "net: \"a\".safetensors".to_owned(),
+                network: network.to_owned(),
+                classes: vec![class("tumour")],
+                mpp: 0.5,
+                is_nuclei,
+            };
+            let text = training(&about, &organs, Path::new("out")).unwrap();
+            let environment = Environment::read();
+            let loaded = load_training_text("refine.yaml", &text, &[], &environment);
+            let loaded = loaded.unwrap_or_else(|e| panic!("{}\n{text}", crate::config::render(&e)));
+            let prefixes = loaded.settings.train.only_prefixes.unwrap();
+            assert_eq!(prefixes, learnable_prefixes(network).unwrap());
+            assert_eq!(loaded.settings.data.sets.len(), organs.len());
+            assert_eq!(loaded.settings.data.sets[0].organ.as_deref(), (!is_nuclei).then_some("liver"));
+        }
+    }
+
+    #[test]
+    fn a_model_that_is_no_network_has_no_training() {
+        let (model, network) = ("hematoxylin".to_owned(), "hematoxylin".to_owned());
+        let about = About { model, network, classes: vec![], mpp: 0.5, is_nuclei: true };
+        assert_eq!(training(&about, &[String::new()], Path::new("out")), None);
+    }
+
+    #[test]
+    fn names_of_organs_are_safe_as_folders() {
+        assert_eq!(plain("../lymph node"), "___lymph_node");
+    }
 }
