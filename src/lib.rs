@@ -28,4 +28,5 @@ pub mod pipeline; // In which order, on which threads?
 
 // ── uses of the flow ──
 pub mod train; // How does a model learn?
+pub mod evaluate; // How good is it?
 pub mod cli; // What does the user type and see?

@@ -35,7 +35,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("run", &["slides", "output"]),
     ("pipeline", &["slides", "tissue", "tiling", "pixels", "model", "infer", "stitch", "instances", "output", "run"]),
     ("train", &["slides", "tissue", "tiling", "pixels", "model", "output"]),
-    ("cli", &["slides", "pixels", "model", "infer", "output", "run", "pipeline", "train"]),
+    (
+        "evaluate",
+        &["slides", "tissue", "tiling", "pixels", "model", "stitch", "instances", "output", "pipeline", "train"],
+    ),
+    ("cli", &["slides", "pixels", "model", "infer", "output", "run", "pipeline", "train", "evaluate"]),
 ];
 
 /// (path of a module, third-party crate or std item; files or folders that may name it).

@@ -2,6 +2,9 @@
 //!
 //! Owns: the clap types, help texts. Must not know: what verbs do.
 
+pub mod evaluate;
+pub mod refine;
+
 use super::style::ColorChoice;
 use crate::run::Shard;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -103,6 +106,12 @@ pub enum Verb {
     /// Make weights from a checkpoint of PyTorch or from safetensors
     #[command(after_help = CONVERT_EXAMPLES)]
     Convert(ConvertArgs),
+    /// Say how good a model is on images of which the truth is known
+    #[command(after_help = evaluate::EXAMPLES)]
+    Evaluate(evaluate::EvaluateArgs),
+    /// Correct what a model is least sure of, and train on the corrections
+    #[command(subcommand, after_help = refine::EXAMPLES)]
+    Refine(refine::RefineVerb),
     /// Time a network alone on this machine
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(BenchArgs),

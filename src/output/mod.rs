@@ -22,10 +22,14 @@ mod slides_table; // One row per slide of a run.
 mod number_table; // A plain table.
 mod plot; // Curves as a picture.
 mod verify; // Do outputs agree?
+mod read_back; // Results read again.
+mod plain_table; // Small tables.
 
 pub use commit::{PARTIAL_DIR, sweep, unique_token, write_atomically, write_whole};
 pub use number_table::write_numbers;
+pub use plain_table::{PlainColumn, PlainValues, write_plain_table};
 pub use plot::{Curve, Panel, write_plot};
+pub use read_back::{ClassMask, NucleusRow, Results};
 pub use sink::{Artifact, Committed, OutputError, ResultKind, SlideHeader, SlidePart};
 pub use slide::{SlideWriter, TakeClassRow};
 pub use slides_table::{SlideRecord, SlideStatus, write_slides_table};

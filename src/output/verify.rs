@@ -56,8 +56,8 @@ impl VerifyReport {
 
 /// What `slides.parquet` says of a slide.
 #[derive(Debug, Default)]
-struct Row {
-    status: String,
+pub(super) struct Row {
+    pub(super) status: String,
     instances: Option<u64>,
 }
 
@@ -158,7 +158,7 @@ fn check_artifact(dir: &Path, relative: &str, bytes: u64, sha256: &str) -> Optio
     }
 }
 
-fn batches(path: &Path) -> Result<impl Iterator<Item = Result<RecordBatch, OutputError>>, OutputError> {
+pub(super) fn batches(path: &Path) -> Result<impl Iterator<Item = Result<RecordBatch, OutputError>>, OutputError> {
     let bad = |reason: String| OutputError::damaged("Parquet", path)(reason);
     let file = File::open(path).map_err(OutputError::unreadable(path))?;
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| bad(e.to_string()))?;
@@ -168,12 +168,16 @@ fn batches(path: &Path) -> Result<impl Iterator<Item = Result<RecordBatch, Outpu
 }
 
 /// The column `name` of a batch as `A`.
-fn column<'a, A: Array + 'static>(batch: &'a RecordBatch, name: &str, path: &Path) -> Result<&'a A, OutputError> {
+pub(super) fn column<'a, A: Array + 'static>(
+    batch: &'a RecordBatch,
+    name: &str,
+    path: &Path,
+) -> Result<&'a A, OutputError> {
     let column = batch.column_by_name(name).and_then(|column| column.as_any().downcast_ref::<A>());
     column.ok_or_else(|| OutputError::damaged("Parquet", path)(format!("no column `{name}` of the expected type")))
 }
 
-fn slide_rows(path: &Path) -> Result<BTreeMap<String, Row>, OutputError> {
+pub(super) fn slide_rows(path: &Path) -> Result<BTreeMap<String, Row>, OutputError> {
     let mut rows = BTreeMap::new();
     for batch in batches(path)? {
         let batch = batch?;
@@ -341,7 +345,7 @@ fn mask_counts(root: &Path, findings: &mut Vec<String>) -> Result<MaskCounts, Ou
     Ok(counts)
 }
 
-fn attributes(group: &Path) -> Result<Value, OutputError> {
+pub(super) fn attributes(group: &Path) -> Result<Value, OutputError> {
     match read_json(&group.join("zarr.json")) {
         Ok(meta) => Ok(meta["attributes"]["ome"].clone()),
         Err(_) => read_json(&group.join(".zattrs")),

@@ -64,6 +64,12 @@ pub trait Samples: Send + Sync {
     /// What messages call this sample: the file and place it comes from.
     fn name(&self, index: usize) -> String;
 
+    /// Whose this sample is, where that is known and does not depend on the epoch.
+    fn patient(&self, index: usize) -> Option<String> {
+        let _ = index;
+        None
+    }
+
     /// The file and place that the sample of this epoch comes from, where it is drawn at random.
     fn origin(&self, index: usize, epoch: u64, seed: u64) -> String {
         let _ = (epoch, seed);

@@ -7,9 +7,11 @@ mod bench;
 mod completions;
 mod config;
 mod convert;
+mod evaluate;
 mod models;
 mod pipeline;
 mod plan;
+mod refine;
 mod slide;
 mod status;
 mod submit;
@@ -41,6 +43,8 @@ pub fn dispatch(cli: &Cli, style: Style) -> anyhow::Result<u8> {
         Verb::Verify(args) => verify::run(args, &cli.common, style),
         Verb::Models(args) => models::run(args),
         Verb::Convert(args) => convert::run(args, &cli.common, style),
+        Verb::Evaluate(args) => evaluate::run(args, &cli.common, style),
+        Verb::Refine(verb) => refine::run(verb, &cli.common, style),
         Verb::Bench(args) => bench::run(args),
     }
 }

@@ -50,4 +50,8 @@ impl Samples for Whole {
     fn name(&self, index: usize) -> String {
         self.source.entries()[self.entries[index]].name.clone()
     }
+
+    fn patient(&self, index: usize) -> Option<String> {
+        Some(self.source.entries()[self.entries[index]].patient.clone())
+    }
 }
