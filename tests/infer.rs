@@ -97,15 +97,15 @@ fn check(name: &str, px: usize) {
             assert!(run(&compiled, &images[..1], kind, px, 5)[0] == alone[0], "{name}: five threads, one image");
         }
     }
-    // The instructions of other processors, as far as this one has them; the most able ones are done.
-    for isa in Isa::ALL.into_iter().filter(|isa| *isa < Isa::detect()) {
-        let start = std::time::Instant::now();
+    // The instructions of other processors, as far as this one has them; the most able ones are done. Plain Rust takes
+    // minutes for the two that compute most when the compiler was not asked to optimise.
+    let is_slow = cfg!(debug_assertions) && ["histonext_tiny", "hover_net"].contains(&name);
+    for isa in Isa::ALL.into_iter().filter(|isa| *isa < Isa::detect() && !(is_slow && *isa == Isa::Portable)) {
         let found = run(&compiled(&graph, &weights, Precision::F32, isa, px), &images[..1], kind, px, 2);
         for (head, (found, expected)) in found[0].iter().zip(&expected).enumerate() {
             let off = distance(found, expected);
             assert!(off < 1e-4, "{name}, head {head}, {isa:?}: {off}");
         }
-        eprintln!("{name} {isa:?} {:?}", start.elapsed());
     }
 }
 
