@@ -108,4 +108,5 @@ def main():
     print("| ratio | " + " | ".join(f"{r:.1f}" for r in ratio) + " |")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -11,6 +11,7 @@
 mod chain;
 mod fold;
 mod parts;
+mod slight;
 
 use super::{
     CompileError, Options,
@@ -46,6 +47,8 @@ struct Lowering<'a> {
     weights: &'a Weights,
     isa: Isa,
     precision: Precision,
+    /// Layers that stay in single precision whatever is asked for.
+    is_slight: Vec<bool>,
     /// Of every node, for the size that matters.
     shapes: Option<Vec<Shape>>,
     /// Every node's id.
@@ -80,6 +83,9 @@ impl<'a> Lowering<'a> {
         for (i, node) in graph.nodes().iter().enumerate().filter(|(i, _)| live[*i]) {
             read_by(node).iter().for_each(|input| users[input.index()].push(ids[i]));
         }
+        // A size that the network cannot take is an error when it is run.
+        let shapes = options.size.and_then(|(h, w)| graph.shapes(h, w).ok());
+        let is_slight = slight::slight(graph, &live, shapes.as_deref());
         let mut is_output = vec![false; count];
         graph.outputs().iter().for_each(|o| is_output[o.node.index()] = true);
         Self {
@@ -87,8 +93,8 @@ impl<'a> Lowering<'a> {
             weights,
             isa: options.isa,
             precision: options.precision,
-            // A size that the network cannot take is an error when it is run.
-            shapes: options.size.and_then(|(h, w)| graph.shapes(h, w).ok()),
+            is_slight,
+            shapes,
             ids,
             live,
             is_output,
@@ -115,6 +121,11 @@ impl<'a> Lowering<'a> {
 
     fn get(&self, id: NodeId) -> &'a Node {
         &self.graph.nodes()[id.index()]
+    }
+
+    /// The precision of a layer's factors.
+    fn precision_of(&self, id: NodeId) -> Precision {
+        if self.is_slight[id.index()] { Precision::F32 } else { self.precision }
     }
 
     /// The one node that reads this one, if nobody else sees it.

@@ -86,21 +86,28 @@ impl HeadPlan {
 
     /// Fills the rows of `map` from `first_row` on, as many as `values` has.
     pub fn fill(&self, map: &mut HeadMap, first_row: usize, values: &HeadValues<'_>) {
+        // Row by row: a row's channels stay near while each is read in its turn.
+        for row in 0..values.h {
+            let data = &values.data[row * values.w * values.pixel_stride..];
+            self.fill_row(map, first_row + row, &HeadValues { data, h: 1, ..*values });
+        }
+    }
+
+    fn fill_row(&self, map: &mut HeadMap, row: usize, values: &HeadValues<'_>) {
         let px = map.h as usize * map.w as usize;
-        let (first, count) = (first_row * values.w, values.h * values.w);
+        let (first, count) = (row * values.w, values.w);
         let scale = self.spec.head.scale();
-        let fixed = |v: f32| (v * scale).round_ties_even() as i16;
         let at = |c: usize, i: usize| values.data[c * values.channel_stride + i * values.pixel_stride];
         let planes = map.data.chunks_exact_mut(px).map(|plane| &mut plane[first..first + count]);
         match self.rule {
             Rule::Value { factor } => planes.enumerate().for_each(|(c, plane)| {
-                plane.iter_mut().enumerate().for_each(|(i, to)| *to = fixed(at(c, i) * factor));
+                plane.iter_mut().enumerate().for_each(|(i, to)| *to = fixed(at(c, i) * factor * scale));
             }),
             Rule::Sigmoid => planes.for_each(|plane| {
-                plane.iter_mut().enumerate().for_each(|(i, to)| *to = fixed(sigmoid(at(0, i))));
+                plane.iter_mut().enumerate().for_each(|(i, to)| *to = fixed(sigmoid(at(0, i)) * scale));
             }),
             Rule::SecondOfTwo => planes.for_each(|plane| {
-                plane.iter_mut().enumerate().for_each(|(i, to)| *to = fixed(sigmoid(at(1, i) - at(0, i))));
+                plane.iter_mut().enumerate().for_each(|(i, to)| *to = fixed(sigmoid(at(1, i) - at(0, i)) * scale));
             }),
             Rule::Softmax => {
                 let mut probs = vec![0.0_f32; self.spec.channels as usize];
@@ -108,11 +115,21 @@ impl HeadPlan {
                     let most = (0..probs.len()).map(|c| at(c, i)).fold(f32::NEG_INFINITY, f32::max);
                     probs.iter_mut().enumerate().for_each(|(c, p)| *p = (at(c, i) - most).exp());
                     let sum: f32 = probs.iter().sum();
-                    probs.iter().enumerate().for_each(|(c, p)| map.data[c * px + first + i] = fixed(p / sum));
+                    probs.iter().enumerate().for_each(|(c, p)| map.data[c * px + first + i] = fixed(p / sum * scale));
                 }
             }
         }
     }
+}
+
+/// The nearest whole number, ties to even, as `round_ties_even` and a cast give it: that is a call per value where the
+/// compiler may not assume SSE 4.1.
+#[inline]
+fn fixed(v: f32) -> i16 {
+    // Added to 1.5 · 2²³ a number has no room for a fraction, and its last bits are the whole number.
+    const MAGIC: f32 = 12_582_912.0;
+    let v = if v.is_nan() { 0.0 } else { v.clamp(f32::from(i16::MIN), f32::from(i16::MAX)) };
+    ((v + MAGIC).to_bits() as i32 - MAGIC.to_bits() as i32) as i16
 }
 
 fn sigmoid(x: f32) -> f32 {
@@ -158,6 +175,17 @@ mod tests {
         assert_eq!(star.map(&values(&[10.0; 32], 32)).data, [80; 32], "10 px of the image are 5 px, in sixteenths");
         let types = plans.iter().find(|p| p.spec.head == Head::TypeProbability).unwrap();
         assert_eq!(types.map(&values(&[0.5, 0.25, 0.25], 3)).data, [8192, 4096, 4096]);
+    }
+
+    #[test]
+    fn rounding_is_to_the_nearest_and_saturates() {
+        for i in -140_000..140_000 {
+            let v = i as f32 / 4.0;
+            assert_eq!(fixed(v), v.round_ties_even() as i16, "{v}");
+        }
+        for v in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e30, -1e30, -0.0] {
+            assert_eq!(fixed(v), v as i16, "{v}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::{
     config::settings::{self, NetworkWeights, Precision},
     units::Mpp,
 };
+use rayon::prelude::*;
 use std::sync::{Mutex, PoisonError};
 
 /// Runs a graph with its weights on tiles.
@@ -190,7 +191,8 @@ impl Model for NetworkModel {
             let shape = shapes[self.graph.outputs()[plan.output].node.index()];
             Mutex::new(plan.blank(shape.w, shape.h))
         };
-        let found: Vec<Vec<_>> = images.iter().map(|_| self.heads.iter().map(blank).collect()).collect();
+        // Large maps: their zeros are shared out too.
+        let found: Vec<Vec<_>> = images.par_iter().map(|_| self.heads.iter().map(blank).collect()).collect();
         self.execute.run(images, side, &|rows| {
             for (plan, map) in self.heads.iter().zip(&found[rows.image]).filter(|(plan, _)| plan.output == rows.output)
             {

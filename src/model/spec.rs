@@ -58,8 +58,10 @@ impl HeadMap {
         }
         let (w, h, side) = (self.w as usize, self.h as usize, side_px as usize);
         let (left, top) = ((w - side) / 2, (h - side) / 2);
-        let rows = self.data.chunks_exact(w * h).flat_map(|plane| plane.chunks_exact(w).skip(top).take(side));
-        let data = rows.flat_map(|row| &row[left..left + side]).copied().collect();
+        let mut data = Vec::with_capacity(self.channels as usize * side * side);
+        for plane in self.data.chunks_exact(w * h) {
+            plane.chunks_exact(w).skip(top).take(side).for_each(|row| data.extend_from_slice(&row[left..left + side]));
+        }
         Self { w: side_px, h: side_px, data, ..self }
     }
 }

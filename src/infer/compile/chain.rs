@@ -59,7 +59,7 @@ impl Lowering<'_> {
         }
         inputs.extend(chain.residual);
         let bias = folded.bias.as_deref();
-        let (weights, isa, precision) = (&folded.weights, self.isa, self.precision);
+        let (weights, isa, precision) = (&folded.weights, self.isa, self.precision_of(id));
         let packed = match self.shapes.as_ref().map(|shapes| shapes[id.index()]) {
             Some(out) => PackedConv::sized(spec, (out.h, out.w), (weights, bias), isa, precision),
             None => PackedConv::new(spec, weights, bias, isa, precision),
@@ -96,7 +96,7 @@ impl Lowering<'_> {
             crop: (0, 0),
         };
         let bias = folded.bias.as_deref();
-        let packed = PackedTransposed::new(spec, &folded.weights, bias, self.isa, self.precision);
+        let packed = PackedTransposed::new(spec, &folded.weights, bias, self.isa, self.precision_of(id));
         let step = TransposedStep { packed: Arc::new(packed), whole: id, cropped, activation: chain.activation };
         self.push(id, StepOp::Transposed(Box::new(step)), node.inputs.clone(), chain.output, chain.fused);
         Ok(())

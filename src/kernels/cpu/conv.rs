@@ -7,11 +7,12 @@ mod depthwise;
 mod finish;
 mod grouped;
 mod strip;
+mod thin;
 mod tile;
 mod walk;
 mod winograd;
 
-use self::{blocked::Blocked, depthwise::Depthwise, grouped::Grouped, winograd::Winograd};
+use self::{blocked::Blocked, depthwise::Depthwise, grouped::Grouped, thin::Thin, winograd::Winograd};
 use super::{
     isa::{Isa, Precision},
     view::{View, ViewMut},
@@ -99,6 +100,8 @@ enum Form {
     Depthwise(Depthwise),
     /// 3×3 with a quarter of the products.
     Winograd(Winograd),
+    /// To a few channels.
+    Thin(Thin),
 }
 
 impl PackedConv {
@@ -140,6 +143,8 @@ impl PackedConv {
         // In single precision even where bfloat16 is asked for: a quarter of the products beats twice the rate.
         let form = if Winograd::suits(&spec, out) {
             Form::Winograd(Winograd::new(spec, weights, bias, isa))
+        } else if Thin::suits(&spec) {
+            Form::Thin(Thin::new(spec, weights, bias, isa))
         } else if spec.groups == 1 {
             Form::Dense(Blocked::new(spec, weights, bias, isa, precision))
         } else if spec.groups == spec.cin && spec.cin == spec.cout && spec.kernel.0 <= depthwise::MAX_ROWS {
@@ -159,6 +164,7 @@ impl PackedConv {
             Form::Grouped(op) => op.groups.iter_mut().for_each(|op| op.spec.pad = pad),
             Form::Depthwise(op) => op.spec.pad = pad,
             Form::Winograd(op) => op.spec.pad = pad,
+            Form::Thin(op) => op.spec.pad = pad,
         }
         other
     }
@@ -180,6 +186,7 @@ impl PackedConv {
             Form::Grouped(op) => op.bytes(),
             Form::Depthwise(op) => op.bytes(),
             Form::Winograd(op) => op.bytes(),
+            Form::Thin(op) => op.bytes(),
         }
     }
 
@@ -190,6 +197,7 @@ impl PackedConv {
             Form::Grouped(op) => op.scratch_floats(in_w),
             Form::Depthwise(op) => op.scratch_floats(in_w),
             Form::Winograd(op) => op.scratch_floats(),
+            Form::Thin(op) => op.scratch_floats(in_w),
         }
     }
 }
@@ -264,6 +272,7 @@ impl PackedConv {
                 Form::Grouped(op) => op.run(input, epilogue, out, rows, scratch),
                 Form::Depthwise(op) => op.run(input, epilogue, out, rows, scratch),
                 Form::Winograd(op) => op.run(input, epilogue, out, rows, scratch),
+                Form::Thin(op) => op.run(input, epilogue, out, rows, scratch),
             }
         }
     }

@@ -3,9 +3,10 @@
 use super::{Batch, TileOutcome};
 use crate::{
     error::{RunError, StageName},
-    model::Model,
+    model::{HeadMap, Model},
     pipeline::stage::{Emit, Stage, StageStop},
 };
+use rayon::prelude::*;
 use std::{sync::Arc, time::Instant};
 
 /// One predictor thread's state.
@@ -35,8 +36,10 @@ impl Stage for PredictStage {
         if maps.len() != tiles.len() {
             return Err(RunError::Forward(format!("got maps of {} tiles, expected {}", maps.len(), tiles.len())).into());
         }
+        // On all threads: while one copies, the others would wait for the next batch.
+        let maps: Vec<Vec<HeadMap>> =
+            maps.into_par_iter().map(|maps| maps.into_iter().map(|map| map.middle(self.core_px)).collect()).collect();
         for (tile, maps) in tiles.into_iter().zip(maps) {
-            let maps = maps.into_iter().map(|map| map.middle(self.core_px)).collect();
             tile.at.job.clocks.add(StageName::Model, each);
             out.emit(TileOutcome::Predicted(tile, maps))?;
         }

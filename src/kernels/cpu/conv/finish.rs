@@ -6,7 +6,7 @@ use super::Epilogue;
 use crate::kernels::{
     Activation,
     cpu::{
-        elementwise::{load, store, vectors},
+        elementwise::{load, store},
         math,
         simd::Simd,
         view::ViewMut,
@@ -32,26 +32,45 @@ pub(super) fn clamp(activation: Option<Activation>) -> Option<Option<(f32, f32)>
 pub(super) unsafe fn finish<S: Simd>(e: &Epilogue<'_>, out: &mut ViewMut<'_>, rows: Range<usize>) {
     let (_, out_w, cout) = out.size();
     let f = e.residual_factor.max(1);
-    for (y, x) in rows.flat_map(|y| (0..out_w).map(move |x| (y, x))) {
+    // Pixels without gaps are one long run: what has few channels still fills vectors.
+    let gapless = out.layout().pixel_stride == cout
+        && e.scale.is_none()
+        && e.residual.is_none_or(|r| f == 1 && r.layout().pixel_stride == cout);
+    let (runs, run) = if gapless { (1, out_w * cout) } else { (out_w, cout) };
+    for (y, x) in rows.flat_map(|y| (0..runs).map(move |x| (y, x))) {
         let to = out.pixel(y, x);
-        let residual = e.residual.map(|r| r.pixel(y / f, x / f));
-        // SAFETY: `cout` floats from each pixel on lie inside the views and the scale.
+        let residual = e.residual.map_or(std::ptr::null(), |r| r.pixel(y / f, x / f));
+        let scale = e.scale.map_or(std::ptr::null(), <[f32]>::as_ptr);
+        // SAFETY: `run` floats from each pixel on lie inside the views, `cout` inside the scale.
+        unsafe { finish_run::<S>(e, (scale, residual), to, run) }
+    }
+}
+
+/// [`finish`] of floats side by side.
+///
+/// # Safety
+/// All are good for `run` floats, the scale and the residual unless they are null.
+#[inline(always)]
+unsafe fn finish_run<S: Simd>(e: &Epilogue<'_>, (scale, residual): (*const f32, *const f32), to: *mut f32, run: usize) {
+    let mut i = 0;
+    // A loop, not `vectors`: a closure this large is not inlined, and loses its instructions (a GELU takes ten times as long).
+    while i < run {
+        let n = (run - i).min(S::LANES);
+        // SAFETY: the caller's promise.
         unsafe {
-            vectors::<S>(cout, |i, n| {
-                let mut v = load::<S>(to.add(i), n);
-                if let Some(scale) = e.scale {
-                    v = S::mul(v, load::<S>(scale.as_ptr().add(i), n));
-                }
-                let r = residual.map(|r| load::<S>(r.add(i), n));
-                if let Some(r) = r.filter(|_| e.residual_before_activation) {
-                    v = S::add(v, r);
-                }
-                v = math::activate::<S>(v, e.activation);
-                if let Some(r) = r.filter(|_| !e.residual_before_activation) {
-                    v = S::add(v, r);
-                }
-                store::<S>(to.add(i), v, n);
-            });
+            let mut v = load::<S>(to.add(i), n);
+            if !scale.is_null() {
+                v = S::mul(v, load::<S>(scale.add(i), n));
+            }
+            if !residual.is_null() && e.residual_before_activation {
+                v = S::add(v, load::<S>(residual.add(i), n));
+            }
+            v = math::activate::<S>(v, e.activation);
+            if !residual.is_null() && !e.residual_before_activation {
+                v = S::add(v, load::<S>(residual.add(i), n));
+            }
+            store::<S>(to.add(i), v, n);
         }
+        i += n;
     }
 }

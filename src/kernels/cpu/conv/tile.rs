@@ -319,6 +319,25 @@ unsafe fn step<M: Mac, const N: usize, const VN: usize, const D: usize>(
     }
 }
 
+/// A function, not a closure: one that is called twice is not inlined, and loses its instructions.
+///
+/// # Safety
+/// As [`tile`]; there is a residual.
+#[inline(always)]
+unsafe fn plus_residual<M: Mac, const N: usize, const VN: usize>(acc: &mut [[V<M>; VN]; N], t: &Tile, finish: &Finish) {
+    let lanes = M::S::LANES;
+    for i in 0..N {
+        for v in 0..VN {
+            let n = t.channels.saturating_sub(v * lanes).min(lanes);
+            // SAFETY: the caller's promise.
+            unsafe {
+                let r = M::S::load_part(finish.residual.add(i * finish.residual_px + v * lanes), n);
+                acc[i][v] = M::S::add(acc[i][v], r);
+            }
+        }
+    }
+}
+
 /// # Safety
 /// As [`tile`].
 #[inline(always)]
@@ -326,18 +345,9 @@ unsafe fn put<M: Mac, const N: usize, const VN: usize>(mut acc: [[V<M>; VN]; N],
     let lanes = M::S::LANES;
     // SAFETY: the caller's promise.
     unsafe {
-        let add = |acc: &mut [[V<M>; VN]; N]| {
-            for i in 0..N {
-                for v in 0..VN {
-                    let n = t.channels.saturating_sub(v * lanes).min(lanes);
-                    let r = M::S::load_part(finish.residual.add(i * finish.residual_px + v * lanes), n);
-                    acc[i][v] = M::S::add(acc[i][v], r);
-                }
-            }
-        };
         let residual = !finish.residual.is_null();
         if residual && finish.residual_first {
-            add(&mut acc);
+            plus_residual::<M, N, VN>(&mut acc, t, finish);
         }
         if let Some((low, high)) = finish.clamp {
             let (low, high) = (M::S::splat(low), M::S::splat(high));
@@ -346,7 +356,7 @@ unsafe fn put<M: Mac, const N: usize, const VN: usize>(mut acc: [[V<M>; VN]; N],
             }
         }
         if residual && !finish.residual_first {
-            add(&mut acc);
+            plus_residual::<M, N, VN>(&mut acc, t, finish);
         }
         for i in 0..N {
             for v in 0..VN {
