@@ -5,12 +5,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a program that cannot be started has failed the test")]
 
-use rustix::process::{Pid, Signal, kill_process};
+mod program;
+
+use program::*;
+use rustix::process::Signal;
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Stdio},
     thread::sleep,
     time::{Duration, Instant, UNIX_EPOCH},
 };
@@ -31,109 +33,8 @@ instances: { region_px: 256 }
 output: { dir: out, ome_zarr: { prob: true } }
 ";
 
-/// Numbers that look random; the same for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % below.max(1)
-    }
-}
-
 fn chaos() -> Option<u64> {
     std::env::var("WSI_RUN_CHAOS").ok().map(|n| n.parse().unwrap())
-}
-
-fn command(dir: &Path, arguments: &[&str]) -> Command {
-    let other = std::env::var_os("WSI_RUN_PROGRAM");
-    let mut command = Command::new(other.unwrap_or_else(|| env!("CARGO_BIN_EXE_wsi-run").into()));
-    command.current_dir(dir).args(arguments).env_remove("WSI_RUN_THREADS").stdin(Stdio::null());
-    command
-}
-
-fn wsi_run(dir: &Path, arguments: &[&str]) -> Output {
-    command(dir, arguments).output().unwrap()
-}
-
-fn start(dir: &Path, arguments: &[&str]) -> Child {
-    command(dir, arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-}
-
-fn send(child: &Child, signal: Signal) {
-    // One that has just ended is no fault.
-    let _ = kill_process(Pid::from_child(child), signal);
-}
-
-fn home(yaml: &str) -> tempfile::TempDir {
-    let home = tempfile::tempdir().unwrap();
-    fs::write(home.path().join("p.yaml"), yaml).unwrap();
-    home
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn assert_code(output: &Output, code: i32) {
-    assert_eq!(output.status.code(), Some(code), "{}{}", text(&output.stdout), text(&output.stderr));
-}
-
-fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut open = vec![dir.to_owned()];
-    while let Some(at) = open.pop() {
-        for entry in fs::read_dir(&at).into_iter().flatten() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                open.push(path);
-            } else {
-                found.insert(path.strip_prefix(dir).unwrap().to_string_lossy().into_owned(), fs::read(&path).unwrap());
-            }
-        }
-    }
-    found
-}
-
-/// Every byte of every result; what tells of times and processes is left out.
-fn results(dir: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut all = files(dir);
-    // A small file that a killed process was about to write may stay aside.
-    let told = [".state/", "logs/", "slurm/", "run", ".partial/file-"];
-    all.retain(|name, _| name != "slides.parquet" && !told.iter().any(|t| name.starts_with(t)));
-    all
-}
-
-fn assert_same(name: &str, expected: &BTreeMap<String, Vec<u8>>, found: &BTreeMap<String, Vec<u8>>) {
-    assert_eq!(expected.keys().collect::<Vec<_>>(), found.keys().collect::<Vec<_>>(), "{name}: other files");
-    for (file, bytes) in expected {
-        assert!(bytes == &found[file], "{name}: {file} differs");
-    }
-}
-
-/// `slides.parquet` as text, by slide, without what tells of times and memory.
-fn rows(dir: &Path) -> BTreeMap<String, Vec<String>> {
-    use parquet::file::reader::{FileReader, SerializedFileReader};
-    let reader = SerializedFileReader::new(fs::File::open(dir.join("slides.parquet")).unwrap()).unwrap();
-    let row = |row: parquet::record::Row| {
-        let columns = row.get_column_iter().filter(|(name, _)| !name.ends_with("_secs") && *name != "peak_rss_bytes");
-        let said: Vec<String> = columns.map(|(name, value)| format!("{name} {value}")).collect();
-        (said[0].clone(), said)
-    };
-    reader.get_row_iter(None).unwrap().map(|r| row(r.unwrap())).collect()
-}
-
-/// How often the logs say `what`.
-fn logged(out: &Path, what: &str) -> usize {
-    files(&out.join("logs")).values().map(|log| text(log).matches(what).count()).sum()
-}
-
-/// The size of the largest journal of a slide that is under way.
-fn journal_bytes(out: &Path) -> u64 {
-    let dirs = fs::read_dir(out.join(".partial")).into_iter().flatten().flatten();
-    dirs.filter_map(|dir| fs::metadata(dir.path().join("journal")).ok()).map(|m| m.len()).max().unwrap_or(0)
 }
 
 /// Waits until a slide of `child` has finished regions in its journal.
@@ -142,30 +43,6 @@ fn until_journal(child: &mut Child, out: &Path, bytes: u64) {
         assert!(child.try_wait().unwrap().is_none(), "the run ended before it could be disturbed");
         sleep(Duration::from_millis(2));
     }
-}
-
-fn picture(path: &Path, seed: u64) {
-    let (w, h) = (700_u32, 500_u32);
-    let mut dice = Dice(seed | 1);
-    // Dark spots on pink on glass.
-    let spots: Vec<(i64, i64)> = (0..40).map(|_| (150 + dice.roll(400) as i64, 100 + dice.roll(300) as i64)).collect();
-    let mut rgb = Vec::with_capacity((w * h * 3) as usize);
-    for y in 0..i64::from(h) {
-        for x in 0..i64::from(w) {
-            let is_tissue = (100..600).contains(&x) && (60..440).contains(&y);
-            let is_spot = spots.iter().any(|(sx, sy)| (x - sx).pow(2) + (y - sy).pow(2) < 64);
-            rgb.extend(if is_spot {
-                [80, 50, 130]
-            } else if is_tissue {
-                [230, 170, 200]
-            } else {
-                [245, 245, 245]
-            });
-        }
-    }
-    let mut encoder = png::Encoder::new(fs::File::create(path).unwrap(), w, h);
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.write_header().unwrap().write_image_data(&rgb).unwrap();
 }
 
 const PICTURES: &str = "\
@@ -202,6 +79,7 @@ fn goes_on_from_its_journal(yaml: &str, signal: Signal, bytes: u64) {
     );
     assert_same("after the kill", &results(&quiet.path().join("out")), &results(&out));
     assert_eq!(rows(&quiet.path().join("out")), rows(&out));
+    assert_eq!(report_data(&quiet.path().join("out")), report_data(&out));
     assert_code(&wsi_run(home.path(), &["verify", "out"]), 0);
 }
 
@@ -246,6 +124,7 @@ fn a_run_killed_again_and_again_ends_as_an_undisturbed_one() {
     assert_code(&wsi_run(home.path(), &["p.yaml", "-q"]), 0);
     assert_same("at last", &expected, &results(&out));
     assert_eq!(rows(&quiet.path().join("out")), rows(&out));
+    assert_eq!(report_data(&quiet.path().join("out")), report_data(&out));
     assert!(files(&out.join(".state/claims")).is_empty());
 }
 
@@ -298,6 +177,7 @@ fn processes_that_share_a_directory_and_are_disturbed_leave_what_one_quiet_run_l
         }
         assert_same(&format!("{done:?} kills, terms, stops"), &expected, &results(&out));
         assert_eq!(rows(&quiet.path().join("out")), rows(&out));
+        assert_eq!(report_data(&quiet.path().join("out")), report_data(&out));
         assert!(files(&out.join(".state/claims")).is_empty());
     }
     println!("{done:?} kills, terms, stops in {rounds} batches");
@@ -321,6 +201,7 @@ fn shards_together_are_the_whole_and_merge_says_what_is_missing() {
     let out = home.path().join("out");
     assert_same("merged", &results(&quiet.path().join("out")), &results(&out));
     assert_eq!(rows(&quiet.path().join("out")), rows(&out));
+    assert_eq!(report_data(&quiet.path().join("out")), report_data(&out));
     assert_code(&wsi_run(home.path(), &["verify", "out"]), 0);
     assert_eq!(logged(&out, "started on"), 5);
     // A shard of another list is not one of this batch.
@@ -464,24 +345,6 @@ fn a_time_limit_ends_a_run_and_the_next_goes_on() {
     assert_code(&wsi_run(home.path(), &["status", "out"]), 5);
 }
 
-/// Mounts a small disk; none where this may not be done.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(at: &Path, size: &str) -> Option<Self> {
-        fs::create_dir(at).unwrap();
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at).output();
-        mounted.is_ok_and(|o| o.status.success()).then(|| Self(at.to_owned()))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
-    }
-}
-
 #[test]
 fn a_full_disk_ends_the_run_clearly_and_it_goes_on_when_there_is_room() {
     let (quiet, home) = (home(NUCLEI), home(NUCLEI));
@@ -530,4 +393,50 @@ fn a_dry_submit_prints_scripts_that_name_the_total() {
         assert!(said.contains(part), "{part} in {said}");
     }
     assert!(!home.path().join("out").exists());
+}
+
+/// The rounds that a watching run has told of.
+fn rounds(told: &Path) -> Vec<serde_json::Value> {
+    text(&fs::read(told).unwrap()).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_watched_directory_is_run_as_slides_come_until_a_signal_ends_it() {
+    let home = pictures(&[]);
+    let (out, slides, told) = (home.path().join("out"), home.path().join("incoming"), home.path().join("told"));
+    fs::create_dir(&slides).unwrap();
+    let arguments = ["p.yaml", "-q", "--watch", "incoming", "--every", "1s"];
+    let mut child = command(home.path(), &arguments)
+        .stdout(fs::File::create(&told).unwrap())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut until = |wanted: usize| {
+        while rounds(&told).len() < wanted {
+            assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+            sleep(Duration::from_millis(20));
+        }
+        rounds(&told)
+    };
+    sleep(Duration::from_millis(300));
+    picture(&slides.join("a.png"), 5);
+    let first = until(1)[0].clone();
+    assert_eq!((&first["round"], &first["exit_code"], &first["counts"]["complete"]), (&1.into(), &0.into(), &1.into()));
+    // Between rounds the output directory is still held.
+    assert_code(&wsi_run(home.path(), &["p.yaml", "-q", "--set", "slides.dir=incoming"]), 6);
+    fs::write(slides.join("x.png"), "no picture").unwrap();
+    picture(&slides.join("b.png"), 6);
+    let last = loop {
+        let told = until(2).last().unwrap().clone();
+        if told["counts"]["slides"] == 3 {
+            break told;
+        }
+        sleep(Duration::from_millis(20));
+    };
+    assert_eq!((&last["exit_code"], &last["counts"]["failed"]), (&3.into(), &1.into()));
+    assert_eq!(logged(&out, "started on").clamp(3, 4), logged(&out, "started on"), "what is done is not done again");
+    send(&child, Signal::TERM);
+    assert_eq!(child.wait().unwrap().code(), Some(3));
+    assert!(files(&out.join(".state/locks")).is_empty());
+    assert_eq!(rows(&out).len(), 3);
 }

@@ -8,7 +8,10 @@ use scene::Scene;
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 use wsi_run::{
     config::settings::OmeZarrVersion,
+    geometry::{Size, TargetGrid},
+    instances::tile_maps,
     output::{PARTIAL_DIR, ResultKind, SlidePart, SlideRecord, SlideStatus, verify, write_slides_table},
+    units::Mpp,
 };
 use zarrs::{array::Array, filesystem::FilesystemStore};
 
@@ -298,5 +301,56 @@ fn verify_finds_nothing_in_good_outputs_and_says_what_is_wrong_in_bad_ones() {
         let report = verify(dir.path()).unwrap();
         let said = report.slides[0].findings.join("\n");
         assert!(said.contains("cannot read") && !said.contains("cannot write"), "{said}");
+    }
+}
+
+/// A slide whose tiles get the classes that `class` says (255: no answer), with the table of slides.
+fn write_tiles(dir: &Path, class: impl Fn(u32, u32) -> u8) {
+    let mut scene = Scene::new(dir, 3000, 2000, 0);
+    let grid = TargetGrid::new(Size::new(3000, 2000), scene.header.grid.slide_mpp, Mpp::new(64.0).unwrap());
+    scene.header.grid = grid;
+    let size = scene.size();
+    let answers: Vec<((u32, u32), Vec<i16>)> = (0..size.h)
+        .flat_map(|y| (0..size.w).map(move |x| (x, y)))
+        .filter(|&(x, y)| class(x, y) != 255)
+        .map(|(x, y)| ((x, y), (1..=3).map(|c| if c == class(x, y) { 12_000 } else { 2_000 }).collect()))
+        .collect();
+    let maps = tile_maps(&grid, 3, answers.iter().map(|(at, probs)| (*at, &probs[..])));
+    let (core, mut writer) = (size.rect(), scene.writer(ResultKind::Tiles));
+    writer.write(SlidePart::Prob { core, channels: 3, data: maps.prob }).unwrap();
+    writer.write(SlidePart::Tiles { core, tiles: maps.tiles }).unwrap();
+    writer.write(SlidePart::Semantic { core, classes: maps.classes }).unwrap();
+    let committed = writer.commit().unwrap();
+    let status = Some(SlideStatus::Complete);
+    let record =
+        SlideRecord { id: "scene-1".to_owned(), status, instances: committed.instances, ..SlideRecord::default() };
+    write_slides_table(dir, &[record]).unwrap();
+}
+
+#[test]
+fn verify_compares_tables_of_tiles_with_their_masks() {
+    let class = |x: u32, y: u32| if (x + y).is_multiple_of(5) { 255 } else { 1 + (x * y % 3) as u8 };
+    let good = tempfile::tempdir().unwrap();
+    write_tiles(good.path(), class);
+    let findings = |dir: &Path| {
+        let report = verify(dir).unwrap();
+        (report.rows_checked, report.slides[0].findings.join("\n"))
+    };
+    let (rows, said) = findings(good.path());
+    assert!(rows > 50 && said.is_empty(), "{rows} rows: {said}");
+    // The table of other answers to the same tiles, of answers to fewer, and of answers to others.
+    let others: [(&dyn Fn(u32, u32) -> u8, &str); 3] = [
+        (&|x, y| if class(x, y) == 255 { 255 } else { 1 + class(x, y) % 3 }, "in the class mask"),
+        (&|x, y| if x == 3 { 255 } else { class(x, y) }, "the table `"),
+        (&|x, y| class(x + 1, y), "in the class mask"),
+    ];
+    for (other, expected) in others {
+        let bad = tempfile::tempdir().unwrap();
+        write_tiles(bad.path(), other);
+        assert_eq!(findings(bad.path()).1, "");
+        let table = "tiles/scene-1.parquet";
+        fs::copy(good.path().join(table), bad.path().join(table)).unwrap();
+        let said = findings(bad.path()).1;
+        assert!(said.contains(expected), "{said}");
     }
 }

@@ -91,7 +91,7 @@ pub enum Verb {
     Submit(SubmitArgs),
     /// Say how far a batch is: done, failed and why, running where, rate, time left
     Status(StatusArgs),
-    /// Check that the shards of a batch are complete and disjoint, and write slides.parquet
+    /// Check that the shards of a batch are complete and disjoint, and write slides.parquet and report.html
     Merge(DirArgs),
     /// Run again what failed or lost tiles
     Retry(RetryArgs),
@@ -136,6 +136,7 @@ Examples:
   wsi-run pipeline.yaml --log-json 2> run.jsonl
   wsi-run pipeline.yaml --shard 3/16              the third of sixteen parts; `wsi-run merge` when all are done
   wsi-run pipeline.yaml --claim                   on as many hosts as you like, with one output directory
+  wsi-run pipeline.yaml --watch /data/incoming    slides as they come, until SIGTERM
 
 Running it again does only what is missing or has changed: slides, settings, weights.";
 
@@ -289,6 +290,13 @@ pub struct RunArgs {
     /// Share the slides with any number of other processes that are given the same output directory
     #[arg(long)]
     pub claim: bool,
+    /// Run the slides of a directory (slides.dir), and again whenever some come or change, until a signal ends it; a
+    /// line of JSON on standard output tells of each round
+    #[arg(long, value_name = "DIR", conflicts_with = "shard")]
+    pub watch: Option<String>,
+    /// How often a watched directory is looked at: 30s, 5m
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = seconds, requires = "watch")]
+    pub every: u64,
 }
 
 /// `train`.

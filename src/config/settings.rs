@@ -415,6 +415,8 @@ pub struct Output {
     pub geojson: Option<Geojson>,
     /// Overview picture.
     pub overview: Option<Overview>,
+    /// The batch on one page.
+    pub report: bool,
 }
 
 /// Settings of the masks.

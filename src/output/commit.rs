@@ -7,7 +7,7 @@
 //! `commit` flushes files and directories to disk and renames each into place; where a directory stood before, the two
 //! are exchanged in one step. Dropping a [`Staging`] removes whatever was not committed, but for a checkpoint.
 
-use super::{Artifact, OutputError};
+use super::{Artifact, OutputError, life};
 use rayon::prelude::*;
 use rustix::fs::{CWD, RenameFlags};
 use sha2::{Digest, Sha256};
@@ -16,7 +16,7 @@ use std::{
     io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 /// The folder of unfinished outputs.
@@ -24,9 +24,15 @@ pub const PARTIAL_DIR: &str = ".partial";
 
 /// Where a place keeps what will be renamed.
 const NEW_DIR: &str = "new";
-/// The file that says that a place still is its owner's. Folders come back when a process that was stopped goes on
+/// The file that says that a place still is its owner's, and who that is. Folders come back when a process that was stopped goes on
 /// writing into a place that was taken from it; this file does not.
 const MARKER: &str = "owner";
+/// What the places of single files begin with; no slide's id begins with a dot.
+const FILE: &str = ".file-";
+/// After so long nobody is still writing a small file, whatever cannot be known of its process.
+const SILENCE: Duration = Duration::from_secs(3600);
+/// How often a small file is begun anew when its place is taken away.
+const FILE_TRIES: u32 = 3;
 
 /// The unfinished outputs of one slide.
 #[derive(Debug)]
@@ -75,7 +81,9 @@ impl Staging {
         let token = unique_token();
         let dir = out_dir.join(PARTIAL_DIR).join(format!("{slide}~{token}"));
         make_dir(&dir)?;
-        fs::write(dir.join(MARKER), "").map_err(OutputError::io(&dir))?;
+        let (pid, marker) = (std::process::id(), dir.join(MARKER));
+        let owner = format!("{pid} {}", life::life_of(pid).unwrap_or_default());
+        fs::write(&marker, owner).map_err(OutputError::io(&marker))?;
         Ok(Self { out_dir: out_dir.to_owned(), slide: slide.to_owned(), token, dir, kept: None })
     }
 
@@ -165,11 +173,20 @@ pub fn write_whole(
     relative: &Path,
     write: &mut dyn FnMut(&Path) -> Result<(), OutputError>,
 ) -> Result<Artifact, OutputError> {
-    let name = format!("file-{}", relative.to_string_lossy().replace(['/', '\\'], "_"));
-    let staging = Staging::new(out_dir, &name)?;
-    write(&staging.path(relative)?)?;
-    let mut artifacts = staging.commit(&[relative.to_owned()], &[])?;
-    Ok(artifacts.remove(0))
+    let name = format!("{FILE}{}", relative.to_string_lossy().replace(['/', '\\'], "_"));
+    let mut tries = 0;
+    loop {
+        let written = Staging::new(out_dir, &name).and_then(|staging| {
+            write(&staging.path(relative)?)?;
+            staging.commit(&[relative.to_owned()], &[])
+        });
+        tries += 1;
+        match written {
+            // This process was stopped for so long that its place was swept away.
+            Err(error) if error.is_of_a_taken_place() && tries < FILE_TRIES => {}
+            written => return written.map(|mut artifacts| artifacts.remove(0)),
+        }
+    }
 }
 
 /// Puts a small file under its final name: whole and durable, or not at all.
@@ -193,16 +210,42 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), OutputError> {
     written.and_then(|()| sync_dir(dir))
 }
 
-/// Removes what killed processes left of slides that are done: `is_over` tells for each slide.
-pub fn sweep(out_dir: &Path, is_over: &dyn Fn(&str) -> bool) {
+/// Removes what killed processes left: of slides that are done, as `is_over` tells for each, and of single files whose
+/// process is dead. `now` is the time by the clock of the file system; without it, what cannot be known stays.
+pub fn sweep(out_dir: &Path, now: Option<SystemTime>, is_over: &dyn Fn(&str) -> bool) {
     for entry in fs::read_dir(out_dir.join(PARTIAL_DIR)).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.rsplit_once('~').is_some_and(|(slide, _)| is_over(slide)) {
+        let (name, place) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
+        let Some((of, _)) = name.rsplit_once('~') else { continue };
+        if if of.starts_with(FILE) { is_left(&place, now) } else { is_over(of) } {
             // Best effort: it disturbs nobody.
-            let _ = remove(&entry.path());
+            let _ = remove(&place);
         }
     }
     let _ = fs::remove_dir(out_dir.join(PARTIAL_DIR));
+}
+
+/// Whether nobody is writing in `place` any more: its process is dead, or, where that cannot be known, long silent.
+fn is_left(place: &Path, now: Option<SystemTime>) -> bool {
+    let owner = fs::read_to_string(place.join(MARKER)).unwrap_or_default();
+    let known = owner.split_once(' ').and_then(|(pid, life)| life::is_over(pid.parse().ok()?, life));
+    known.unwrap_or_else(|| is_older(place, now, SILENCE))
+}
+
+/// Whether `path` was last changed more than `age` before `now`.
+fn is_older(path: &Path, now: Option<SystemTime>, age: Duration) -> bool {
+    let modified = fs::symlink_metadata(path).and_then(|meta| meta.modified());
+    now.zip(modified.ok()).is_some_and(|(now, at)| now.duration_since(at).is_ok_and(|since| since > age))
+}
+
+/// Removes files of `dir` that killed processes were about to put in place, once they are old; `now` as for [`sweep`].
+pub fn sweep_aside(dir: &Path, now: Option<SystemTime>) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_aside = name.starts_with('.') && (name.ends_with(".tmp") || name.starts_with(".clock-"));
+        if (is_aside || name.ends_with(".new")) && is_older(&entry.path(), now, SILENCE) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Bytes and sha256 of a file, or of a directory's sorted `name sha256` lines; with `sync`, flushed to disk.

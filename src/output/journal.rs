@@ -73,7 +73,7 @@ impl Journal {
 
 /// Calls `take` with the parts of every finished core: its probabilities, when there are any, and then its classes or
 /// nuclei. A journal that is missing, torn or of another identity gives what it has, maybe nothing.
-pub(super) fn replay(
+pub fn replay(
     path: &Path,
     identity: &str,
     take: &mut dyn FnMut(Vec<SlidePart>) -> Result<(), OutputError>,

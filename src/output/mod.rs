@@ -1,6 +1,7 @@
 //! Where does it go? Masks, tables, pictures; written aside, then renamed.
 
 mod sink;
+mod life; // Whose is it?
 mod commit; // Written aside, then renamed.
 mod shard; // One file of many chunks.
 mod zarr_array; // One array on disk.
@@ -21,15 +22,21 @@ mod slide; // Everything written for one slide.
 mod slides_table; // One row per slide of a run.
 mod number_table; // A plain table.
 mod plot; // Curves as a picture.
+mod report; // The batch on one page.
 mod verify; // Do outputs agree?
 mod read_back; // Results read again.
 mod plain_table; // Small tables.
 
-pub use commit::{PARTIAL_DIR, sweep, unique_token, write_atomically, write_whole};
+pub use commit::{PARTIAL_DIR, sweep, sweep_aside, unique_token, write_atomically, write_whole};
+pub use life::{is_over, life_of};
 pub use number_table::write_numbers;
 pub use plain_table::{PlainColumn, PlainValues, write_plain_table};
 pub use plot::{Curve, Panel, write_plot};
 pub use read_back::{ClassMask, NucleusRow, Results};
+// For those who feed it strange bytes; nobody else reads a journal but the writer of its slide.
+#[cfg(fuzzing)]
+pub use journal::replay as replay_journal;
+pub use report::{ReportRun, ReportSlide, write_report};
 pub use sink::{Artifact, Committed, OutputError, ResultKind, SlideHeader, SlidePart};
 pub use slide::{SlideWriter, TakeClassRow};
 pub use slides_table::{SlideRecord, SlideStatus, write_slides_table};

@@ -17,7 +17,8 @@ use std::{fs::File, io::BufWriter, path::Path};
 
 const INK: [u8; 3] = [32, 36, 44];
 const FAINT: [u8; 3] = [112, 118, 130];
-const RULE: [u8; 3] = [222, 225, 230];
+/// Lines, and the frame around the slide's picture, by which the report finds it.
+pub(super) const RULE: [u8; 3] = [222, 225, 230];
 const OUTLINE: [u8; 3] = [24, 60, 110];
 /// Units of coverage per covered pixel.
 const FULL: f32 = 256.0;

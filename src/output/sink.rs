@@ -28,7 +28,7 @@ pub struct SlideHeader {
 }
 
 /// What a slide's results are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResultKind {
     /// Nuclei: a table of them, an instance mask, and a class mask painted from them.
@@ -161,14 +161,14 @@ const NO_SLIDES_FAULT: [i32; 7] = [5, 19, 28, 30, 107, 116, 122];
 impl OutputError {
     /// Whether the place of the outputs is to blame (full, read-only, gone), so that no other slide would fare better.
     pub fn is_of_the_place(&self) -> bool {
+        // Libraries hand the system's error on as text, alone or inside an error of their own.
+        let says = |text: &str| NO_SLIDES_FAULT.iter().any(|code| text.contains(&format!("(os error {code})")));
         match self {
-            Self::Io { source, .. } | Self::Unreadable { source, .. } => {
-                source.raw_os_error().is_some_and(|code| NO_SLIDES_FAULT.contains(&code))
-            }
-            // Libraries hand the system's error on as text.
-            Self::Format { reason, .. } | Self::Damaged { reason, .. } => {
-                NO_SLIDES_FAULT.iter().any(|code| reason.contains(&format!("(os error {code})")))
-            }
+            Self::Io { source, .. } | Self::Unreadable { source, .. } => match source.raw_os_error() {
+                Some(code) => NO_SLIDES_FAULT.contains(&code),
+                None => says(&source.to_string()),
+            },
+            Self::Format { reason, .. } | Self::Damaged { reason, .. } => says(reason),
         }
     }
 

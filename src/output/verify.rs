@@ -4,7 +4,9 @@
 //! be missing, cut short, or written by someone else.
 //!
 //! Checked per slide: sha256 and size of every artifact; every table row's id, area and class against the pixels of
-//! the masks; rows and counts against `slides.parquet`; every centroid inside its bounding box.
+//! the masks; every tile's class against its pixel; rows and counts against `slides.parquet`; every centroid inside its bounding box.
+
+mod tiles;
 
 use super::{OutputError, commit::digest, zarr_array::ZarrArray};
 use arrow_array::{
@@ -203,6 +205,12 @@ fn check_slide(
     let lesions = dir.join("lesions").join(format!("{id}.parquet"));
     let masks = dir.join("masks").join(format!("{id}.ome.zarr"));
     let is_done = matches!(row.status.as_str(), "complete" | "no_tissue");
+    let tiles = dir.join("tiles").join(format!("{id}.parquet"));
+    if tiles.exists() {
+        let rows = tiles::check_tiles(&tiles, &masks, findings)?;
+        *rows_checked += rows;
+        check_count(row, is_done, rows, findings);
+    }
     let table = [&nuclei, &lesions].into_iter().find(|path| path.exists());
     let Some(path) = table else { return Ok(()) };
     let labels = if path == &nuclei && masks.exists() { Some(mask_counts(&masks, findings)?) } else { None };
@@ -212,21 +220,10 @@ fn check_slide(
         let batch = batch?;
         check_rows(&batch, path, &mut next, findings)?;
         let area = column::<Float64Array>(&batch, "area_um2", path)?;
-        let types = batch.column_by_name("type").and_then(|c| c.as_dictionary_opt::<arrow_array::types::Int32Type>());
-        for i in 0..batch.num_rows() {
-            let name = types.and_then(|types| {
-                let names = types.values().as_any().downcast_ref::<StringArray>()?;
-                let key = types.key(i).filter(|&key| key < names.len())?;
-                Some(names.value(key).to_owned())
-            });
-            areas.push((area.value(i), name.unwrap_or_default()));
-        }
+        areas.extend(area.values().iter().copied().zip(names_of(&batch, "type")));
     }
     *rows_checked += areas.len() as u64;
-    if is_done && row.instances.is_some_and(|n| n != areas.len() as u64) {
-        let said = row.instances.unwrap_or(0);
-        findings.push(format!("table has `{}` rows, slides.parquet says `{said}`", areas.len()));
-    }
+    check_count(row, is_done, areas.len() as u64, findings);
     let (Some(labels), Some(px_area_um2)) = (labels, px_area_um2) else { return Ok(()) };
     if labels.px.len() != areas.len() {
         findings.push(format!("instance mask has ids up to `{}`, the table `{}` rows", labels.px.len(), areas.len()));
@@ -244,6 +241,30 @@ fn check_slide(
         }
     }
     Ok(())
+}
+
+/// The texts of a dictionary column; empty where there is none.
+fn names_of(batch: &RecordBatch, name: &str) -> Vec<String> {
+    let types = batch.column_by_name(name).and_then(|c| c.as_dictionary_opt::<arrow_array::types::Int32Type>());
+    let of = |i: usize| {
+        let names = types?.values().as_any().downcast_ref::<StringArray>()?;
+        let key = types?.key(i).filter(|&key| key < names.len())?;
+        Some(names.value(key).to_owned())
+    };
+    (0..batch.num_rows()).map(|i| of(i).unwrap_or_default()).collect()
+}
+
+fn check_count(row: &Row, is_done: bool, rows: u64, findings: &mut Vec<String>) {
+    if let Some(said) = row.instances.filter(|said| is_done && *said != rows) {
+        findings.push(format!("table has `{rows}` rows, slides.parquet says `{said}`"));
+    }
+}
+
+/// Names of the values of a label, by its attributes.
+fn class_names(attributes: &Value) -> BTreeMap<u8, String> {
+    let listed = attributes["image-label"]["properties"].as_array().into_iter().flatten();
+    let name = |p: &Value| Some((u8::try_from(p["label-value"].as_u64()?).ok()?, p["name"].as_str()?.to_owned()));
+    listed.filter_map(name).collect()
 }
 
 fn check_rows(batch: &RecordBatch, path: &Path, next: &mut u32, findings: &mut Vec<String>) -> Result<(), OutputError> {
@@ -294,14 +315,8 @@ fn mask_counts(root: &Path, findings: &mut Vec<String>) -> Result<MaskCounts, Ou
     let attributes = attributes(&labels.join("semantic"))?;
     let transform = &attributes["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]["scale"];
     let um = |axis: usize| transform[axis].as_f64().unwrap_or(f64::NAN);
-    let listed = attributes["image-label"]["properties"].as_array().into_iter().flatten();
-    let name = |p: &Value| Some((u8::try_from(p["label-value"].as_u64()?).ok()?, p["name"].as_str()?.to_owned()));
-    let mut counts = MaskCounts {
-        px: Vec::new(),
-        class: Vec::new(),
-        px_area_um2: um(0) * um(1),
-        names: listed.filter_map(name).collect(),
-    };
+    let mut counts =
+        MaskCounts { px: Vec::new(), class: Vec::new(), px_area_um2: um(0) * um(1), names: class_names(&attributes) };
     let most = u64::from(ids.layout.w) * u64::from(ids.layout.h);
     let mut mixed = 0_u64;
     let chunk_area = (ids.layout.chunk_px as usize).pow(2);

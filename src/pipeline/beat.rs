@@ -10,7 +10,8 @@ use super::{
     work::Work,
 };
 use crate::{
-    run::{Claim, Owner, SlideInWork, Worker},
+    output::OutputError,
+    run::{Claim, OutputPlace, Owner, SlideInWork, Worker},
     slides::SlideEntry,
 };
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -50,6 +51,8 @@ pub struct Common<'a> {
     pub work: Work<'a>,
     /// Index into the slides, result.
     pub results: Mutex<Vec<(usize, SlideResult)>>,
+    /// Where results go; nothing when not even that could be made, which the first slide will tell.
+    place: Option<OutputPlace>,
     /// The slides under way, by slot.
     under_way: Mutex<HashMap<usize, UnderWay>>,
     started: Instant,
@@ -74,6 +77,7 @@ impl<'a> Common<'a> {
             entries,
             work,
             results: Mutex::default(),
+            place: OutputPlace::of(share.state.out()).ok(),
             under_way: Mutex::default(),
             started: Instant::now(),
             longest_millis: AtomicU64::new(0),
@@ -84,6 +88,17 @@ impl<'a> Common<'a> {
     // A panic elsewhere leaves a map that is still right.
     fn slides(&self) -> MutexGuard<'_, HashMap<usize, UnderWay>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether results still go where the run began. When not, the run ends: what would be made now would be lost.
+    pub fn has_its_place(&self) -> bool {
+        let checked = self.place.as_ref().map_or(Ok(()), OutputPlace::check);
+        checked.map_err(|error| self.stop_for(&error)).is_ok()
+    }
+
+    /// Ends the run because of what the output directory says.
+    pub fn stop_for(&self, error: &OutputError) {
+        self.context.cancel.stop(StopReason::Output(error.to_string()), true);
     }
 
     /// A slide begins in `slot`.
@@ -144,7 +159,9 @@ pub fn beat(common: &Common<'_>, stop: &Receiver<()>) {
             drop(slides);
             claims.iter().for_each(Claim::renew);
             // Who asks how far the run is sees it later, or not at all.
-            let _ = worker.tell(&share.state);
+            if common.has_its_place() {
+                let _ = worker.tell(&share.state);
+            }
         }
         if limit.is_some_and(|limit| common.started.elapsed() >= limit) {
             common.context.cancel.stop(StopReason::Time, true);

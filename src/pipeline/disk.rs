@@ -84,6 +84,7 @@ mod tests {
             parquet: table.then_some(Parquet { row_group_rows: 20_000, zstd_level: 3 }),
             geojson: geojson.then_some(Geojson { origin: Origin::Full }),
             overview: None,
+            report: false,
         }
     }
 

@@ -10,14 +10,19 @@ use crate::{
         cancel::StopReason,
         heap,
         manifest::{Counts, Manifest, SlideArtifacts},
+        report,
         run::{RunContext, RunSummary, Share, SlideResult, run},
         setup::Setup,
         work::Failed,
     },
-    run::{Claim, Claims, Shard, SlideList, StateDir, Taking, deal},
+    run::{Claim, Claims, OutputPlace, Shard, SlideList, StateDir, Taking, deal},
     slides::{self, SlideEntry},
 };
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 /// Which slides a run takes, and with whom it shares them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,7 +137,31 @@ fn lock(part: Part, locks: &Claims, state: &StateDir) -> Result<Option<Claim>, R
 /// # Errors
 /// [`RunError`]; `run.json` then says `failed`, and what slides had finished stays.
 pub fn execute(request: &Request<'_>, context: &RunContext) -> Result<(RunSummary, u8), RunError> {
+    execute_under(request, context, None)
+}
+
+/// The right to the output directory of a run that goes on after one [`execute_under`].
+///
+/// # Errors
+/// [`RunError`] when another run has it, or the directory cannot be used.
+pub(super) fn take_lock(request: &Request<'_>) -> Result<Option<Claim>, RunError> {
+    let (dir, state) = (&request.settings.output.dir, StateDir::new(&request.settings.output.dir));
+    OutputPlace::of(dir).map_err(|e| unwritable(&e))?;
+    lock(request.part, &Claims::locks(&state, lease(request.settings)), &state)
+}
+
+fn lease(settings: &Settings) -> Duration {
+    Duration::from_secs(settings.run.lease_secs.into())
+}
+
+/// [`execute`], by one who holds the output directory already when there is `held`.
+pub(super) fn execute_under(
+    request: &Request<'_>,
+    context: &RunContext,
+    held: Option<&Claim>,
+) -> Result<(RunSummary, u8), RunError> {
     heap::keep_small();
+    let began = Instant::now();
     let setup = Setup::new(request.settings)?;
     check_paths(request.settings)?;
     let dir = &request.settings.output.dir;
@@ -144,9 +173,12 @@ pub fn execute(request: &Request<'_>, context: &RunContext) -> Result<(RunSummar
             hint: Some("choose another with `--output` (`output.dir`)".to_owned()),
         });
     }
-    std::fs::create_dir_all(dir).map_err(|source| unwritable(&OutputError::Io { path: dir.clone(), source }))?;
-    let lease = Duration::from_secs(request.settings.run.lease_secs.into());
-    let lock = lock(request.part, &Claims::locks(&state, lease), &state)?;
+    let place = OutputPlace::of(dir).map_err(|e| unwritable(&e))?;
+    let lease = lease(request.settings);
+    let lock = match held {
+        Some(claim) => Some(claim.clone()),
+        None => lock(request.part, &Claims::locks(&state, lease), &state)?,
+    };
     list.write(&state).map_err(|e| unwritable(&e))?;
     let (shard, failed) = match request.part {
         Part::Whole => (None, Failed::Again),
@@ -158,21 +190,24 @@ pub fn execute(request: &Request<'_>, context: &RunContext) -> Result<(RunSummar
     let name = Manifest::name_of(shard);
     let config = (request.config_path, request.config_text, request.overrides);
     let mut manifest = Manifest::new(config, request.settings, setup.weights());
+    let spec = setup.model.spec();
+    manifest.model = Some(spec.name.to_owned());
+    manifest.classes.clone_from(&spec.classes);
+    manifest.results = Some(setup.kind);
     manifest.shard = shard.map(|shard| shard.to_string());
     manifest.list_digest = Some(list.digest.clone());
     manifest.write(dir, &name).map_err(|e| unwritable(&e))?;
     let claims = Claims::new(&state, lease);
     let share = Share { state, claims, failed, shard: manifest.shard.clone(), lock };
     let ran = run(&setup, &entries, &share, context).and_then(|summary| {
-        leave(&summary, &list, &share, shard, (&mut manifest, &name))?;
-        sweep(dir, &|slide| {
-            // A small file that a killed run was writing; the only run of the directory may take it away.
-            if share.lock.is_some() && slide.starts_with("file-") && !list.slides.iter().any(|s| s.id == slide) {
-                return true;
-            }
+        place.check().map_err(|e| stopped_writing(&e.to_string()))?;
+        leave((&summary, began), &list, &share, shard, (&mut manifest, &name))?;
+        let now = share.state.now();
+        sweep(dir, now, &|slide| {
             let is_done = share.state.slide(slide).is_some_and(|state| state.is_complete());
             is_done && share.claims.owner(slide).is_none()
         });
+        share.state.sweep(now);
         match &summary.stopped {
             // The slides are remembered; the run itself has failed.
             Some(StopReason::Output(message)) => Err(stopped_writing(message)),
@@ -185,7 +220,7 @@ pub fn execute(request: &Request<'_>, context: &RunContext) -> Result<(RunSummar
             Ok((summary, code))
         }
         Err(error) => {
-            if manifest.exit_code.is_none() {
+            if manifest.exit_code.is_none() && place.check().is_ok() {
                 manifest.finish("failed", exit::RUN, vec![]);
                 // The run's own error is what the user must see, also when the manifest cannot say it.
                 let _ = manifest.write(dir, &name);
@@ -218,7 +253,7 @@ fn ending(summary: &RunSummary) -> (&'static str, u8) {
 
 /// Writes the table of slides, unless other shards have a part of it, and closes the manifest.
 fn leave(
-    summary: &RunSummary,
+    (summary, began): (&RunSummary, Instant),
     list: &SlideList,
     share: &Share,
     shard: Option<Shard>,
@@ -244,12 +279,18 @@ fn leave(
     });
     manifest.finish(status, code, slides.collect());
     manifest.counts = Some(Counts::of(summary));
-    let write = || {
+    let write = || -> Result<(), OutputError> {
         if shard.is_none() {
             let records: Vec<SlideRecord> = all.values().map(|s| s.record.clone()).collect();
             write_slides_table(dir, &records)?;
         }
-        manifest.write(dir, name)
+        manifest.write(dir, name)?;
+        if shard.is_none() && manifest.settings.output.report {
+            let slides: Vec<_> = all.values().map(|s| (&s.record, &s.artifacts[..])).collect();
+            let run = report::of_run(manifest, summary, list, began.elapsed());
+            report::write(&share.state, run, &slides)?;
+        }
+        Ok(())
     };
     match write() {
         // Nothing can be written because the disk is full: that is what the user is to be told, once.

@@ -12,12 +12,12 @@ use super::{
     record,
     run::SlideResult,
     stages::{SlideOutcome, TileRef, WriteMessage, output_failure},
-    work::{Next, Task},
+    work::{MOST_LOSSES, Next, Task},
 };
 use crate::{
     error::{RunError, SlideError, StageName},
-    output::{OutputError, SlideRecord, SlideStatus, SlideWriter},
-    run::{Fingerprint, SlideState},
+    output::{PARTIAL_DIR, SlideRecord, SlideStatus, SlideWriter},
+    run::{Claim, Fingerprint, SlideState},
 };
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::{
@@ -59,7 +59,7 @@ impl Feeder<'_> {
     /// # Errors
     /// None of its own; what stops the run is told to the token.
     pub fn feed(self) -> Result<(), RunError> {
-        while self.common.admits_slides() {
+        while self.common.admits_slides() && self.common.has_its_place() {
             match self.common.work.next() {
                 Ok(Next::Run(task)) => {
                     if !self.run(task) {
@@ -76,14 +76,10 @@ impl Feeder<'_> {
                 }
                 Ok(Next::Wait(pause)) => std::thread::sleep(pause.min(LOOK_AT_TOKEN)),
                 Ok(Next::Done) => break,
-                Err(error) => self.stop_for(&error),
+                Err(error) => self.common.stop_for(&error),
             }
         }
         Ok(())
-    }
-
-    fn stop_for(&self, error: &OutputError) {
-        self.common.context.cancel.stop(StopReason::Output(error.to_string()), true);
     }
 
     fn log(&self, id: &str, what: &str) {
@@ -119,12 +115,14 @@ impl Feeder<'_> {
         let mut result = match ended {
             Ended::Broken => return false,
             Ended::TakenOver => {
-                self.log(&entry.id, "taken over by another process");
-                self.common.work.put_back(index);
+                self.taken_over(index, &claim);
                 return true;
             }
             Ended::Result(result) => *result,
         };
+        if !self.common.has_its_place() {
+            return true;
+        }
         result.record.wall_secs = Some(secs);
         result.record.peak_rss_bytes = peak_rss_bytes();
         self.remember(&result, fingerprint, host);
@@ -135,6 +133,35 @@ impl Feeder<'_> {
         true
     }
 
+    /// What this process wrote of a slide is gone. That is as it should be when another process has the slide now, or
+    /// had it for a moment; when it happens again and again, nothing that is written here stays.
+    fn taken_over(&self, index: usize, claim: &Claim) {
+        if !self.common.has_its_place() {
+            return;
+        }
+        let (id, share) = (&self.common.entries[index].id, self.common.share);
+        match share.claims.owner(id).filter(|owner| !claim.is_of(owner)) {
+            Some(owner) => {
+                self.log(id, &format!("taken over by {}, process {}", owner.host, owner.pid));
+                self.common.work.put_back(index);
+            }
+            None if self.common.work.may_lose(index) => {
+                self.log(id, "what was written of it was taken away; begun anew");
+                self.common.work.put_back(index);
+            }
+            None => {
+                let message = format!(
+                    "unfinished results of slide `{id}` were taken away {} times while they were written, expected \
+                     them to stay: {}",
+                    MOST_LOSSES + 1,
+                    share.state.out().join(PARTIAL_DIR).display()
+                );
+                self.log(id, &message);
+                self.common.context.cancel.stop(StopReason::Output(message), true);
+            }
+        }
+    }
+
     /// Writes the slide's state, unless it is to be gone on with.
     fn remember(&self, result: &SlideResult, fingerprint: Fingerprint, host: String) {
         if matches!(result.record.status, Some(SlideStatus::Interrupted | SlideStatus::Deferred)) {
@@ -143,7 +170,7 @@ impl Feeder<'_> {
         let (record, artifacts) = (result.record.clone(), result.artifacts.clone());
         let state = SlideState { record, artifacts, fingerprint, host, ended_unix_secs: unix_secs() };
         if let Err(error) = self.common.share.state.remember(&state) {
-            self.stop_for(&error);
+            self.common.stop_for(&error);
         }
     }
 

@@ -4,7 +4,8 @@
 
 use crate::{
     config::settings::Settings,
-    output::{Artifact, OutputError, SlideStatus, write_whole},
+    model::ClassInfo,
+    output::{Artifact, OutputError, ResultKind, SlideStatus, write_whole},
     pipeline::run::RunSummary,
     run::{OUTPUT_VERSION, Shard},
 };
@@ -91,6 +92,12 @@ pub struct Manifest {
     pub device: &'static str,
     /// sha256 of weight files, by name; none for models without weights.
     pub weights: Vec<(String, String)>,
+    /// Name of the model; null of a run that broke off before there was one.
+    pub model: Option<String>,
+    /// Its classes.
+    pub classes: Vec<ClassInfo>,
+    /// What results are of; null as `model`.
+    pub results: Option<ResultKind>,
     /// Which part of the slides this run took; null when all of them.
     pub shard: Option<String>,
     /// sha256 of the full slide list; the same for all shards of a batch.
@@ -127,6 +134,9 @@ impl Manifest {
             settings: settings.clone(),
             device: "cpu",
             weights,
+            model: None,
+            classes: vec![],
+            results: None,
             shard: None,
             list_digest: None,
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),

@@ -2,6 +2,7 @@
 //!
 //! Owns: [`merge`]. Must not know: how slides are run.
 
+use super::report;
 use crate::{
     output::{OutputError, SlideStatus, write_atomically, write_slides_table},
     run::{SlideList, SlideState, StateDir},
@@ -85,8 +86,8 @@ fn faults(list: &SlideList, shards: &[Manifest]) -> Vec<String> {
     faults
 }
 
-/// Checks the shards of the batch in `dir`, writes `slides.parquet` of all slides, and `run.json` when there are
-/// shards.
+/// Checks the shards of the batch in `dir`, writes `slides.parquet` and `report.html` of all slides, and `run.json` when
+/// there are shards.
 ///
 /// # Errors
 /// [`OutputError`] when there is no batch in `dir`, or the disk says no. Slides that are missing or failed are told,
@@ -113,12 +114,21 @@ pub fn merge(dir: &Path) -> Result<Merged, OutputError> {
     let done: Vec<&SlideState> = states.iter().filter_map(|(_, state)| state.as_ref()).collect();
     let records: Vec<_> = done.iter().map(|state| state.record.clone()).collect();
     write_slides_table(dir, &records)?;
+    let mut shown = None;
     if let Some(first) = shards.first().filter(|m| m.json.is_object()) {
         let run = one_manifest(first, &shards, &merged, &done);
         let mut text = serde_json::to_vec_pretty(&run)
             .map_err(|e| OutputError::Io { path: dir.join("run.json"), source: e.into() })?;
         text.push(b'\n');
         write_atomically(&dir.join("run.json"), &text)?;
+        shown = Some(run);
+    }
+    // Without shards, what the last run said of itself stands.
+    let shown = shown.or_else(|| serde_json::from_slice(&fs::read(dir.join("run.json")).ok()?).ok());
+    let shown = shown.unwrap_or(Value::Null);
+    if shown["settings"]["output"]["report"].as_bool().unwrap_or(true) {
+        let slides: Vec<_> = done.iter().map(|state| (&state.record, &state.artifacts[..])).collect();
+        report::write(&state, report::of_batch(&shown, &merged, &done), &slides)?;
     }
     Ok(merged)
 }

@@ -15,7 +15,9 @@ mod beat; // What goes on meanwhile?
 mod run; // On which threads?
 mod record; // How did a slide end?
 mod manifest; // What ran?
+mod report; // What does the page of a batch say of it?
 mod execute; // The main job from end to end.
+mod watch; // And again when slides come.
 mod merge; // One result of many tasks.
 
 pub use cancel::{CancelToken, StopReason};
@@ -26,3 +28,4 @@ pub use prepare::{SlidePlan, plan_slide};
 pub use progress::{Progress, Silent, SlideEnd, SlideStatus};
 pub use run::{RunContext, RunSummary, Share, SlideResult, run};
 pub use setup::Setup;
+pub use watch::{Round, watch};

@@ -11,7 +11,7 @@ use crate::{
     slides::SlideEntry,
 };
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -20,6 +20,10 @@ use std::{
 const BUSY_PAUSE: Duration = Duration::from_millis(500);
 /// Longest wait for a slide that changed a moment ago; others are left for a later run.
 const SETTLE_MAX: Duration = Duration::from_secs(10);
+
+/// How often what was written of a slide may be gone though nobody else has the slide: a process that was stopped and
+/// still took it for its own does that once.
+pub const MOST_LOSSES: u32 = 3;
 
 /// What happens to slides that failed before and have not changed since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +76,8 @@ pub struct Work<'a> {
     settle: Duration,
     failed: Failed,
     queue: Mutex<VecDeque<Waiting>>,
+    /// How often each slide was lost, by index.
+    losses: Mutex<HashMap<usize, u32>>,
 }
 
 impl<'a> Work<'a> {
@@ -93,6 +99,7 @@ impl<'a> Work<'a> {
             settle: Duration::from_secs(settings.run.settle_secs.into()),
             failed,
             queue: Mutex::new((0..entries.len()).map(waiting).collect()),
+            losses: Mutex::default(),
         }
     }
 
@@ -104,6 +111,14 @@ impl<'a> Work<'a> {
     /// Puts a slide back: somebody else has taken it over.
     pub fn put_back(&self, index: usize) {
         self.queue().push_back(Waiting { index, not_before: Instant::now() + BUSY_PAUSE, seen: None });
+    }
+
+    /// Counts that what was written of a slide is gone, and tells whether it may be begun anew.
+    pub fn may_lose(&self, index: usize) -> bool {
+        let mut losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = losses.entry(index).or_default();
+        *count += 1;
+        *count <= MOST_LOSSES
     }
 
     /// What to do next; may be called from many threads.

@@ -2,6 +2,8 @@
 //!
 //! Owns: [`RgbImage`]. Must not know: slides, files.
 
+use crate::slides::encode_jpeg;
+
 /// 8-bit RGB, rows top to bottom.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RgbImage {
@@ -23,5 +25,13 @@ impl RgbImage {
     pub fn get(&self, x: u32, y: u32) -> [u8; 3] {
         let at = (y as usize * self.w as usize + x as usize) * 3;
         [self.data[at], self.data[at + 1], self.data[at + 2]]
+    }
+
+    /// Its bytes as JPEG.
+    ///
+    /// # Errors
+    /// In words, the library's.
+    pub fn jpeg(&self, quality: i32) -> Result<Vec<u8>, String> {
+        encode_jpeg(&self.data, (self.w, self.h), quality)
     }
 }

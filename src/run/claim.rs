@@ -10,7 +10,7 @@
 //! the same bytes, in places of their own, and put them in place whole.
 
 use super::state::StateDir;
-use crate::output::{OutputError, unique_token};
+use crate::output::{OutputError, is_over, life_of, unique_token};
 use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -38,18 +38,6 @@ pub struct Owner {
     pub token: String,
 }
 
-/// Where and when a process lives; none where `/proc` does not say.
-fn life_of(pid: u32) -> Option<String> {
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    let space = fs::read_link("/proc/self/ns/pid").ok()?;
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in brackets may hold anything; of what follows it the state is first, the start is the 20th.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let is_dead = fields.clone().next() == Some("Z");
-    let start = fields.nth(19)?;
-    (!is_dead).then(|| format!("{} {} {start}", boot.trim(), space.display()))
-}
-
 impl Owner {
     /// This process.
     pub fn this() -> Self {
@@ -60,12 +48,7 @@ impl Owner {
 
     /// Whether it is known to be dead: it lived where this process lives, and is no longer there.
     pub fn is_dead(&self) -> bool {
-        let here = |life: &str| life.rsplit_once(' ').map(|(place, _)| place.to_owned());
-        let (mine, life) = (life_of(std::process::id()), life_of(self.pid));
-        match mine {
-            Some(mine) if !self.life.is_empty() && here(&mine) == here(&self.life) => life.as_ref() != Some(&self.life),
-            _ => false,
-        }
+        is_over(self.pid, &self.life) == Some(true)
     }
 }
 
@@ -200,6 +183,11 @@ impl Claim {
     /// Whether this process still is the owner, as far as the file system tells.
     pub fn is_held(&self) -> bool {
         self.0.mine().is_some()
+    }
+
+    /// Whether this is the claim that `owner` speaks of.
+    pub fn is_of(&self, owner: &Owner) -> bool {
+        owner.token == self.0.token
     }
 
     /// Whether the last look said that it is no longer the owner. Costs nothing.

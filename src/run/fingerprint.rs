@@ -75,6 +75,7 @@ impl SettingsDigest {
         all["stitch"]["block_px"] = Value::Null;
         all["instances"]["region_px"] = Value::Null;
         all["output"]["dir"] = Value::Null;
+        all["output"]["report"] = Value::Null;
         all["run"] = json!({ "on_tile_error": settings.run.on_tile_error });
         let reference = match &settings.pixels.stain {
             Stain::Macenko(StainReference::Image(path))
@@ -93,7 +94,8 @@ impl SettingsDigest {
         if entry.source == EntrySource::File {
             let files = slides::files_of(&entry.path);
             inputs = files.iter().chain(&self.tissue_files(&entry.path)).filter_map(|path| input(path)).collect();
-            content = match before.filter(|before| before.inputs == inputs) {
+            // One that could not be read then may be readable now.
+            content = match before.filter(|before| before.inputs == inputs && before.content.is_some()) {
                 Some(before) => before.content.clone(),
                 None => slides::content_hash(&entry.path).ok(),
             };

@@ -6,12 +6,13 @@
 //! removed before a slide is run again and written after its last file is in place.
 
 use super::fingerprint::Fingerprint;
-use crate::output::{Artifact, OutputError, SlideRecord, SlideStatus, unique_token, write_atomically};
+use crate::output::{Artifact, OutputError, SlideRecord, SlideStatus, sweep_aside, unique_token, write_atomically};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     fs,
     io::Write,
     path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// Folder of what runs leave for each other.
@@ -112,14 +113,25 @@ impl StateDir {
         let _ = file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
     }
 
-    /// The time by the clock of the output directory's file system, ns since 1970: hosts need not agree.
-    pub fn now_ns(&self) -> Option<i128> {
+    /// The time by the clock of the output directory's file system: hosts need not agree.
+    pub fn now(&self) -> Option<SystemTime> {
         let path = self.path(&format!(".clock-{}", unique_token()));
         fs::create_dir_all(self.path("")).ok()?;
         fs::write(&path, "").ok()?;
         let modified = fs::metadata(&path).and_then(|meta| meta.modified()).ok();
         let _ = fs::remove_file(&path);
-        Some(modified?.duration_since(std::time::UNIX_EPOCH).ok()?.as_nanos() as i128)
+        modified
+    }
+
+    /// The same, ns since 1970.
+    pub fn now_ns(&self) -> Option<i128> {
+        Some(self.now()?.duration_since(UNIX_EPOCH).ok()?.as_nanos() as i128)
+    }
+
+    /// Removes what processes that were killed long ago were about to put in place.
+    pub fn sweep(&self, now: Option<SystemTime>) {
+        let dirs = [self.out.clone(), self.path(""), self.path("slides"), self.path("workers")];
+        dirs.iter().for_each(|dir| sweep_aside(dir, now));
     }
 }
 

@@ -1,6 +1,6 @@
-//! PNG and JPEG pictures decoded whole, for slides that are pictures and for pictures that go with slides.
+//! PNG and JPEG pictures decoded whole or encoded, for slides that are pictures and for pictures that go with slides.
 //!
-//! Owns: [`Picture`], [`decode_png`], [`decode_jpeg`]. Must not know: what a picture is for.
+//! Owns: [`Picture`], [`decode_png`], [`decode_jpeg`], [`encode_jpeg`]. Must not know: what a picture is for.
 
 use std::io::{BufRead, Seek};
 
@@ -69,6 +69,21 @@ fn checked_px(w: u32, h: u32, max_px: u64) -> Result<usize, String> {
         px if (1..=max_px).contains(&px) => Ok(px as usize),
         _ => Err(format!("a picture of [{w}, {h}] px, expected 1 to {max_px} px in all")),
     }
+}
+
+/// Encodes `[h, w, 3]` pixels as JPEG, colours at half the resolution; the same bytes on every machine.
+///
+/// # Errors
+/// In words: `rgb` is not of this size, or the library says no.
+pub fn encode_jpeg(rgb: &[u8], (w, h): (u32, u32), quality: i32) -> Result<Vec<u8>, String> {
+    let (width, height) = (w as usize, h as usize);
+    let format = turbojpeg::PixelFormat::RGB;
+    if rgb.len() != width * height * 3 {
+        return Err(format!("found `{}` bytes, expected {w} × {h} px", rgb.len()));
+    }
+    let image = turbojpeg::Image { pixels: rgb, width, pitch: width * 3, height, format };
+    let jpeg = turbojpeg::compress(image, quality, turbojpeg::Subsamp::Sub2x2).map_err(|e| e.to_string())?;
+    Ok(jpeg.to_vec())
 }
 
 /// Red, green, blue of a px of 1 (grey), 2 (grey, alpha) or 4 samples (RGBA) on a white ground.

@@ -158,6 +158,7 @@ impl Scene {
             parquet: Some(settings::Parquet { row_group_rows: 1000, zstd_level: 3 }),
             geojson: Some(settings::Geojson { origin: Origin::Full }),
             overview: Some(settings::Overview { max_px: 1000 }),
+            report: true,
         };
         let mut scene = Self { header, settings, tissue, thumbnail, nuclei: Vec::new() };
         if step_px > 0 {

@@ -13,6 +13,7 @@ use crate::model::convert::{Outputs, form};
 use crate::pipeline::{self, CancelToken, Part, Request, RunContext};
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 /// Reads the pipeline, or prints everything that is wrong with it and gives the exit code.
 ///
@@ -108,10 +109,12 @@ pub fn report(error: &RunError, common: &CommonArgs, style: Style) -> u8 {
 /// # Errors
 /// What stops the run.
 pub(super) fn run(args: &RunArgs, common: &CommonArgs, style: Style) -> anyhow::Result<u8> {
-    let loaded = match load_file(&args.pipeline, common, style) {
+    let mut pipeline = args.pipeline.clone();
+    pipeline.over.set.extend(args.watch.as_ref().map(|dir| format!("slides.dir={dir}")));
+    let loaded = match load_file(&pipeline, common, style) {
         Ok(LoadedFile::Pipeline(loaded)) => loaded,
-        Ok(LoadedFile::Training(_)) if args.shard.is_some() || args.claim => {
-            anyhow::bail!("a training is not dealt out: `--shard` and `--claim` are for runs over slides");
+        Ok(LoadedFile::Training(_)) if args.shard.is_some() || args.claim || args.watch.is_some() => {
+            anyhow::bail!("a training is not dealt out: `--shard`, `--claim` and `--watch` are for runs over slides");
         }
         Ok(LoadedFile::Training(loaded)) => return Ok(train::execute(&loaded, args.no_progress, common, style)),
         Err(code) => return Ok(code),
@@ -121,8 +124,38 @@ pub(super) fn run(args: &RunArgs, common: &CommonArgs, style: Style) -> anyhow::
         (None, true) => Part::Claim,
         (None, false) => Part::Whole,
     };
-    let overrides = args.pipeline.over.as_overrides();
-    Ok(execute((&args.pipeline.pipeline, &loaded, &overrides), part, args.no_progress, common, style))
+    let overrides = pipeline.over.as_overrides();
+    let what = (&*pipeline.pipeline, &loaded, &overrides[..]);
+    Ok(match args.watch {
+        Some(_) => watch(what, part, Duration::from_secs(args.every), common, style),
+        None => execute(what, part, args.no_progress, common, style),
+    })
+}
+
+/// Runs a pipeline over and over and gives the exit code.
+fn watch(
+    (path, loaded, overrides): (&Path, &Loaded, &[String]),
+    part: Part,
+    every: Duration,
+    common: &CommonArgs,
+    style: Style,
+) -> u8 {
+    // Bars are for one who sits before them.
+    let (progress, bars) = progress::choose(common, true, noun(&loaded.settings));
+    log::start(common, bars);
+    let cancel = CancelToken::default();
+    signals::listen(cancel.clone(), |message| tracing::warn!("{message}"));
+    let settings = &loaded.settings;
+    let request = Request { config_path: path, config_text: &loaded.text, overrides, settings, part };
+    let mut tell = |round: &pipeline::Round| {
+        let line = serde_json::to_string(round).expect("a round has only string keys");
+        // Standard output that is closed stops nothing.
+        let _ = writeln!(std::io::stdout(), "{line}");
+    };
+    match pipeline::watch(&request, &RunContext { cancel, progress }, every, &mut tell) {
+        Ok(code) => code,
+        Err(error) => report(&error, common, style),
+    }
 }
 
 /// Runs a part of a pipeline and gives the exit code.

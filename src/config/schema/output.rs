@@ -55,6 +55,7 @@ pub(super) const KEYS: &[Key] = &[
         "px",
         "longest side of the slide's picture",
     ),
+    Key::value("output.report", Kind::Bool, Preset::Is("true"), "", "the batch on one page, `report.html`"),
 ];
 
 /// `output`.
@@ -66,6 +67,7 @@ pub(super) const KEYS: &[Key] = &[
 /// parquet: { row_group_rows: 20000, zstd_level: 3 }
 /// geojson: false               # or { origin: full }
 /// overview: { max_px: 2048 }
+/// report: true
 /// "#)?;
 /// # Ok::<(), serde_saphyr::Error>(())
 /// ```
@@ -81,6 +83,7 @@ pub struct Output {
     geojson: Option<Geojson>,
     #[serde(deserialize_with = "forms::switch")]
     overview: Option<Overview>,
+    report: bool,
 }
 
 /// `output.ome_zarr`.
@@ -155,6 +158,7 @@ impl Output {
                 .map(|p| settings::Parquet { row_group_rows: p.row_group_rows, zstd_level: p.zstd_level }),
             geojson: self.geojson.map(|g| settings::Geojson { origin: g.origin }),
             overview: self.overview.map(|o| settings::Overview { max_px: o.max_px }),
+            report: self.report,
         }
     }
 }
