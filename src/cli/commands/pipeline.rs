@@ -125,7 +125,7 @@ pub(super) fn run(args: &RunArgs, common: &CommonArgs, style: Style) -> anyhow::
         (None, false) => Part::Whole,
     };
     let overrides = pipeline.over.as_overrides();
-    let what = (&*pipeline.pipeline, &loaded, &overrides[..]);
+    let what = (&*pipeline.pipeline, &*loaded, &overrides[..]);
     Ok(match args.watch {
         Some(_) => watch(what, part, Duration::from_secs(args.every), common, style),
         None => execute(what, part, args.no_progress, common, style),
