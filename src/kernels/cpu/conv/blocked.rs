@@ -19,6 +19,7 @@ use crate::kernels::cpu::{
     isa::{Isa, Precision},
     view::ViewMut,
 };
+use rayon::prelude::*;
 use std::ops::Range;
 
 /// Bytes of the input that are worked on at once.
@@ -117,26 +118,34 @@ impl Blocked {
             };
             weights[(o * cin + channel) * kh * kw + tap]
         };
-        let mut all = vec![];
-        let mut o = 0;
-        while o < self.spec.cout {
+        let mut packed = Aligned::zeros(self.spec.cout.next_multiple_of(lanes) * self.words());
+        if self.order == Order::Rows {
+            packed = Aligned::zeros(self.spec.cout.next_multiple_of(2 * lanes) * self.words());
+        }
+        let panels: Vec<usize> = (0..self.spec.cout).step_by(2 * lanes).collect();
+        let mut rest = &mut packed[..];
+        let mut parts = vec![];
+        for o in panels {
             let width = self.vectors_at(o) * lanes;
+            let (part, others) = rest.split_at_mut(width * self.words());
+            parts.push((o, width, part));
+            rest = others;
+        }
+        parts.into_par_iter().for_each(|(o, width, part)| {
             let block = if self.order == Order::Rows { values } else { self.block() };
+            let mut rows = part.chunks_exact_mut(width);
             for start in (0..values).step_by(block) {
                 for t in 0..taps {
                     let end = (start + block).min(values);
-                    for i in (start..end).step_by(if self.pairs { 2 } else { 1 }) {
-                        all.extend((o..o + width).map(|o| {
-                            if self.pairs { pair(weight(o, t, i), weight(o, t, i + 1)) } else { weight(o, t, i) }
-                        }));
+                    for (i, row) in (start..end).step_by(if self.pairs { 2 } else { 1 }).zip(&mut rows) {
+                        for (o, to) in (o..o + width).zip(row) {
+                            *to = if self.pairs { pair(weight(o, t, i), weight(o, t, i + 1)) } else { weight(o, t, i) };
+                        }
                     }
                 }
             }
-            o += width;
-        }
-        let mut aligned = Aligned::zeros(all.len());
-        aligned.copy_from_slice(&all);
-        aligned
+        });
+        packed
     }
 
     pub(super) fn bytes(&self) -> usize {

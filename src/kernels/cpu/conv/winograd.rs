@@ -18,9 +18,10 @@ use crate::kernels::cpu::{
     aligned::Aligned,
     elementwise::{load, store},
     isa::Isa,
-    simd::Simd,
+    simd::{Kernel, Simd, dispatch as dispatch_plain},
     view::ViewMut,
 };
+use rayon::prelude::*;
 use std::ops::Range;
 
 /// Rows and columns of a tile's output.
@@ -69,13 +70,22 @@ impl Winograd {
             op.bias[..spec.cout].copy_from_slice(bias);
         }
         op.weights = Aligned::zeros(POINTS * cin * padded);
-        for (i, kernel) in weights.chunks_exact(9).enumerate() {
-            let (o, c) = (i / cin, i % cin);
+        let to = Rows(op.weights.as_mut_ptr());
+        let panels = (0..spec.cout).step_by(2 * op.lanes()).flat_map(|o| (0..cin).step_by(ROWS).map(move |c| (o, c)));
+        panels.collect::<Vec<_>>().into_par_iter().for_each(|(o, c)| {
             let (first, width) = op.panel(o);
-            for (point, value) in transformed(kernel).into_iter().enumerate() {
-                op.weights[point * cin * padded + first * cin + c * width + o - first] = value;
-            }
-        }
+            let kernels = Kernels {
+                cin,
+                channels: c..(c + ROWS).min(cin),
+                outs: first..(first + width).min(spec.cout),
+                weights,
+                to: to.at(first * cin),
+                width,
+                point: cin * padded,
+            };
+            // SAFETY: every task has rows of its own in each point.
+            unsafe { dispatch_plain(isa, kernels) }
+        });
         op
     }
 
@@ -141,20 +151,80 @@ impl Winograd {
     }
 }
 
-/// `G g Gᵀ` of a 3×3 kernel.
-fn transformed(kernel: &[f32]) -> [f32; POINTS] {
-    const G: [[f64; 3]; IN_SIDE] = [
-        [0.25, 0.0, 0.0],
-        [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
-        [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
-        [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
-        [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
-        [0.0, 0.0, 1.0],
-    ];
-    std::array::from_fn(|point| {
-        let (r, c) = (point / IN_SIDE, point % IN_SIDE);
-        (0..9).map(|i| G[r][i / 3] * f64::from(kernel[i]) * G[c][i % 3]).sum::<f64>() as f32
-    })
+/// Channels in whose kernels one task transforms.
+const ROWS: usize = 32;
+/// The most channels out of a panel.
+const PANEL: usize = 32;
+
+/// Where tasks write their own rows.
+#[derive(Clone, Copy)]
+struct Rows(*mut f32);
+// SAFETY: tasks keep to their own rows.
+unsafe impl Send for Rows {}
+// SAFETY: as above.
+unsafe impl Sync for Rows {}
+
+impl Rows {
+    fn at(self, offset: usize) -> *mut f32 {
+        self.0.wrapping_add(offset)
+    }
+}
+
+/// 3×3 kernels of a panel to be transformed: `G g Gᵀ`, in double precision, all channels out of the panel at once.
+struct Kernels<'a> {
+    cin: usize,
+    channels: Range<usize>,
+    outs: Range<usize>,
+    weights: &'a [f32],
+    to: *mut f32,
+    width: usize,
+    point: usize,
+}
+
+impl Kernel for Kernels<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { cin, channels, outs, weights, to, width, point } = self;
+        let mut g = [[0.0_f64; PANEL]; 9];
+        for c in channels {
+            for (i, o) in outs.clone().enumerate() {
+                let kernel = &weights[(o * cin + c) * 9..][..9];
+                (0..9).for_each(|t| g[t][i] = f64::from(kernel[t]));
+            }
+            let mut half = [[0.0_f64; PANEL]; IN_SIDE * 3];
+            for k in 0..3 {
+                let column = six(&g[k], &g[3 + k], &g[6 + k]);
+                (0..IN_SIDE).for_each(|r| half[r * 3 + k] = column[r]);
+            }
+            for r in 0..IN_SIDE {
+                let row = six(&half[r * 3], &half[r * 3 + 1], &half[r * 3 + 2]);
+                for (k, values) in row.iter().enumerate() {
+                    let to = to.wrapping_add((r * IN_SIDE + k) * point + c * width);
+                    for (i, value) in values[..width].iter().enumerate() {
+                        // SAFETY: the row of a point is `width` floats long.
+                        unsafe { *to.add(i) = *value as f32 }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `G` times a column, for all channels out.
+#[inline(always)]
+fn six(a: &[f64; PANEL], b: &[f64; PANEL], c: &[f64; PANEL]) -> [[f64; PANEL]; IN_SIDE] {
+    let mut out = [[0.0; PANEL]; IN_SIDE];
+    for i in 0..PANEL {
+        let (a, b, c) = (a[i], b[i], c[i]);
+        let (even, far) = ((a + c) * (-1.0 / 6.0), a * (1.0 / 24.0) + c * (1.0 / 6.0));
+        out[0][i] = 0.25 * a;
+        out[1][i] = even - b * (1.0 / 6.0);
+        out[2][i] = even + b * (1.0 / 6.0);
+        out[3][i] = far + b * (1.0 / 12.0);
+        out[4][i] = far - b * (1.0 / 12.0);
+        out[5][i] = c;
+    }
+    out
 }
 
 /// `Bᵀ d`.

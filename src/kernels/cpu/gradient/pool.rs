@@ -36,7 +36,7 @@ pub fn max_pool_winners(
     rows.for_each(|(i, (y, winners))| {
         let (image, ys) = (i / out_h, window(pool, i % out_h, x.h));
         let values = x.rows(image, ys.clone());
-        loops(isa, || {
+        loops(isa, #[inline(always)] || {
             for (o, (y, winners)) in y.chunks_exact_mut(c).zip(winners.chunks_exact_mut(c)).enumerate() {
                 let xs = window(pool, o, x.w);
                 y.copy_from_slice(&values[xs.start * c..][..c]);
@@ -71,7 +71,7 @@ pub fn max_pool_gradient(isa: Isa, dy: Maps<'_>, winners: &[u8], pool: Pool, (h,
     };
     dx.par_chunks_mut(row).enumerate().for_each(|(i, dx)| {
         let (image, y) = (i / h, i % h);
-        loops(isa, || {
+        loops(isa, #[inline(always)] || {
             dx.fill(0.0);
             for oy in seen(y, dy.h) {
                 let ys = window(pool, oy, h);
