@@ -11,7 +11,10 @@ mod dropout;
 mod hook;
 mod operation;
 mod tape;
+mod timing;
 mod window_attention;
+
+pub use timing::{StepTimes, time_steps};
 
 use super::{
     graph::{Graph, Node, Op, ParameterKind},

@@ -28,6 +28,8 @@ const RUN_PX: usize = 96;
 /// Parts, at most; and floats of all of them.
 const MOST_PARTS: usize = 16;
 const PART_FLOATS: usize = 2 << 20;
+/// Floats that one task adds up.
+const SUM_FLOATS: usize = 1 << 14;
 /// Pixels of a part, at least.
 const LEAST_PX: usize = 256;
 
@@ -50,7 +52,7 @@ pub fn weight_gradient(isa: Isa, spec: &ConvSpec, x: Maps<'_>, dy: Maps<'_>) -> 
             unsafe { job.run(part, share, shared.at(part * job.part_floats()), scratch) }
         });
     });
-    job.gathered(&parts)
+    job.gathered(&mut parts)
 }
 
 /// A pointer that tasks share, each using a range of its own.
@@ -192,22 +194,30 @@ impl<'a> Job<'a> {
     }
 
     /// The parts added in order, in the order of the weights.
-    fn gathered(&self, parts: &[f32]) -> Vec<f32> {
+    fn gathered(&self, parts: &mut [f32]) -> Vec<f32> {
         let ConvSpec { cin, cout, kernel: (kh, kw), .. } = self.spec;
-        let mut all = vec![0.0; cout * cin * kh * kw];
-        let lanes = 2 * self.lanes();
-        all.par_chunks_mut(cin * kh * kw).enumerate().for_each(|(o, to)| {
-            let (first, width) = self.block_out(o / lanes);
-            let start = self.sums(o / lanes) + o - first;
-            for part in parts.chunks_exact(self.part_floats()) {
-                for (i, to) in to.iter_mut().enumerate() {
-                    let (c, ky, kx) = (i / (kh * kw), i / kw % kh, i % kw);
+        let (sum, others) = parts.split_at_mut(self.part_floats());
+        sum.par_chunks_mut(SUM_FLOATS).enumerate().for_each(|(i, sum)| {
+            for part in others.chunks_exact(self.part_floats()) {
+                let part = &part[i * SUM_FLOATS..][..sum.len()];
+                sum.iter_mut().zip(part).for_each(|(a, b)| *a += b);
+            }
+        });
+        let (sum, taps) = (&*sum, kh * kw);
+        let mut all = vec![0.0; cout * cin * taps];
+        all.par_chunks_mut(2 * self.lanes() * cin * taps).enumerate().for_each(|(block, to)| {
+            let (start, width) = (self.sums(block), self.block_out(block).1);
+            let outs = to.len() / (cin * taps);
+            for c in 0..cin {
+                for tap in 0..taps {
                     let row = if self.by_rows {
-                        ky * self.tap_values() + kx * cin + c
+                        tap / kw * self.tap_values() + tap % kw * cin + c
                     } else {
-                        c / BLOCK * self.depth() + (ky * kw + kx) * BLOCK + c % BLOCK
+                        c / BLOCK * self.depth() + tap * BLOCK + c % BLOCK
                     };
-                    *to += part[start + row * width];
+                    let row = &sum[start + row * width..][..outs];
+                    let to = to[c * taps + tap..].iter_mut().step_by(cin * taps);
+                    to.zip(row).for_each(|(to, v)| *to = *v);
                 }
             }
         });
