@@ -56,7 +56,13 @@ pub(super) struct Blocked {
 
 impl Blocked {
     /// Lays out `weights`, `[cout, cin, kh, kw]`, of a convolution in one group.
-    pub(super) fn new(spec: ConvSpec, weights: &[f32], bias: Option<&[f32]>, isa: Isa, precision: Precision) -> Self {
+    pub(super) fn new(
+        spec: ConvSpec,
+        (weights, bias): (&[f32], Option<&[f32]>),
+        isa: Isa,
+        precision: Precision,
+        memory: Aligned,
+    ) -> Self {
         let isa = isa.available();
         let order = order(&spec);
         let pairs = isa == Isa::Avx512Bf16 && precision == Precision::Bf16 && order != Order::Rows && spec.cin > 1;
@@ -65,7 +71,7 @@ impl Blocked {
             padded[..spec.cout].copy_from_slice(bias);
         }
         let mut op = Self { spec, isa, pairs, order, weights: Aligned::default(), bias: padded };
-        op.weights = op.packed(weights);
+        op.weights = op.packed(weights, memory);
         op
     }
 
@@ -102,7 +108,7 @@ impl Blocked {
         if self.spec.cout - o > self.lanes() || self.order == Order::Rows { 2 } else { 1 }
     }
 
-    fn packed(&self, weights: &[f32]) -> Aligned {
+    fn packed(&self, weights: &[f32], memory: Aligned) -> Aligned {
         let (taps, values) = self.depth();
         let (kh, kw) = self.spec.kernel;
         let (cin, lanes) = (self.spec.cin, self.lanes());
@@ -118,10 +124,8 @@ impl Blocked {
             };
             weights[(o * cin + channel) * kh * kw + tap]
         };
-        let mut packed = Aligned::zeros(self.spec.cout.next_multiple_of(lanes) * self.words());
-        if self.order == Order::Rows {
-            packed = Aligned::zeros(self.spec.cout.next_multiple_of(2 * lanes) * self.words());
-        }
+        let unit = if self.order == Order::Rows { 2 * lanes } else { lanes };
+        let mut packed = memory.fitted(self.spec.cout.next_multiple_of(unit) * self.words());
         let panels: Vec<usize> = (0..self.spec.cout).step_by(2 * lanes).collect();
         let mut rest = &mut packed[..];
         let mut parts = vec![];
@@ -146,6 +150,10 @@ impl Blocked {
             }
         });
         packed
+    }
+
+    pub(super) fn into_memory(self) -> Aligned {
+        self.weights
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -9,6 +9,9 @@
 
 #![expect(clippy::needless_range_loop, reason = "registers by number: such loops unroll, others may not")]
 
+mod transform;
+
+use self::transform::{Kernels, ROWS, Rows};
 use super::{
     ConvSpec, Epilogue, Input,
     finish::{clamp, finish},
@@ -18,7 +21,7 @@ use crate::kernels::cpu::{
     aligned::Aligned,
     elementwise::{load, store},
     isa::Isa,
-    simd::{Kernel, Simd, dispatch as dispatch_plain},
+    simd::{Simd, dispatch as dispatch_plain},
     view::ViewMut,
 };
 use rayon::prelude::*;
@@ -61,7 +64,7 @@ impl Winograd {
     }
 
     /// Transforms `weights`, `[cout, cin, 3, 3]`.
-    pub(super) fn new(spec: ConvSpec, weights: &[f32], bias: Option<&[f32]>, isa: Isa) -> Self {
+    pub(super) fn new(spec: ConvSpec, weights: &[f32], bias: Option<&[f32]>, isa: Isa, memory: Aligned) -> Self {
         let isa = isa.available();
         let mut op = Self { spec, isa, weights: Aligned::default(), bias: Aligned::default() };
         let (cin, padded) = (spec.cin, op.padded());
@@ -69,7 +72,7 @@ impl Winograd {
         if let Some(bias) = bias {
             op.bias[..spec.cout].copy_from_slice(bias);
         }
-        op.weights = Aligned::zeros(POINTS * cin * padded);
+        op.weights = memory.fitted(POINTS * cin * padded);
         let to = Rows(op.weights.as_mut_ptr());
         let panels = (0..spec.cout).step_by(2 * op.lanes()).flat_map(|o| (0..cin).step_by(ROWS).map(move |c| (o, c)));
         panels.collect::<Vec<_>>().into_par_iter().for_each(|(o, c)| {
@@ -103,6 +106,10 @@ impl Winograd {
         let two = 2 * self.lanes();
         let first = o / two * two;
         (first, two.min(self.padded() - first))
+    }
+
+    pub(super) fn into_memory(self) -> Aligned {
+        self.weights
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -149,82 +156,6 @@ impl Winograd {
         // SAFETY: the caller's promise; the scratch is large enough.
         unsafe { dispatch(self.isa, false, Band { op: self, input, epilogue, out, rows, scratch }) }
     }
-}
-
-/// Channels in whose kernels one task transforms.
-const ROWS: usize = 32;
-/// The most channels out of a panel.
-const PANEL: usize = 32;
-
-/// Where tasks write their own rows.
-#[derive(Clone, Copy)]
-struct Rows(*mut f32);
-// SAFETY: tasks keep to their own rows.
-unsafe impl Send for Rows {}
-// SAFETY: as above.
-unsafe impl Sync for Rows {}
-
-impl Rows {
-    fn at(self, offset: usize) -> *mut f32 {
-        self.0.wrapping_add(offset)
-    }
-}
-
-/// 3×3 kernels of a panel to be transformed: `G g Gᵀ`, in double precision, all channels out of the panel at once.
-struct Kernels<'a> {
-    cin: usize,
-    channels: Range<usize>,
-    outs: Range<usize>,
-    weights: &'a [f32],
-    to: *mut f32,
-    width: usize,
-    point: usize,
-}
-
-impl Kernel for Kernels<'_> {
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        let Self { cin, channels, outs, weights, to, width, point } = self;
-        let mut g = [[0.0_f64; PANEL]; 9];
-        for c in channels {
-            for (i, o) in outs.clone().enumerate() {
-                let kernel = &weights[(o * cin + c) * 9..][..9];
-                (0..9).for_each(|t| g[t][i] = f64::from(kernel[t]));
-            }
-            let mut half = [[0.0_f64; PANEL]; IN_SIDE * 3];
-            for k in 0..3 {
-                let column = six(&g[k], &g[3 + k], &g[6 + k]);
-                (0..IN_SIDE).for_each(|r| half[r * 3 + k] = column[r]);
-            }
-            for r in 0..IN_SIDE {
-                let row = six(&half[r * 3], &half[r * 3 + 1], &half[r * 3 + 2]);
-                for (k, values) in row.iter().enumerate() {
-                    let to = to.wrapping_add((r * IN_SIDE + k) * point + c * width);
-                    for (i, value) in values[..width].iter().enumerate() {
-                        // SAFETY: the row of a point is `width` floats long.
-                        unsafe { *to.add(i) = *value as f32 }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// `G` times a column, for all channels out.
-#[inline(always)]
-fn six(a: &[f64; PANEL], b: &[f64; PANEL], c: &[f64; PANEL]) -> [[f64; PANEL]; IN_SIDE] {
-    let mut out = [[0.0; PANEL]; IN_SIDE];
-    for i in 0..PANEL {
-        let (a, b, c) = (a[i], b[i], c[i]);
-        let (even, far) = ((a + c) * (-1.0 / 6.0), a * (1.0 / 24.0) + c * (1.0 / 6.0));
-        out[0][i] = 0.25 * a;
-        out[1][i] = even - b * (1.0 / 6.0);
-        out[2][i] = even + b * (1.0 / 6.0);
-        out[3][i] = far + b * (1.0 / 12.0);
-        out[4][i] = far - b * (1.0 / 12.0);
-        out[5][i] = c;
-    }
-    out
 }
 
 /// `Bᵀ d`.

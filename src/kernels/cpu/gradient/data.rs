@@ -7,7 +7,7 @@
 //! reach them; those that no tap reaches get 0.
 
 use crate::kernels::cpu::{
-    ConvSpec, Epilogue, Isa, PackedConv, Precision, View, ViewMut, conv, elementwise, transposed::Axis,
+    Aligned, ConvSpec, Epilogue, Isa, PackedConv, View, ViewMut, conv, elementwise, transposed::Axis,
 };
 use rayon::prelude::*;
 use std::ops::Range;
@@ -30,19 +30,21 @@ struct Phase {
 }
 
 impl DataGradient {
-    /// Lays out the weights, `[cout, cin / groups, kh, kw]`, for inputs of this size.
+    /// Lays out the weights, `[cout, cin / groups, kh, kw]`, for inputs of this size, in memory that
+    /// [`DataGradient::into_memory`] gave back.
     ///
     /// None for what no network has: padding beyond the kernel, or a step and a dilation at once.
     ///
     /// # Panics
     /// If `weights` has another length.
-    pub fn new(spec: ConvSpec, (h, w): (usize, usize), weights: &[f32], isa: Isa) -> Option<Self> {
+    pub fn new(spec: ConvSpec, (h, w): (usize, usize), weights: &[f32], isa: Isa, memory: Aligned) -> Option<Self> {
         assert_eq!(weights.len(), spec.weight_count(), "weights of {spec:?}");
         let ConvSpec { kernel: (kh, kw), stride, dilation, pad, .. } = spec;
         let reach = ((kh - 1) * dilation, (kw - 1) * dilation);
         if pad.0 > reach.0 || pad.1 > reach.1 || (stride > 1 && dilation > 1) {
             return None;
         }
+        let mut memory = Some(memory);
         let phase = |p: usize| {
             let (py, px) = (p / stride, p % stride);
             if py >= kh || px >= kw {
@@ -58,9 +60,15 @@ impl DataGradient {
             let skip = (cut.0.saturating_sub(whole.0), cut.1.saturating_sub(whole.1));
             let conv = ConvSpec { cin: spec.cout, cout: spec.cin, kernel: taps, stride: 1, pad, ..spec };
             let out = (h.div_ceil(stride), w.div_ceil(stride));
-            Some(Phase { conv: PackedConv::sized(conv, out, (&turned, None), isa, Precision::F32), skip })
+            let memory = memory.take().unwrap_or_default();
+            Some(Phase { conv: PackedConv::sized_in(memory, conv, out, (&turned, None), isa), skip })
         };
         Some(Self { spec, isa, phases: (0..stride * stride).map(phase).collect() })
+    }
+
+    /// The memory of the weights.
+    pub fn into_memory(self) -> Aligned {
+        self.phases.into_iter().flatten().next().map(|p| p.conv.into_memory()).unwrap_or_default()
     }
 
     /// Rows that are computed together.
