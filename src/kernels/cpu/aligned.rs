@@ -52,6 +52,17 @@ impl Aligned {
         Layout::from_size_align(bytes, align).expect("no memory is as large as the address space")
     }
 
+    /// The same memory for `len` floats whose values are anyone's, or new memory where it is too small.
+    pub fn fitted(mut self, len: usize) -> Self {
+        if self.lines.len() * 16 < len {
+            // What is too small goes before the new comes.
+            drop(self);
+            return Self::zeros(len);
+        }
+        self.len = len;
+        self
+    }
+
     /// Where it starts; good for as long as it is neither dropped nor borrowed otherwise.
     pub fn as_mut_ptr(&mut self) -> *mut f32 {
         self.first.as_ptr()
@@ -126,5 +137,14 @@ mod tests {
             a.fill(1.0);
             assert_eq!(a.clone().iter().map(|v| f64::from(*v)).sum::<f64>(), len as f64);
         }
+    }
+
+    #[test]
+    fn memory_is_used_again_where_it_is_large_enough() {
+        let a = Aligned::zeros(100);
+        let first = a.as_ptr();
+        let a = a.fitted(20).fitted(100);
+        assert_eq!((a.as_ptr(), a.len()), (first, 100));
+        assert_eq!(a.fitted(1000).len(), 1000);
     }
 }
