@@ -37,6 +37,9 @@ fn set(name: &str, path: &Path, layout: Layout) -> DataSet {
         unlabelled: Unlabelled::Background,
         patient: PatientRule::Known,
         lists: None,
+        scale: None,
+        stain_transfer_prob: None,
+        clashes: vec![],
         organ: None,
         ratio: 1.0,
     }
