@@ -154,7 +154,7 @@ fn what_is_exported_comes_back_as_it_was_corrected() {
 fn slides_are_cut_into_squares_of_tissue_for_correction() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
-    let pipeline = "slides: { synthetic: { count: 2, width_px: 2400, height_px: 1800 } }\n\
+    let pipeline = "slides: { synthetic: { count: 2, width_px: 6000, height_px: 5000 } }\n\
         model: { hematoxylin: {} }\n";
     fs::write(dir.join("p.yaml"), pipeline).unwrap();
     let words =
@@ -193,7 +193,7 @@ fn a_training_is_judged_by_the_pictures_it_keeps_back_in_each_sets_own_labels() 
          stromal: {{ kind_of: nucleus }}\n  sets:\n    dots:\n      path: {root}/brca_m2c\n      layout: brca_m2c\n      \
          labels: {{ \"1\": lymphocyte, \"2\": epithelial, \"3\": stromal }}\n      validation_list: [brca_ds_val.txt]\n      \
          train_list: [brca_ds_train.txt]\n    maps:\n      path: {root}/dsb2018\n      layout: dsb2018\n      class: nucleus\n      \
-         mpp: 0.5\n  split: {{ share: 0.2 }}\nmodel: {{ name: stardist_unet, input_mpp: 0.5 }}\n",
+         mpp: 0.5\n  split: {{ share: 0.2, shared_patients: drop }}\nmodel: {{ name: stardist_unet, input_mpp: 0.5 }}\n",
         root = root.display()
     );
     fs::write(dir.join("train.yaml"), training).unwrap();

@@ -71,8 +71,7 @@ pub struct FolderCases {
 }
 
 impl FolderCases {
-    /// Finds the pairs; `list` names the images to take, `groups` tells organ and patient of an image by its name
-    /// without extension.
+    /// Finds the pairs; `list` is a file that names the images to take, one per line.
     ///
     /// # Errors
     /// A folder or list that cannot be read; an image without truth.

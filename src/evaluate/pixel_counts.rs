@@ -24,10 +24,7 @@ pub(super) fn ratio(a: f64, b: f64) -> Option<f64> {
 }
 
 impl PixelCounts {
-    /// Counts pixels; where `is_known` is false nothing is counted.
-    ///
-    /// # Shapes
-    /// - all iterators of one length
+    /// Counts pixels, each as what is true and what was said.
     pub fn of(pixels: impl Iterator<Item = (bool, bool)>) -> Self {
         let mut counts = Self::default();
         for (truth, predicted) in pixels {

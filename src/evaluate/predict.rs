@@ -132,7 +132,6 @@ struct Gathered<'a> {
     entropy_sum: f64,
     computed: u64,
     label_sum: Vec<f32>,
-    tiles: u32,
 }
 
 impl<'a> Gathered<'a> {
@@ -152,7 +151,6 @@ impl<'a> Gathered<'a> {
             entropy_sum: 0.0,
             computed: 0,
             label_sum: vec![0.0; setup.model.spec().classes.len()],
-            tiles: 0,
         }
     }
 
@@ -160,11 +158,12 @@ impl<'a> Gathered<'a> {
         if self.setup.kind == ResultKind::Tiles {
             let one = Head::Classification.scale();
             let answer = maps.iter().find(|m| m.head == Head::Classification).map_or(&[][..], |m| &m.data);
-            self.label_sum.iter_mut().zip(answer).for_each(|(sum, &p)| *sum += f32::from(p) / one);
-            self.tiles += 1;
+            // A tile that reaches beyond the picture counts by its part inside.
+            let inside = tile.used.area();
+            self.label_sum.iter_mut().zip(answer).for_each(|(sum, &p)| *sum += f32::from(p) / one * inside as f32);
             let probs: Vec<f64> = answer.iter().map(|&p| f64::from(p) / f64::from(one)).collect();
-            self.entropy_sum += relative_entropy(&probs);
-            self.computed += 1;
+            self.entropy_sum += relative_entropy(&probs) * inside as f64;
+            self.computed += inside;
             return Ok(());
         }
         for region in self.canvas.add(tile, maps, rgb).map_err(|e| e.to_string())? {
@@ -239,7 +238,7 @@ impl<'a> Gathered<'a> {
     fn on_image(self, w: u32, h: u32) -> Predicted {
         let mean_entropy = (self.computed > 0).then(|| self.entropy_sum / self.computed as f64);
         if self.setup.kind == ResultKind::Tiles {
-            let n = self.tiles.max(1) as f32;
+            let n = self.computed.max(1) as f32;
             let label_probs = Some(self.label_sum.iter().map(|p| p / n).collect());
             return Predicted { label_probs, mean_entropy, ..Predicted::default() };
         }

@@ -21,6 +21,8 @@ use crate::train::{
 
 /// HoVer-Net's radius in µm: its images have 0.25 µm/px.
 const HOVER_NET_RADIUS_UM: f64 = HOVER_NET_RADIUS_PX * 0.25;
+/// HoVer-Net's pairing compares every true nucleus with every predicted one; of larger images it is left out.
+const MAX_HOVER_NET_PAIRS: usize = 25_000_000;
 /// A pixel is foreground at this probability or above.
 const FOREGROUND: u8 = 128;
 
@@ -155,15 +157,16 @@ fn score_points(
 ) {
     let radius = radius_um / mpp;
     found.detection = Some(detect(truth, said, radius));
-    let types = HoverNetTypes::of(truth, said, HOVER_NET_RADIUS_UM / mpp);
-    found.hover_net = Some(types.detection());
+    let is_small = truth.len().saturating_mul(said.len()) <= MAX_HOVER_NET_PAIRS;
+    let types = is_small.then(|| HoverNetTypes::of(truth, said, HOVER_NET_RADIUS_UM / mpp));
+    found.hover_net = types.as_ref().map(HoverNetTypes::detection);
     if !classes.are_types() {
         return;
     }
-    found.right_types = types.right_pairs();
+    found.right_types = types.as_ref().map_or((0, 0), HoverNetTypes::right_pairs);
     let of = 0..classes.len() as u8;
     found.class_detection = of.clone().map(|class| detect_class(truth, said, radius, class)).collect();
-    found.types = of.map(|class| types.of_type(class)).collect();
+    found.types = types.map_or_else(Vec::new, |types| of.map(|class| types.of_type(class)).collect());
     let place = |points: &[Point]| -> Vec<(f64, f64)> { points.iter().map(|p| (p.x, p.y)).collect() };
     let none = classes.len();
     let index = |class: u8| if class == NONE { none } else { usize::from(class) };

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 pub const EXAMPLES: &str = "\
 Examples:
   A trained network on the pictures its training kept back
-    wsi-run evaluate train.yaml --weights results/training/best.safetensors -o evaluation
+    wsi-run evaluate train.yaml --weights results/training/weights.safetensors -o evaluation
   The built-in model on dots (BRCA-M2C: `y x class` per line, 0.5 µm/px)
     wsi-run evaluate --model hematoxylin --images brca_m2c/images --dots brca_m2c/labels \\
         --list brca_m2c/brca_ds_val.txt --classes lymphocyte,epithelial,stromal --mpp 0.5 -o evaluation

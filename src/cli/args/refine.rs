@@ -19,7 +19,7 @@ Examples:
     wsi-run corrections/refine.yaml                          trains decoder, heads and conditioning
   Before and after, on images nobody has corrected
     wsi-run evaluate val.yaml --weights net.safetensors -o before
-    wsi-run evaluate val.yaml --weights corrections/training/best.safetensors --before before -o after";
+    wsi-run evaluate val.yaml --weights corrections/training/weights.safetensors --before before -o after";
 
 /// `refine`.
 #[derive(Debug, Clone, Subcommand)]

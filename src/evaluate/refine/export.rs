@@ -63,6 +63,10 @@ pub fn export(
         Ok((predicted, Arc::unwrap_or_clone(image), mpp))
     };
     let all = tiles.tiles();
+    if all.is_empty() {
+        return Err(EvaluateError::new("no square of the slides is tissue, expected one at least")
+            .hint("`wsi-run plan` says how much tissue it finds; smaller squares (`--tile-px`) may fit"));
+    }
     let entropy = |i: usize| Ok(ask(i)?.0.mean_entropy);
     let entropies: Vec<Option<f64>> = if predictor.is_one_core() {
         (0..all.len()).into_par_iter().map(entropy).collect::<Result<_, EvaluateError>>()?

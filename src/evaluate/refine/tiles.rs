@@ -137,6 +137,7 @@ impl SlideTiles {
             let reader = all.readers.len();
             // Cells are counted in px of what the model says, squares in px of what it sees.
             let side = (tile_px / step).max(1);
+            let tile_px = side * step;
             for j in 0..grid.size.h / tile_px {
                 for i in 0..grid.size.w / tile_px {
                     let said = Rect::new(i64::from(i * side), i64::from(j * side), side, side);

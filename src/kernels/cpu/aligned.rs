@@ -23,6 +23,8 @@ const LARGE_BYTES: usize = 4 * HUGE_BYTES;
 pub struct Aligned {
     first: NonNull<f32>,
     len: usize,
+    /// Floats there is room for: what the memory was asked for with.
+    room: usize,
 }
 
 // SAFETY: the floats are owned; shared access only reads.
@@ -35,14 +37,14 @@ impl Aligned {
     pub fn zeros(len: usize) -> Self {
         let layout = Self::layout(len);
         if layout.size() == 0 {
-            return Self { first: NonNull::<Line>::dangling().cast(), len };
+            return Self { first: NonNull::<Line>::dangling().cast(), len, room: len };
         }
         // SAFETY: the layout is not empty; all bytes are written before anyone reads them.
         unsafe {
             let Some(first) = NonNull::new(alloc(layout).cast::<f32>()) else { handle_alloc_error(layout) };
             huge_pages(first.as_ptr().cast(), layout.size());
             first.cast::<u8>().write_bytes(0, layout.size());
-            Self { first, len }
+            Self { first, len, room: len }
         }
     }
 
@@ -54,7 +56,7 @@ impl Aligned {
 
     /// The same memory for `len` floats whose values are anyone's, or new memory where it is too small.
     pub fn fitted(mut self, len: usize) -> Self {
-        if self.lines.len() * 16 < len {
+        if self.room < len {
             // What is too small goes before the new comes.
             drop(self);
             return Self::zeros(len);
@@ -100,7 +102,7 @@ impl Clone for Aligned {
 
 impl Drop for Aligned {
     fn drop(&mut self) {
-        let layout = Self::layout(self.len);
+        let layout = Self::layout(self.room);
         if layout.size() > 0 {
             // SAFETY: allocated with this layout, and never again used.
             unsafe { dealloc(self.first.as_ptr().cast(), layout) }

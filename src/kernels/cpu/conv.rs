@@ -152,7 +152,7 @@ impl PackedConv {
         match self.form {
             Form::Dense(op) => op.into_memory(),
             Form::Winograd(op) => op.into_memory(),
-            Form::Grouped(_) | Form::Depthwise(_) => Aligned::default(),
+            Form::Grouped(_) | Form::Depthwise(_) | Form::Thin(_) => Aligned::default(),
         }
     }
 
