@@ -69,6 +69,12 @@ pub struct DataSet {
     pub patient: PatientRule,
     /// Which of its pictures are kept back, where lists say so.
     pub lists: Option<Lists>,
+    /// Scale of its pictures, where it is not that of [`Augment::scale`].
+    pub scale: Option<f64>,
+    /// How often its pictures take another's stain, where that is not [`StainTransfer::prob`].
+    pub stain_transfer_prob: Option<f64>,
+    /// Keys that say the same thing twice, of which only the first holds.
+    pub clashes: Vec<[String; 2]>,
     /// Organ of all its pictures, for networks that are told.
     pub organ: Option<String>,
     /// Share of an epoch, in relation to the other sets'; of sets in turn: how many epochs.
@@ -356,13 +362,15 @@ pub struct StainTransfer {
     pub method: TransferMethod,
     /// Least share of the way to the other look; drawn evenly from this to 1.
     pub least_share: f64,
-    /// Pictures whose stain is taken; none: other pictures of the training.
+    /// Pictures whose stain is taken.
     pub references: Vec<PathBuf>,
+    /// Data set whose training pictures' stain is taken, where there are no references; `None`: the picture's own set.
+    pub from_set: Option<String>,
 }
 
 impl Default for StainTransfer {
     fn default() -> Self {
-        Self { prob: 0.0, method: TransferMethod::Reinhard, least_share: 1.0, references: vec![] }
+        Self { prob: 0.0, method: TransferMethod::Reinhard, least_share: 1.0, references: vec![], from_set: None }
     }
 }
 

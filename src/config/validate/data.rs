@@ -28,6 +28,14 @@ pub(super) fn data(data: &Data, problems: &mut Vec<Problem>) {
             "folds are counted from 1",
         ));
     }
+    let from_set = &data.augment.stain_transfer.from_set;
+    if let Some(name) = from_set.as_ref().filter(|name| data.sets.iter().all(|set| set.name != **name)) {
+        problems.push(problem(
+            &["data.augment.stain_transfer.from_set"],
+            format!("`data.augment.stain_transfer.from_set` is `{name}`, which no data set is called"),
+            "name one of `data.sets`, or leave it out",
+        ));
+    }
     let clahe = &data.augment.clahe;
     if clahe.prob > 0.0 && clahe.most < 1.0 {
         problems.push(problem(
@@ -83,6 +91,13 @@ fn data_set(set: &DataSet, data: &Data, problems: &mut Vec<Problem>) {
     if set.layout.is_none() {
         let message = format!("`{path}` does not say how its files lie, expected `layout`");
         report(".layout", message, "`layout: brca_m2c`, or a general one such as `instances`, `dots`, `masks`".into());
+    }
+    for [first, second] in &set.clashes {
+        report(
+            &format!(".{second}"),
+            format!("`{path}` says `{first}` and `{second}`, expected one of them"),
+            "keep one, and remove the other".to_owned(),
+        );
     }
     let known = || data.classes.iter().map(|c| c.name.as_str());
     let is_class = |name: &str| matches!(name, "background" | "unknown") || known().any(|k| k == name);

@@ -120,3 +120,6 @@ impl<'a> Augmenter<'a> {
         is.then_some(choice)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,8 +19,10 @@ use super::{
 use crate::{
     config::settings::data::{Data, DataSet, Layout, Mix},
     model::ClassInfo,
+    pixels::stain::reference,
     train::{
         TrainError,
+        augment::Look,
         class_tree::{ClassNode, ClassTree},
         sample::Samples,
     },
@@ -77,12 +79,16 @@ pub fn build(data: &Data, mpp: Mpp, organs: &[&str]) -> Result<DataSets, TrainEr
         data.sets.iter().map(|set| open(set, data, &tree, mpp, organs)).collect::<Result<_, _>>()?;
     let pairs: Vec<(&DataSet, &dyn Source)> = data.sets.iter().zip(sources.iter().map(|s| &**s)).collect();
     let sides = split(&pairs, &data.split)?;
+    let looks = looks(data, &sources, &sides)?;
     let mut train: Vec<(Arc<dyn Samples>, f64)> = vec![];
     let (mut validation, mut pictures): (Vec<Arc<dyn Samples>>, Vec<(String, Arc<dyn Samples>)>) = (vec![], vec![]);
     let mut summary = vec![];
     for ((set, source), sides) in data.sets.iter().zip(&sources).zip(&sides) {
         let min_tissue = data.sampling.min_tissue;
-        let random = Patches::random(source.clone(), &sides.train, data.patch_px, &data.sampling, &data.augment)?;
+        let mut augment = data.augment.clone();
+        augment.scale = set.scale.unwrap_or(augment.scale);
+        augment.stain_transfer.prob = set.stain_transfer_prob.unwrap_or(augment.stain_transfer.prob);
+        let random = Patches::random(source.clone(), &sides.train, data.patch_px, &data.sampling, &augment, &looks)?;
         let grid = Patches::grid(source.clone(), &sides.validation, data.patch_px, min_tissue)?;
         summary.push(line(set, &**source, sides, random.len(), grid.len()));
         if !random.is_empty() {
@@ -111,6 +117,32 @@ pub fn build(data: &Data, mpp: Mpp, organs: &[&str]) -> Result<DataSets, TrainEr
     };
     let validation = Arc::new(Joined::new(validation));
     Ok(DataSets { tree, train, validation, validation_pictures: pictures, summary })
+}
+
+/// What the stain of training pictures may become, where the settings say so.
+fn looks(data: &Data, sources: &[Arc<dyn Source>], sides: &[Sides]) -> Result<Vec<Look>, TrainError> {
+    let transfer = &data.augment.stain_transfer;
+    let is_asked = transfer.prob > 0.0 || data.sets.iter().any(|s| s.stain_transfer_prob.is_some_and(|p| p > 0.0));
+    if !is_asked {
+        return Ok(vec![]);
+    }
+    let mut looks = vec![];
+    for path in &transfer.references {
+        let picture = reference::read(path).map_err(|e| TrainError::new(e.to_string()).hint(e.hint()))?;
+        looks.push(Look::of(&picture.data, transfer.method).ok_or_else(|| {
+            TrainError::new(format!("stain reference shows too little stained tissue: {}", path.display()))
+        })?);
+    }
+    let from = transfer.from_set.as_ref().and_then(|name| data.sets.iter().position(|set| set.name == *name));
+    if let Some(set) = from.filter(|_| looks.is_empty()) {
+        let (source, half) = (&sources[set], f64::from(data.patch_px) / 2.0);
+        for &entry in &sides[set].train {
+            let (w, h) = source.size(entry)?;
+            let piece = source.piece(entry, (f64::from(w) / 2.0, f64::from(h) / 2.0), half)?;
+            looks.extend(Look::of(&piece.sample.image.data, transfer.method));
+        }
+    }
+    Ok(looks)
 }
 
 fn line(set: &DataSet, source: &dyn Source, sides: &Sides, random: usize, grid: usize) -> String {

@@ -8,7 +8,6 @@
 use super::source::{Source, Window};
 use crate::{
     config::settings::data::{Augment, Sampling},
-    pixels::stain::StainError,
     train::{
         TrainError,
         augment::{Augmenter, Look, Map, warp},
@@ -17,6 +16,7 @@ use crate::{
         sample::{Sample, Samples},
     },
 };
+use rayon::prelude::*;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, OnceLock, PoisonError},
@@ -57,44 +57,37 @@ impl Patches {
         patch_px: u32,
         min_tissue: f64,
     ) -> Result<Self, TrainError> {
-        let mut slots = vec![];
-        for &entry in entries {
-            slots.extend(source.windows(entry, patch_px, min_tissue)?.into_iter().map(|w| (entry, w)));
-        }
+        // Slides are opened for it: each takes a while.
+        let windows = entries.par_iter().map(|&entry| source.windows(entry, patch_px, min_tissue));
+        let windows: Vec<Vec<Window>> = windows.collect::<Result<_, _>>()?;
+        let slots = entries.iter().zip(windows).flat_map(|(&entry, all)| all.into_iter().map(move |w| (entry, w)));
+        let slots = slots.collect();
         Ok(Self { source, slots, patch_px, training: None })
     }
 
-    /// Squares at random places of `entries`: for training.
+    /// Squares at random places of `entries`: for training. `looks` are what their stain may become; none: that of
+    /// another of the entries.
     ///
     /// # Errors
-    /// A file that cannot be read; a picture whose stain is to be taken and that has none.
+    /// A file that cannot be read.
     pub fn random(
         source: Arc<dyn Source>,
         entries: &[usize],
         patch_px: u32,
         sampling: &Sampling,
         augment: &Augment,
+        looks: &[Look],
     ) -> Result<Self, TrainError> {
         let mut this = Self::grid(source, entries, patch_px, sampling.min_tissue)?;
         let mut classes: BTreeMap<NodeIndex, Vec<(usize, f32, f32)>> = BTreeMap::new();
         if sampling.balance > 0.0 {
-            for &entry in entries {
-                for place in this.source.places(entry)? {
+            let places = entries.par_iter().map(|&entry| Ok((entry, this.source.places(entry)?)));
+            for (entry, places) in places.collect::<Result<Vec<_>, TrainError>>()? {
+                for place in places {
                     if !matches!(place.node, UNKNOWN | BACKGROUND) {
                         classes.entry(place.node).or_default().push((entry, place.x as f32, place.y as f32));
                     }
                 }
-            }
-        }
-        let mut references = vec![];
-        if augment.stain_transfer.prob > 0.0 {
-            for path in &augment.stain_transfer.references {
-                let fail = |e: StainError| TrainError::new(e.to_string()).hint(e.hint());
-                let picture = crate::pixels::stain::reference::read(path).map_err(fail)?;
-                let look = Look::of(&picture.data, augment.stain_transfer.method);
-                references.push(look.ok_or_else(|| {
-                    TrainError::new(format!("stain reference shows too little stained tissue: {}", path.display()))
-                })?);
             }
         }
         let samples = sampling.samples_per_epoch.map_or(this.slots.len(), |n| n as usize);
@@ -104,7 +97,7 @@ impl Patches {
             balance: sampling.balance,
             classes: classes.into_values().collect(),
             orders: Mutex::new(BTreeMap::new()),
-            references,
+            references: looks.to_vec(),
             looks: (0..this.source.entries().len()).map(|_| OnceLock::new()).collect(),
         });
         Ok(this)

@@ -77,7 +77,14 @@ pub(in crate::config::schema) const KEYS: &[Key] = &[
         Kind::Texts { min_count: 1 },
         Preset::Unset("look.png"),
         "",
-        "pictures whose stain is taken; unset: other pictures of the same set",
+        "pictures whose stain is taken; unset: other training pictures",
+    ),
+    Key::value(
+        "data.augment.stain_transfer.from_set",
+        Kind::Text,
+        Preset::Found("each picture's own", "brca"),
+        "",
+        "the data set whose training pictures' stain is taken, where `references` names none",
     ),
     Key::section("data.augment.blur", "Gaussian blur"),
     key("data.augment.blur.prob", PROB, "0.1", "", "of it"),
@@ -160,6 +167,7 @@ struct StainTransfer {
     method: settings::TransferMethod,
     least_share: f64,
     references: Option<Vec<PathBuf>>,
+    from_set: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -202,6 +210,7 @@ impl DataAugment {
                 method: t.method,
                 least_share: t.least_share,
                 references: t.references.unwrap_or_default(),
+                from_set: t.from_set,
             },
             blur: settings::Strength { prob: self.blur.prob, most: self.blur.most_px },
             noise: strength(self.noise),

@@ -161,6 +161,20 @@ pub(in crate::config::schema) const KEYS: &[Key] = &[
     ),
     unset("data.sets.*.organ", Kind::Text, "breast", "what its pictures show, for a network that is told the organ"),
     Key::value(
+        "data.sets.*.scale",
+        Kind::Real { min: 0.0, max: 3.0 },
+        Preset::Found("`data.augment.scale`", "0.3"),
+        "",
+        "how much larger or smaller its training pictures become at random",
+    ),
+    Key::value(
+        "data.sets.*.stain_transfer_prob",
+        Kind::Real { min: 0.0, max: 1.0 },
+        Preset::Found("`data.augment.stain_transfer.prob`", "0.6"),
+        "",
+        "how often its training pictures take another picture's stain",
+    ),
+    Key::value(
         "data.sets.*.ratio",
         Kind::Real { min: 0.001, max: 1_000_000.0 },
         Preset::Is("1.0"),
@@ -195,6 +209,8 @@ pub struct DataSet {
     validation_list: Option<Vec<PathBuf>>,
     validation_patients: Option<Vec<String>>,
     organ: Option<String>,
+    scale: Option<f64>,
+    stain_transfer_prob: Option<f64>,
     ratio: f64,
 }
 
@@ -215,8 +231,26 @@ struct PatientCsv {
 }
 
 impl DataSet {
+    /// Keys that say the same thing twice.
+    fn clashes(&self) -> Vec<[String; 2]> {
+        let said = |all: &[(&str, bool)]| all.iter().filter(|(_, is)| *is).map(|(key, _)| (*key).to_owned()).collect();
+        let mpp: Vec<String> = said(&[
+            ("mpp", self.mpp.is_some()),
+            ("mpp_pattern", self.mpp_pattern.is_some()),
+            ("mpp_csv", self.mpp_csv.is_some()),
+        ]);
+        let patient: Vec<String> = said(&[
+            ("patient_characters", self.patient_characters.is_some()),
+            ("patient_pattern", self.patient_pattern.is_some()),
+            ("patient_csv", self.patient_csv.is_some()),
+            ("patient", !matches!(self.patient, Patient::Known)),
+        ]);
+        [mpp, patient].into_iter().filter_map(|keys| Some([keys.first()?.clone(), keys.get(1)?.clone()])).collect()
+    }
+
     pub(super) fn into_settings(self, name: String) -> settings::DataSet {
         use settings::{Lists, MppRule, PatientRule};
+        let clashes = self.clashes();
         let mpp = match (self.mpp, self.mpp_pattern, self.mpp_csv) {
             (Some(mpp), _, _) => MppRule::Is(mpp),
             (None, Some(pattern), _) => MppRule::Name(pattern),
@@ -251,6 +285,9 @@ impl DataSet {
             unlabelled: self.unlabelled,
             patient,
             lists: is_listed.then_some(lists),
+            scale: self.scale,
+            stain_transfer_prob: self.stain_transfer_prob,
+            clashes,
             organ: self.organ,
             ratio: self.ratio,
         }
