@@ -65,7 +65,7 @@ fn training(dir: &Path, train: &str) -> PathBuf {
   split: {{ share: 0.25 }}
   patch_px: 64
   sampling: {{ samples_per_epoch: 12 }}
-model: {{ name: stardist_unet, input_mpp: 0.5, first_values: he }}
+model: {{ name: stardist_unet, input_mpp: 0.5, first_values: he, batch_norm: true }}
 train: {{ epochs: 3, batch_size: 4, learning_rate: 0.001, checkpoint_secs: 0, readers: 2, {train} }}
 output: {{ dir: "{}" }}
 run: {{ threads: 2 }}
