@@ -6,7 +6,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its own fixtures has failed")]
 
 use std::path::{Path, PathBuf};
-use wsi_run::config::{self, environment::Environment, resolve::load_text};
+use wsi_run::config::{
+    self,
+    environment::Environment,
+    resolve::{is_training, load_text, load_training_text},
+};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -33,10 +37,12 @@ fn stderr_of(case: &Path) -> String {
     let overrides: Vec<String> = heads.clone().filter_map(|l| l.strip_prefix("# --set ")).map(str::to_owned).collect();
     let threads = heads.clone().find_map(|line| line.strip_prefix("# WSI_RUN_THREADS=")).map(str::to_owned);
     let name = case.file_name().unwrap().to_string_lossy().into_owned();
-    match load_text(&name, &text, &overrides, &Environment { threads, cpus: 4 }) {
-        Ok(_) => "no error\n".to_owned(),
-        Err(diagnostics) => config::render(&diagnostics),
-    }
+    let environment = Environment { threads, cpus: 4 };
+    let found = match is_training(&text) {
+        true => load_training_text(&name, &text, &overrides, &environment).err(),
+        false => load_text(&name, &text, &overrides, &environment).err(),
+    };
+    found.map_or_else(|| "no error\n".to_owned(), |diagnostics| config::render(&diagnostics))
 }
 
 #[test]

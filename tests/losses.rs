@@ -49,7 +49,8 @@ fn term(name: &str) -> Term {
         "cross_entropy_weighted" => Term::CrossEntropy { class_weights: Some(vec![0.3, 1.23, 0.74, 1.03]) },
         "mse" => Term::Mse,
         "msge" => Term::Msge,
-        "mae" => Term::Mae,
+        "mae" => Term::Mae { relative_from: None },
+        "mae_relative" => Term::Mae { relative_from: Some(0.25) },
         other => panic!("{other}"),
     }
 }
@@ -88,7 +89,7 @@ fn every_loss_and_its_gradient_is_that_of_pytorch() {
         }
         seen.insert(case.name.clone());
     }
-    assert_eq!(seen.len(), 13, "{seen:?}");
+    assert_eq!(seen.len(), 14, "{seen:?}");
 }
 
 #[test]
@@ -112,7 +113,7 @@ fn px_that_are_unknown_have_no_gradient_whatever_the_network_says_there() {
 
 #[test]
 fn extreme_logits_give_finite_losses_and_gradients() {
-    for case in cases().iter().filter(|c| !["mse", "mae", "msge"].contains(&c.name.as_str())) {
+    for case in cases().iter().filter(|c| !["mse", "mae", "mae_relative", "msge"].contains(&c.name.as_str())) {
         let x: Vec<f32> = case.x.iter().map(|x| x.signum() * 3e4).collect();
         let x = Var::from_tensor(&Tensor::from_vec(x, &case.shape, &Device::Cpu).unwrap()).unwrap();
         let target = target(case);

@@ -65,7 +65,7 @@ fn training(dir: &Path, train: &str) -> PathBuf {
   split: {{ share: 0.25 }}
   patch_px: 64
   sampling: {{ samples_per_epoch: 12 }}
-model: {{ name: stardist_unet, input_mpp: 0.5, first_values: he }}
+model: {{ name: stardist_unet, input_mpp: 0.5, first_values: he, batch_norm: true }}
 train: {{ epochs: 3, batch_size: 4, learning_rate: 0.001, checkpoint_secs: 0, readers: 2, {train} }}
 output: {{ dir: "{}" }}
 run: {{ threads: 2 }}
@@ -258,4 +258,39 @@ fn a_plan_says_samples_steps_parameters_and_memory_and_writes_nothing() {
         assert!(text.contains(part), "no `{part}` in\n{text}");
     }
     assert!(!dir.path().join("out").exists());
+}
+
+/// Every training file that is shipped, on pictures drawn here in the place of its data.
+#[test]
+fn every_shipped_training_can_be_planned() {
+    let dir = tempfile::tempdir().unwrap();
+    draw_set(&dir.path().join("set"), 4);
+    let shipped = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("pipelines");
+    let mut planned = 0;
+    for path in fs::read_dir(shipped).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let text = fs::read_to_string(&path).unwrap();
+        if !wsi_run::config::resolve::is_training(&text) {
+            continue;
+        }
+        let class = wsi_run::config::load_file(&path, &[]).map(|loaded| match loaded {
+            wsi_run::config::LoadedFile::Training(t) => t.settings.data.classes[0].name.clone(),
+            wsi_run::config::LoadedFile::Pipeline(_) => unreachable!("it is a training"),
+        });
+        let class = class.unwrap_or_else(|found| panic!("{name}: {}", wsi_run::config::render(&found)));
+        let sets = format!(
+            "data.sets={{ drawn: {{ path: \"{}\", layout: instances, class: {class}, mpp: 0.5 }} }}",
+            dir.path().join("set").display()
+        );
+        let output = Command::new(env!("CARGO_BIN_EXE_wsi-run"))
+            .arg("plan")
+            .arg(&path)
+            .args(["--set", &sets, "--output", dir.path().join("out").to_str().unwrap()])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && said.contains("parameters"), "{name}: {said}{}", stderr(&output));
+        planned += 1;
+    }
+    assert!(planned >= 6, "only {planned}");
 }

@@ -15,12 +15,12 @@ use crate::{
     config::settings::Train,
     model::{
         autograd::{Mode, Network},
-        graph::Graph,
+        graph::{Graph, Init, NORM_SUFFIX, fold_batch_norm},
         weights::{Weights, WeightsMetadata},
     },
 };
 use candle_core::{DType, Device, Tensor, Var};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// A network that learns.
 pub struct Learner {
@@ -34,7 +34,7 @@ pub struct Learner {
     learned: Vec<Learned>,
 }
 
-/// A tensor that can learn.
+/// A tensor that changes in training.
 struct Learned {
     name: String,
     var: Var,
@@ -42,6 +42,8 @@ struct Learned {
     moments: Moments,
     /// Empty without a moving average.
     average: Vec<f32>,
+    /// Statistics of normalisations do not, but are averaged.
+    can_learn: bool,
     is_learning: bool,
 }
 
@@ -61,14 +63,29 @@ fn failed(what: &str) -> impl Fn(candle_core::Error) -> TrainError + '_ {
 }
 
 impl Learner {
-    /// A network with its first weights.
+    /// A network with its first weights; with `batch_norm` it learns with normalisations that its result takes in.
     ///
     /// # Errors
     /// Candle's.
-    pub fn new(graph: Graph, weights: &Weights, losses: Losses, train: &Train) -> Result<Self, TrainError> {
-        let network = Network::new(graph.with_logits(), weights, DType::F32, &Device::Cpu)
+    pub fn new(
+        graph: &Graph,
+        weights: &Weights,
+        losses: Losses,
+        train: &Train,
+        batch_norm: bool,
+    ) -> Result<Self, TrainError> {
+        let graph = if batch_norm { graph.with_batch_norms() } else { graph.clone() };
+        // A normalisation that the weights do not have changes nothing at first.
+        let all = Weights::from_fn(&graph, weights.metadata.clone(), |p| match (weights.get(&p.name), p.init) {
+            (Some(tensor), _) => tensor.values.clone(),
+            (None, Init::Constant(value)) => vec![value as f32; p.len()],
+            (None, _) => unreachable!("only normalisations are added"),
+        });
+        let network = Network::new(graph.with_logits(), &all, DType::F32, &Device::Cpu)
             .map_err(failed("the network cannot be made"))?;
-        let learned = network.weights().into_iter().map(|(name, var)| {
+        let learnable: HashSet<String> = network.weights().into_iter().map(|(name, _)| name).collect();
+        let learned = network.values().into_iter().map(|(name, var)| {
+            let can_learn = learnable.contains(&name);
             let average = if train.ema.is_some() { values_of(&var)? } else { vec![] };
             Ok(Learned {
                 name,
@@ -76,7 +93,8 @@ impl Learner {
                 var,
                 moments: Moments::default(),
                 average,
-                is_learning: true,
+                can_learn,
+                is_learning: can_learn,
             })
         });
         let learned = learned.collect::<Result<_, candle_core::Error>>().map_err(failed("weights cannot be read"))?;
@@ -95,7 +113,9 @@ impl Learner {
     /// From here on only tensors of these names learn; what does not costs nothing in a backward pass.
     pub fn learn_only(&mut self, is_learning: impl Fn(&str) -> bool) {
         self.network.freeze(|name| !is_learning(name));
-        self.learned.iter_mut().for_each(|learned| learned.is_learning = is_learning(&learned.name));
+        self.learned
+            .iter_mut()
+            .for_each(|learned| learned.is_learning = learned.can_learn && is_learning(&learned.name));
     }
 
     /// Learns from a batch.
@@ -184,13 +204,14 @@ impl Learner {
     /// # Errors
     /// Candle's.
     pub fn weights(&self, graph: &Graph, metadata: WeightsMetadata) -> Result<Weights, TrainError> {
-        let values: HashMap<String, Vec<f32>> = self
+        let mut values: HashMap<String, Vec<f32>> = self
             .network
             .values()
             .into_iter()
             .map(|(name, var)| Ok((name, values_of(&var)?)))
             .collect::<Result<_, candle_core::Error>>()
             .map_err(failed("weights cannot be read"))?;
+        take_in_norms(graph, &mut values);
         Ok(Weights::from_fn(graph, metadata, |p| values[&p.name].clone()))
     }
 
@@ -253,6 +274,26 @@ impl Learned {
     fn set(&self, values: &[f32]) -> Result<(), TrainError> {
         debug_assert_eq!(values.len(), self.shape.iter().product::<usize>());
         set(&self.var, values)
+    }
+}
+
+/// Takes normalisations that `graph` does not have into its convolutions.
+fn take_in_norms(graph: &Graph, values: &mut HashMap<String, Vec<f32>>) {
+    let own: HashSet<String> = graph.parameters().into_iter().map(|p| p.name).collect();
+    let marker = format!("{NORM_SUFFIX}.running_var");
+    let added: Vec<String> = values
+        .keys()
+        .filter(|name| !own.contains(*name))
+        .filter_map(|name| name.strip_suffix(marker.as_str()).map(str::to_owned))
+        .collect();
+    for conv in added {
+        let norm = ["weight", "bias", "running_mean", "running_var"]
+            .map(|part| values.remove(&format!("{conv}{NORM_SUFFIX}.{part}")).unwrap_or_default());
+        let mut weights = values.remove(&format!("{conv}.weight")).unwrap_or_default();
+        let mut bias = values.remove(&format!("{conv}.bias")).unwrap_or_default();
+        fold_batch_norm(&mut weights, &mut bias, norm.each_ref().map(Vec::as_slice));
+        values.insert(format!("{conv}.weight"), weights);
+        values.insert(format!("{conv}.bias"), bias);
     }
 }
 

@@ -139,6 +139,6 @@ pub fn of_term(term: &Term, x: &Tensor, target: &TargetBatch, all: &[TargetBatch
         Term::CrossEntropy { ref class_weights } => cross_entropy(x, target, class_weights.as_deref()),
         Term::Mse => mse(x, target),
         Term::Msge => msge(x, target, all),
-        Term::Mae => mae(x, target),
+        Term::Mae { relative_from } => mae(x, target, relative_from),
     }
 }

@@ -117,7 +117,8 @@ impl<'s> Setup<'s> {
     /// Those of [`Trainer::run`].
     pub fn train(&self, files: Files, watch: &Watch<'_>) -> Result<Outcome, TrainError> {
         let train = &self.settings.train;
-        let learner = Learner::new(self.graph.clone(), &self.weights, self.losses.clone(), train)?;
+        let learner =
+            Learner::new(&self.graph, &self.weights, self.losses.clone(), train, self.settings.model.batch_norm)?;
         let targets = |sample: &Sample| self.targets.targets(sample);
         self.trainer(files, watch, &targets).run(learner)
     }

@@ -55,6 +55,13 @@ pub(super) const MODEL_KEYS: &[Key] = &[
         "whether the layer that tells classes is taken too, or starts anew, as it must for other classes",
     ),
     Key::value(
+        "model.batch_norm",
+        Kind::Bool,
+        Preset::Is("false"),
+        "",
+        "learn with batch normalisation between each convolution and its ReLU; the convolutions of the result take it in",
+    ),
+    Key::value(
         "model.first_values",
         Kind::OneOf(&["pytorch", "he"]),
         Preset::Is("pytorch"),
@@ -122,6 +129,7 @@ pub struct TrainingDocument {
 /// input_mpp: 0.5
 /// start_part: all
 /// last_layer: keep
+/// batch_norm: false
 /// first_values: pytorch
 /// licence: CC BY 4.0
 /// "#)?;
@@ -137,6 +145,7 @@ pub struct TrainModel {
     start: Option<PathBuf>,
     start_part: settings::StartPart,
     last_layer: settings::LastLayer,
+    batch_norm: bool,
     first_values: settings::FirstValues,
     licence: String,
     training_data: Option<String>,
@@ -190,6 +199,7 @@ impl TrainModel {
             start: self.start,
             start_part: self.start_part,
             last_layer: self.last_layer,
+            batch_norm: self.batch_norm,
             first_values: self.first_values,
             licence: self.licence,
             training_data: self.training_data,

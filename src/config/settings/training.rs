@@ -39,6 +39,8 @@ pub struct TrainModel {
     pub start_part: StartPart,
     /// Whether the layer that tells classes is taken too.
     pub last_layer: LastLayer,
+    /// Whether it learns with batch normalisation that its result does not have.
+    pub batch_norm: bool,
     /// What is drawn at random.
     pub first_values: FirstValues,
     /// Licence of the result.
@@ -330,5 +332,8 @@ pub enum Term {
     /// Mean squared error of the gradients of HV maps.
     Msge,
     /// Mean absolute error.
-    Mae,
+    Mae {
+        /// Relative to the mean of the truth of each px, this at least; `None`: as it is.
+        relative_from: Option<f64>,
+    },
 }

@@ -33,7 +33,7 @@ pub fn of_paper(graph: &Graph, output: &str) -> LossOfOutput {
         ("clin_seg_net", _) => vec![(1.0, HISTO)],
         ("light_mu_seg" | "light_mu_seg_v3", _) if channels == 1 => vec![(1.0, STRUCTURE)],
         ("light_mu_seg" | "light_mu_seg_v3", _) => vec![(1.0, DICE), (1.0, CLASSES)],
-        (_, Head::StarDistance) => vec![(0.2, Term::Mae)],
+        (_, Head::StarDistance) => vec![(0.2, Term::Mae { relative_from: None })],
         (_, Head::HorizontalVertical) => vec![(1.0, Term::Mse), (1.0, Term::Msge)],
         (_, Head::Classification) => vec![(1.0, CLASSES)],
         // HoVer-Net: cross entropy and Dice, weights 1.

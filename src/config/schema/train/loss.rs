@@ -104,6 +104,13 @@ pub(crate) const KEYS: &[Key] = &[
     weight("train.loss.*.msge.weight"),
     term("train.loss.*.mae", "mean absolute error (StarDist's distances)"),
     weight("train.loss.*.mae.weight"),
+    Key::value(
+        "train.loss.*.mae.relative_from_px",
+        POSITIVE,
+        Preset::Unset("2.0"),
+        "px",
+        "divide the error of a px by its mean true distance, taken as this at least, so that large nuclei do not rule",
+    ),
 ];
 
 /// `train.loss.<output>`.
@@ -153,7 +160,7 @@ pub struct LossOfOutput {
     #[serde(deserialize_with = "forms::switch")]
     msge: Option<Weight>,
     #[serde(deserialize_with = "forms::switch")]
-    mae: Option<Weight>,
+    mae: Option<Mae>,
 }
 
 macro_rules! term {
@@ -175,6 +182,7 @@ term!(FocalTversky { alpha: f64, beta: f64, gamma: f64, smooth: f64 });
 term!(Histo { bce: f64, tversky: f64, alpha: f64, beta: f64, smooth: f64 });
 term!(AsymmetricFocal { gamma_positive: f64, gamma_negative: f64, clip: f64 });
 term!(Focal { alpha: f64, gamma: f64 });
+term!(Mae { relative_from_px: Option<f64> });
 term!(CrossEntropy { class_weights: Option<Vec<f64>> });
 
 impl LossOfOutput {
@@ -199,7 +207,7 @@ impl LossOfOutput {
             cross_entropy.map(|t| (t.weight, Term::CrossEntropy { class_weights: t.class_weights })),
             mse.map(|t| (t.weight, Term::Mse)),
             msge.map(|t| (t.weight, Term::Msge)),
-            mae.map(|t| (t.weight, Term::Mae)),
+            mae.map(|t| (t.weight, Term::Mae { relative_from: t.relative_from_px })),
         ];
         settings::LossOfOutput { weight: self.weight, terms: terms.into_iter().flatten().collect() }
     }
