@@ -15,7 +15,7 @@ mod parts;
 use super::{
     CompileError, Options,
     cpu::{Isa, Precision},
-    program::{Affine, Program, Step, StepOp},
+    program::{Affine, Program, Step, StepOp, Target},
 };
 use crate::model::{
     graph::{Activation, Graph, Node, NodeId, Op, Shape},
@@ -27,9 +27,14 @@ use std::collections::HashMap;
 ///
 /// # Errors
 /// A tensor that `weights` lacks.
-pub(super) fn lower(graph: &Graph, weights: &Weights, options: Options) -> Result<Program, CompileError> {
+pub(super) fn lower(
+    graph: &Graph,
+    weights: &Weights,
+    options: Options,
+    target: Target,
+) -> Result<Program, CompileError> {
     let graph = graph.without_repeats();
-    let mut lowering = Lowering::new(&graph, weights, options);
+    let mut lowering = Lowering::new(&graph, weights, options, target);
     for (i, node) in graph.nodes().iter().enumerate() {
         if lowering.live[i] && !lowering.covered[i] {
             lowering.node(lowering.ids[i], node)?;
@@ -37,7 +42,7 @@ pub(super) fn lower(graph: &Graph, weights: &Weights, options: Options) -> Resul
     }
     let mut steps = lowering.steps;
     steps.sort_by_key(|step| step.output);
-    Ok(Program { graph, steps })
+    Ok(Program { graph, steps, target })
 }
 
 /// What is known while the nodes are gone through.
@@ -46,6 +51,7 @@ struct Lowering<'a> {
     weights: &'a Weights,
     isa: Isa,
     precision: Precision,
+    target: Target,
     /// Of every node, for the size that matters.
     shapes: Option<Vec<Shape>>,
     /// Every node's id.
@@ -73,7 +79,7 @@ struct Prologue {
 }
 
 impl<'a> Lowering<'a> {
-    fn new(graph: &'a Graph, weights: &'a Weights, options: Options) -> Self {
+    fn new(graph: &'a Graph, weights: &'a Weights, options: Options, target: Target) -> Self {
         let (count, live) = (graph.nodes().len(), graph.live());
         let ids: Vec<NodeId> = graph.ids().collect();
         let mut users = vec![vec![]; count];
@@ -87,6 +93,7 @@ impl<'a> Lowering<'a> {
             weights,
             isa: options.isa,
             precision: options.precision,
+            target,
             // A size that the network cannot take is an error when it is run.
             shapes: options.size.and_then(|(h, w)| graph.shapes(h, w).ok()),
             ids,
