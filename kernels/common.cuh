@@ -9,14 +9,26 @@
 /// A function of one value, as `infer/cpu/reference.rs: activate`. Numbers as in `infer/cuda/argument.rs`.
 enum { NONE = 0, RELU = 1, RELU6 = 2, GELU = 3, SILU = 4, SIGMOID = 5 };
 
-DEVICE float activate(float v, int activation) {
+/// N values at once: one branch for all of them.
+template <int N>
+DEVICE void activate(float (&v)[N], int activation) {
     switch (activation) {
-        case RELU: return fmaxf(v, 0.f);
-        case RELU6: return fminf(fmaxf(v, 0.f), 6.f);
-        case GELU: return 0.5f * v * (1.f + erff(v * 0.70710678f));
-        case SILU: return v / (1.f + __expf(-v));
-        case SIGMOID: return 1.f / (1.f + __expf(-v));
-        default: return v;
+        case RELU:
+            UNROLL for (int i = 0; i < N; i++) v[i] = fmaxf(v[i], 0.f);
+            break;
+        case RELU6:
+            UNROLL for (int i = 0; i < N; i++) v[i] = fminf(fmaxf(v[i], 0.f), 6.f);
+            break;
+        case GELU:
+            UNROLL for (int i = 0; i < N; i++) v[i] = 0.5f * v[i] * (1.f + erff(v[i] * 0.70710678f));
+            break;
+        case SILU:
+            UNROLL for (int i = 0; i < N; i++) v[i] = v[i] / (1.f + __expf(-v[i]));
+            break;
+        case SIGMOID:
+            UNROLL for (int i = 0; i < N; i++) v[i] = 1.f / (1.f + __expf(-v[i]));
+            break;
+        default: break;
     }
 }
 

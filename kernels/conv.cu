@@ -54,26 +54,26 @@ DEVICE void advance(Tap& tap, const ConvArgs& a, int by) {
 
 /// Bias, residual and activation of N sums of a pixel, channels from `channel` on.
 template <int N>
-DEVICE void finish(const ConvArgs& a, float (&v)[N], i64 pixel, int group, int channel) {
+DEVICE void finish(const ConvArgs& a, float (&v)[N], int pixel, int group, int channel) {
     const int per_image = a.out_h * a.out_w;
-    const int image = (int)(pixel / per_image), at = (int)(pixel - (i64)image * per_image);
+    const int image = pixel / per_image, at = pixel - image * per_image;
     const int y = at / a.out_w, x = at - y * a.out_w;
     const int first = group * a.cout + channel;
     if (a.bias) {
         UNROLL for (int i = 0; i < N; i++) v[i] += a.bias[first + i];
     }
-    if (!a.residual_first) {
-        UNROLL for (int i = 0; i < N; i++) v[i] = activate(v[i], a.activation);
-    }
+    float r[N];
+    UNROLL for (int i = 0; i < N; i++) r[i] = 0.f;
     if (a.residual) {
-        const elem* from = a.residual + image * a.residual_image + (i64)(y / a.residual_factor) * a.residual_row +
-                           (i64)(x / a.residual_factor) * a.residual_pixel + first;
-        float r[N];
-        load<N>(r, from);
-        UNROLL for (int i = 0; i < N; i++) v[i] += r[i];
+        load<N>(r, a.residual + image * a.residual_image + (i64)(y / a.residual_factor) * a.residual_row +
+                       (i64)(x / a.residual_factor) * a.residual_pixel + first);
     }
     if (a.residual_first) {
-        UNROLL for (int i = 0; i < N; i++) v[i] = activate(v[i], a.activation);
+        UNROLL for (int i = 0; i < N; i++) v[i] += r[i];
+    }
+    activate<N>(v, a.activation);
+    if (!a.residual_first) {
+        UNROLL for (int i = 0; i < N; i++) v[i] += r[i];
     }
     store<N>(a.out + image * a.out_image + (i64)y * a.out_row + (i64)x * a.out_pixel + first, v);
 }
@@ -90,16 +90,16 @@ DEVICE void conv(const ConvArgs& a) {
     const int thread = threadIdx.x, warp = thread / 32, lane = thread % 32;
     const int column_tiles = a.columns / BN, group = blockIdx.z;
     const int n0 = (int)(blockIdx.x % column_tiles) * BN;
-    const i64 m0 = (i64)(blockIdx.x / column_tiles) * BM, pixels = (i64)a.images * a.out_h * a.out_w;
+    const int m0 = (int)(blockIdx.x / column_tiles) * BM, per_image = a.out_h * a.out_w, pixels = a.images * per_image;
 
     // This thread copies chunk `col` of every ROW_STEP-th row.
     const int col = thread % CHUNKS, first_row = thread / CHUNKS;
     const elem* base[ROWS];  // of the window's first tap, which may lie outside
     int corner[ROWS];        // its row and column, 16 bits each
     UNROLL for (int i = 0; i < ROWS; i++) {
-        const i64 m = m0 + first_row + i * ROW_STEP;
+        const int m = m0 + first_row + i * ROW_STEP;
         if (m < pixels) {
-            const int per_image = a.out_h * a.out_w, image = (int)(m / per_image), at = (int)(m - (i64)image * per_image);
+            const int image = m / per_image, at = m - image * per_image;
             const int y = at / a.out_w * a.stride - a.pad_top, x = at % a.out_w * a.stride - a.pad_left;
             base[i] = a.x + image * a.x_image + (i64)y * a.x_row + (i64)x * a.x_pixel + group * a.cin;
             corner[i] = (int)((u32)y << 16 | ((u32)x & 0xffffu));
@@ -112,7 +112,7 @@ DEVICE void conv(const ConvArgs& a) {
         const int y = (corner[i] >> 16) + tap.ky * a.dilation, x = (int)(short)(corner[i] & 0xffff) + tap.kx * a.dilation;
         return tap.ky < a.kernel_h && (u32)y < (u32)a.h && (u32)x < (u32)a.w;
     };
-    auto offset = [&](const Tap& tap) { return (i64)tap.ky * a.dilation * a.x_row + (i64)tap.kx * a.dilation * a.x_pixel + tap.channel; };
+    auto offset = [&](const Tap& tap) { return tap.ky * a.dilation * a.x_row + tap.kx * a.dilation * a.x_pixel + tap.channel; };
     auto chunk = [&](int row, int column) { return row * (BK * 2) + ((column ^ (row >> 1 & 3)) << 4); };
 
     Tap taps[SUBS];
@@ -120,11 +120,10 @@ DEVICE void conv(const ConvArgs& a) {
         taps[s] = {0, 0, 0};
         advance(taps[s], a, col * 8 + s * 4);
     }
-    Tap ready = taps[0];  // of the piece whose turn it is; no prologue with granules of four
-    int next_k = 0;
     const bool has_prologue = a.scale || a.gate;
 
-    auto fetch = [&](int slot) {
+    auto fetch = [&](int slot, int piece) {
+        const int next_k = piece * BK;
         unsigned char* to = shared + slot * STAGE;
         UNROLL for (int i = 0; i < ROWS; i++) {
             unsigned char* chunk_to = to + chunk(first_row + i * ROW_STEP, col);
@@ -145,9 +144,9 @@ DEVICE void conv(const ConvArgs& a) {
                         elem e = {0};
                         if (k < a.kernel_h * a.kernel_w * a.tap_channels && is_inside(i, tap)) e = base[i][offset(tap)];
                         if (has_prologue && is_inside(i, tap)) {
-                            const i64 image = (m0 + first_row + i * ROW_STEP) / ((i64)a.out_h * a.out_w);
+                            const int image = (m0 + first_row + i * ROW_STEP) / per_image;
                             float v = to_float(e);
-                            v = a.gate ? v * to_float(a.gate[image * a.gate_image + tap.channel]) : v * a.scale[tap.channel] + a.shift[tap.channel];
+                            v = a.gate ? v * to_float(a.gate[(i64)image * a.gate_image + tap.channel]) : v * a.scale[tap.channel] + a.shift[tap.channel];
                             e = to_elem(a.relu ? fmaxf(v, 0.f) : v);
                         }
                         two[h] = e.bits;
@@ -158,25 +157,27 @@ DEVICE void conv(const ConvArgs& a) {
             }
         }
         unsigned char* weights_to = to + BM * BK * 2;
-        const elem* weights = a.weights + ((i64)group * a.columns + n0) * a.k + next_k + col * 8;
+        const elem* weights = a.weights + (group * a.columns + n0) * a.k + next_k + col * 8;
         UNROLL for (int row = first_row; row < BN; row += ROW_STEP) {
-            cp_async<16>(weights_to + chunk(row, col), weights + (i64)row * a.k, 16);
+            cp_async<16>(weights_to + chunk(row, col), weights + row * a.k, 16);
         }
         if constexpr (G != 1) {
             UNROLL for (int s = 0; s < SUBS; s++) advance(taps[s], a, BK);
         }
-        next_k += BK;
     };
 
     // What comes before the product, on this thread's own chunks.
-    auto prepare = [&](int slot) {
+    auto prepare = [&](int slot, int piece) {
+        // Found again: three registers less to keep. Granules of four have no prologue.
+        const int k = piece * BK + col * 8, t = k / a.tap_channels;
+        const Tap ready = {t / a.kernel_w, t % a.kernel_w, k - t * a.tap_channels};
         UNROLL for (int i = 0; i < ROWS; i++) {
             if (!is_inside(i, ready)) continue;
             const int row = first_row + i * ROW_STEP;
             uint4* at = reinterpret_cast<uint4*>(shared + slot * STAGE + chunk(row, col));
             Eight e = unpack(*at);
             if (a.gate) {
-                const elem* gate = a.gate + (m0 + row) / ((i64)a.out_h * a.out_w) * a.gate_image + ready.channel;
+                const elem* gate = a.gate + (i64)((m0 + row) / per_image) * a.gate_image + ready.channel;
                 UNROLL for (int j = 0; j < 8; j++) e.v[j] = ready.channel + j < a.cin ? e.v[j] * to_float(gate[j]) : 0.f;
             } else {
                 const float4* scale = reinterpret_cast<const float4*>(a.scale + ready.channel);
@@ -195,7 +196,6 @@ DEVICE void conv(const ConvArgs& a) {
             }
             *at = pack(e);
         }
-        advance(ready, a, BK);
     };
 
     const int wm = warp / WARPS_N * WM, wn = warp % WARPS_N * WN;
@@ -205,39 +205,40 @@ DEVICE void conv(const ConvArgs& a) {
             UNROLL for (int e = 0; e < 4; e++) sums[i][j][e] = 0.f;
 
     const int pieces = a.k / BK;
-    UNROLL for (int s = 0; s < STAGES - 1; s++) {
-        if (s < pieces) fetch(s);
+    NO_UNROLL for (int s = 0; s < STAGES - 1; s++) {
+        if (s < pieces) fetch(s, s);
         cp_async_commit();
     }
-    for (int piece = 0, slot = 0, free = STAGES - 1; piece < pieces; piece++) {
+    for (int piece = 0, slot = 0; piece < pieces; piece++) {
         cp_async_wait<STAGES - 2>();
-        if (G == 8 && has_prologue) prepare(slot);
-        // All see this piece, and nobody reads the last one any more.
+        if (G == 8 && has_prologue) prepare(slot, piece);
+        // All see this piece, and nobody reads the last one any more: the next to come takes its place.
         __syncthreads();
-        if (piece + STAGES - 1 < pieces) fetch(free);
+        if (piece + STAGES - 1 < pieces) fetch(slot == 0 ? STAGES - 1 : slot - 1, piece + STAGES - 1);
         cp_async_commit();
         const unsigned char* at = shared + slot * STAGE;
         const unsigned char* weights_at = at + BM * BK * 2;
         UNROLL for (int kk = 0; kk < BK / 16; kk++) {
-            u32 left[WM / 16][4], right[WN / 8][2];
+            u32 left[WM / 16][4];
             UNROLL for (int i = 0; i < WM / 16; i++) ldmatrix_x4(left[i], at + chunk(wm + i * 16 + lane % 16, kk * 2 + lane / 16));
             if constexpr (WN == 8) {
-                ldmatrix_x2(right[0], weights_at + chunk(wn + lane % 8, kk * 2 + lane / 8 % 2));
+                u32 right[2];
+                ldmatrix_x2(right, weights_at + chunk(wn + lane % 8, kk * 2 + lane / 8 % 2));
+                UNROLL for (int i = 0; i < WM / 16; i++) mma(sums[i][0], left[i], right);
             } else {
+                // Two columns of eight at a time: fewer registers than all of them.
                 UNROLL for (int j = 0; j < WN / 16; j++) {
                     u32 four[4];
                     ldmatrix_x4(four, weights_at + chunk(wn + j * 16 + lane % 8 + lane / 16 * 8, kk * 2 + lane / 8 % 2));
-                    right[2 * j][0] = four[0];
-                    right[2 * j][1] = four[1];
-                    right[2 * j + 1][0] = four[2];
-                    right[2 * j + 1][1] = four[3];
+                    const u32 first[2] = {four[0], four[1]}, second[2] = {four[2], four[3]};
+                    UNROLL for (int i = 0; i < WM / 16; i++) {
+                        mma(sums[i][2 * j], left[i], first);
+                        mma(sums[i][2 * j + 1], left[i], second);
+                    }
                 }
             }
-            UNROLL for (int i = 0; i < WM / 16; i++)
-                UNROLL for (int j = 0; j < WN / 8; j++) mma(sums[i][j], left[i], right[j]);
         }
         slot = slot + 1 == STAGES ? 0 : slot + 1;
-        free = free + 1 == STAGES ? 0 : free + 1;
     }
     cp_async_wait<0>();
     __syncthreads();
@@ -252,9 +253,9 @@ DEVICE void conv(const ConvArgs& a) {
             *reinterpret_cast<float2*>(to + 8 * STEP) = {sums[i][j][2], sums[i][j][3]};
         }
         __syncwarp();
-        for (int c = lane; c < 16 * (WN / 8); c += 32) {
+        NO_UNROLL for (int c = lane; c < 16 * (WN / 8); c += 32) {
             const int row = c / (WN / 8), eight = c % (WN / 8);
-            const i64 m = m0 + wm + i * 16 + row;
+            const int m = m0 + wm + i * 16 + row;
             const int n = n0 + wn + eight * 8;
             if (m >= pixels || n >= a.cout) continue;
             const float* from = rows + row * STEP + eight * 8;
@@ -263,7 +264,7 @@ DEVICE void conv(const ConvArgs& a) {
                 UNROLL for (int e = 0; e < 8; e++) v[e] = from[e];
                 finish<8>(a, v, m, group, n);
             } else {
-                for (int e = 0; e < min(8, a.cout - n); e++) {
+                NO_UNROLL for (int e = 0; e < min(8, a.cout - n); e++) {
                     float v[1] = {from[e]};
                     finish<1>(a, v, m, group, n + e);
                 }

@@ -71,9 +71,12 @@ DEVICE void depthwise(const DepthwiseArgs& a) {
         } else {
             UNROLL for (int i = 0; i < V; i++) residual[i] = 0.f;
         }
-        UNROLL for (int i = 0; i < V; i++) {
-            const float v = sums[r][i];
-            sums[r][i] = a.residual_first ? activate(v + residual[i], a.activation) : activate(v, a.activation) + residual[i];
+        if (a.residual_first) {
+            UNROLL for (int i = 0; i < V; i++) sums[r][i] += residual[i];
+        }
+        activate<V>(sums[r], a.activation);
+        if (!a.residual_first) {
+            UNROLL for (int i = 0; i < V; i++) sums[r][i] += residual[i];
         }
         store<V>(a.out + image * a.out_image + (i64)y * a.out_row + (i64)(x + r) * a.out_pixel + channel, sums[r]);
     }

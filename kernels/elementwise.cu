@@ -39,7 +39,7 @@ DEVICE void combine(const CombineArgs& a) {
         load<V>(v, from.x + image * from.image + (i64)(y / from.factor) * from.row + (i64)(x / from.factor) * from.pixel + channel);
         UNROLL for (int i = 0; i < V; i++) sum[i] = s ? sum[i] + v[i] : v[i];
     }
-    UNROLL for (int i = 0; i < V; i++) sum[i] = activate(sum[i], a.activation);
+    activate<V>(sum, a.activation);
     store<V>(a.out + image * a.out_image + (i64)y * a.out_row + (i64)x * a.out_pixel + channel, sum);
 }
 KERNEL(combine_v8, CombineArgs, 256, 4) { combine<8>(a); }
@@ -82,7 +82,8 @@ DEVICE void map(const MapArgs& a) {
     } else {
         const float* scale = a.scale + image * a.scale_image + channel;
         const float* shift = a.shift + image * a.shift_image + channel;
-        UNROLL for (int i = 0; i < V; i++) v[i] = activate(v[i] * scale[i] + shift[i], a.activation);
+        UNROLL for (int i = 0; i < V; i++) v[i] = v[i] * scale[i] + shift[i];
+        activate<V>(v, a.activation);
     }
     store<V>(a.out + image * a.out_image + (i64)y * a.out_row + (i64)x * a.out_pixel + channel, v);
 }

@@ -27,6 +27,7 @@ struct elem {
 #define DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
 #define SHARED __shared__
 #define UNROLL _Pragma("unroll")
+#define NO_UNROLL _Pragma("unroll 1")
 
 DEVICE u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 

@@ -6,6 +6,9 @@
 // Asynchronous copies arrive when they are waited for; with EMULATION_COPIES=eager at once.
 // With EMULATION_THREADS each CUDA thread is an OS thread, for the thread sanitizer.
 #pragma once
+#ifndef EMULATION_THREADS
+#define EMULATION_THREADS 0
+#endif
 #include <algorithm>
 #include <barrier>
 #include <cmath>

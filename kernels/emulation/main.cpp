@@ -5,7 +5,7 @@
 // argument; u64 count of pointers, of each u64 position in the argument, region, byte offset.
 // RESULT: the bytes of all regions, one after the other.
 #define EMULATION 1
-#include "kernels.h"
+#include "../all.cu"
 #include <chrono>
 #include <fstream>
 

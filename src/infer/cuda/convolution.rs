@@ -144,7 +144,9 @@ impl Lowering<'_> {
         let bias = of.bias.map(|bias| self.store.floats(self.key(of.table + 1), bias));
         let scale = of.prologue.map(|p| self.store.floats(self.key(of.table + 2), &p.scale));
         let shift = of.prologue.map(|p| self.store.floats(self.key(of.table + 3), &p.shift));
+        // The kernel counts pixels, and steps within an image, in 32 bits.
         let rows = self.images() * out.pixels();
+        assert!(rows.max(x.image) < 1 << 31, "{rows} outputs of a convolution");
         let (kernel, block_rows, block_columns, _, threads) = form(columns, granule, rows, spec.groups);
         let residual = of.residual.map(|(map, _)| map);
         let wide = [Some(*out), residual].into_iter().flatten().all(|map| map.granule() == 8)

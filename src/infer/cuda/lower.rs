@@ -44,7 +44,7 @@ pub enum CudaError {
     #[error(transparent)]
     Shape(#[from] ShapeError),
     /// No kernel does what a step needs.
-    #[error("step `{step}` has no kernel: {why}")]
+    #[error("`{step}` has no CUDA kernel: {why}")]
     Kernel {
         /// Name of the step.
         step: String,
@@ -320,8 +320,10 @@ impl<'a> Lowering<'a> {
             // Powers of two, so that neighbours of about the same size go together.
             let fits = at_once(step);
             let count = if fits >= images { images } else { 1 << fits.ilog2() };
+            // Two steps that one kernel does stay together, whatever the batch.
+            let is_pair = i > 0 && self.layer_norm_after(i - 1).is_some();
             match segments.last_mut() {
-                Some((steps, n)) if *n == count || (i - steps.start < 2 && *n > count) => {
+                Some((steps, n)) if *n == count || is_pair || (i - steps.start < 2 && *n > count) => {
                     (steps.end, *n) = (i + 1, count.min(*n));
                 }
                 _ => segments.push((i..i + 1, count)),

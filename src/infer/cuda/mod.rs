@@ -8,13 +8,28 @@
 //! kernels are in `/kernels`, one file per kind; sums are in f32, maps between kernels are half or bfloat16.
 
 mod argument;
+#[cfg(feature = "cuda")]
+mod code;
 mod convolution;
+pub mod devices;
+#[cfg(feature = "cuda")]
+pub mod driver;
+#[cfg(feature = "cuda")]
+mod execute;
+#[cfg(feature = "cuda")]
+pub mod lane;
 pub mod launch;
 mod lower;
 mod map;
+#[cfg(not(feature = "cuda"))]
+mod no_device;
 mod steps;
 mod store;
 
+#[cfg(feature = "cuda")]
+pub use execute::CudaExecute;
 pub use launch::{Format, Launch, Pointer, Region};
 pub use lower::{Batch, CudaError, CudaNetwork, HeadForm, Launches};
+#[cfg(not(feature = "cuda"))]
+pub use no_device::CudaExecute;
 pub use store::Store;
