@@ -49,7 +49,9 @@ fn main() {
                     let text = fs::read_to_string(&ptx).expect("nvcc wrote it");
                     fs::write(&ptx, with_version(&text)).expect("the output folder can be written");
                 });
-                threads.spawn(move || compile(nvcc, &cubin, defines, &["-cubin", "-gencode=arch=compute_90a,code=sm_90a"]));
+                threads.spawn(move || {
+                    compile(nvcc, &cubin, defines, &["-cubin", "-gencode=arch=compute_90a,code=sm_90a"])
+                });
             }
         });
     }
@@ -92,7 +94,8 @@ fn nvcc() -> Option<PathBuf> {
 
 fn compile(nvcc: &Path, to: &Path, defines: &[&str], kind: &[&str]) {
     // A toolkit of wheels finds its other programs by its own place.
-    let done = Command::new(nvcc).args(["-std=c++17", "-o"]).arg(to).args(kind).args(defines).arg("kernels/all.cu").output();
+    let done =
+        Command::new(nvcc).args(["-std=c++17", "-o"]).arg(to).args(kind).args(defines).arg("kernels/all.cu").output();
     match done {
         Ok(done) if done.status.success() => {}
         Ok(done) => panic!("nvcc refuses the kernels:\n{}", String::from_utf8_lossy(&done.stderr)),
@@ -103,6 +106,7 @@ fn compile(nvcc: &Path, to: &Path, defines: &[&str], kind: &[&str]) {
 fn with_version(ptx: &str) -> String {
     // Hints to newer compilers, of which older versions know nothing, and comments.
     let is_hint = |line: &&str| line.contains(".pragma \"used_bytes_mask") || line.trim_start().starts_with("//");
-    let line = |line: &str| if line.starts_with(".version ") { format!(".version {PTX_VERSION}") } else { line.to_owned() };
+    let line =
+        |line: &str| if line.starts_with(".version ") { format!(".version {PTX_VERSION}") } else { line.to_owned() };
     ptx.lines().filter(|l| !is_hint(l)).map(|l| line(l) + "\n").collect()
 }

@@ -55,6 +55,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("openslide_rs", &["slides/"]),
     ("tiff", &["slides/", "tissue/", "pixels/stain/reference.rs"]),
     ("turbojpeg", &["slides/"]),
+    ("cudarc", &["infer/cuda/"]),
+    ("half", &["infer/cuda/"]),
     ("candle_core", &["kernels/", "model/"]),
     ("candle_nn", &["model/"]),
     ("safetensors", &["model/"]),

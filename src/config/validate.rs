@@ -2,7 +2,9 @@
 //!
 //! Owns: [`validate`]. Must not know: how settings were written, files, devices. Pure.
 
-use super::settings::{ModelChoice, NetworkWeights, Settings, SlideSource, TissueChannel, TissueMethod, Window, Device, Precision};
+use super::settings::{
+    Device, ModelChoice, NetworkWeights, Precision, Settings, SlideSource, TissueChannel, TissueMethod, Window,
+};
 use std::path::{Component, Path, PathBuf};
 
 /// A combination that cannot work.

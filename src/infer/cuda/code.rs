@@ -43,6 +43,8 @@ fn compiled(format: Format) -> Result<Vec<u8>, String> {
     match made {
         Ok(Ok(ptx)) => Ok(ptx.to_src().bytes().chain([0]).collect()),
         Ok(Err(e)) => Err(format!("NVRTC refuses the kernels: {e:?}")),
-        Err(_) => Err("this program was built without a CUDA toolkit, and `libnvrtc.so` is not on this machine".to_owned()),
+        Err(_) => {
+            Err("this program was built without a CUDA toolkit, and `libnvrtc.so` is not on this machine".to_owned())
+        }
     }
 }

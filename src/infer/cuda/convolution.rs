@@ -75,7 +75,8 @@ fn columns(cout: usize, granule: usize) -> usize {
 /// The kernel for a product of this many rows.
 fn form(columns: usize, granule: usize, rows: usize, groups: usize) -> Form {
     let blocks = |f: &Form| rows.div_ceil(f.1) * (columns / f.2) * groups;
-    let mut fitting = FORMS.iter().filter(|f| f.3 == granule && columns.is_multiple_of(f.2) && (columns < 64) == (f.2 < 64));
+    let mut fitting =
+        FORMS.iter().filter(|f| f.3 == granule && columns.is_multiple_of(f.2) && (columns < 64) == (f.2 < 64));
     let mut best = fitting.next().expect("columns are made for the kernels there are");
     for smaller in fitting {
         // Smaller blocks read more; they are for what would leave multiprocessors idle.
@@ -274,7 +275,8 @@ impl Lowering<'_> {
         let TransposedSpec { cin, cout, kernel: k, stride, crop } = *spec;
         for phase in 0..stride * stride {
             let (py, px) = (phase / stride, phase % stride);
-            let (Some(ys), Some(xs)) = (Axis::new(py, stride, crop.0, out.h), Axis::new(px, stride, crop.1, out.w)) else {
+            let (Some(ys), Some(xs)) = (Axis::new(py, stride, crop.0, out.h), Axis::new(px, stride, crop.1, out.w))
+            else {
                 continue;
             };
             let (kh, kw) = ((k - py).div_ceil(stride), (k - px).div_ceil(stride));

@@ -1,12 +1,12 @@
 //! A GPU by its driver.
 //!
-//! Owns: [`Device`], [`DeviceError`], memory, streams, recorded launches. Must not know: networks, plans.
+//! Owns: [`Device`], [`DeviceError`]. Must not know: networks, plans, memory.
 //!
 //! All handles are owned by values that free them; every call makes the device's context the thread's own first.
 
 use super::{
     code, devices,
-    launch::{Format, Launch, Region},
+    launch::{Format, Launch},
 };
 use cudarc::driver::{
     result::{self, DriverError},
@@ -14,8 +14,8 @@ use cudarc::driver::{
 };
 use std::{
     collections::HashMap,
-    ffi::{CString, c_void},
-    sync::{Arc, Mutex, PoisonError},
+    ffi::CString,
+    sync::{Mutex, PoisonError},
 };
 
 /// Shared memory a block may have without asking.
@@ -130,16 +130,16 @@ impl Device {
         self.cache_bytes
     }
 
-    fn failed(&self, what: &'static str) -> impl Fn(DriverError) -> DeviceError + '_ {
+    pub(super) fn failed(&self, what: &'static str) -> impl Fn(DriverError) -> DeviceError + '_ {
         move |e| DeviceError::Failed { gpu: self.gpu, what, why: text(e) }
     }
 
-    fn make_current(&self) -> Result<(), DeviceError> {
+    pub(super) fn make_current(&self) -> Result<(), DeviceError> {
         // SAFETY: the context lives as long as the device.
         unsafe { result::ctx::set_current(self.context) }.map_err(self.failed("become this thread's"))
     }
 
-    fn allocated<T>(&self, bytes: usize, done: Result<T, DriverError>) -> Result<T, DeviceError> {
+    pub(super) fn allocated<T>(&self, bytes: usize, done: Result<T, DriverError>) -> Result<T, DeviceError> {
         done.map_err(|e| match e.0 {
             sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => DeviceError::Memory { gpu: self.gpu, bytes },
             _ => self.failed("give memory")(e),
@@ -147,7 +147,7 @@ impl Device {
     }
 
     /// A kernel that may have this much shared memory.
-    fn function(&self, launch: &Launch) -> Result<sys::CUfunction, DeviceError> {
+    pub(super) fn function(&self, launch: &Launch) -> Result<sys::CUfunction, DeviceError> {
         let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
         let function = match functions.get(launch.kernel) {
             Some(function) => *function,
@@ -180,271 +180,6 @@ impl Drop for Device {
                 let _ = result::module::unload(self.module);
             }
             let _ = result::primary_ctx::release(self.device);
-        }
-    }
-}
-
-/// Memory of a GPU.
-pub struct Buffer {
-    device: Arc<Device>,
-    address: sys::CUdeviceptr,
-    bytes: usize,
-}
-
-impl Buffer {
-    /// Memory with anything in it.
-    ///
-    /// # Errors
-    /// [`DeviceError::Memory`] when there is not so much left.
-    pub fn new(device: &Arc<Device>, bytes: usize) -> Result<Self, DeviceError> {
-        device.make_current()?;
-        let bytes = bytes.max(1);
-        // SAFETY: freed when dropped.
-        let address = device.allocated(bytes, unsafe { result::malloc_sync(bytes) })?;
-        Ok(Self { device: device.clone(), address, bytes })
-    }
-
-    /// Memory that holds `data`.
-    ///
-    /// # Errors
-    /// As [`Buffer::new`]; a copy that fails.
-    pub fn of(device: &Arc<Device>, data: &[u8]) -> Result<Self, DeviceError> {
-        let buffer = Self::new(device, data.len())?;
-        // SAFETY: the buffer is as long as the data; the call returns when the copy is done.
-        unsafe { result::memcpy_htod_sync(buffer.address, data) }.map_err(device.failed("take data"))?;
-        Ok(buffer)
-    }
-
-    /// What it holds.
-    ///
-    /// # Errors
-    /// A copy that fails, or a kernel before it that did.
-    pub fn read(&self) -> Result<Vec<u8>, DeviceError> {
-        self.device.make_current()?;
-        let mut data = vec![0; self.bytes];
-        // SAFETY: the buffer is as long as the data; the call returns when the copy is done.
-        unsafe { result::memcpy_dtoh_sync(&mut data, self.address) }.map_err(self.device.failed("give data"))?;
-        Ok(data)
-    }
-
-    /// Its first byte's address on the device.
-    pub fn address(&self) -> u64 {
-        self.address
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        let _ = self.device.make_current();
-        // SAFETY: allocated here, and nobody else has it. An error on the way out helps nobody.
-        let _ = unsafe { result::free_sync(self.address) };
-    }
-}
-
-/// Memory of the machine that a GPU copies from and to without the processor.
-pub struct Pinned {
-    device: Arc<Device>,
-    first: *mut u8,
-    bytes: usize,
-}
-
-// SAFETY: plain memory that one value owns.
-unsafe impl Send for Pinned {}
-
-impl Pinned {
-    /// Zeros.
-    ///
-    /// # Errors
-    /// [`DeviceError::Memory`] when the machine has not so much to pin.
-    pub fn new(device: &Arc<Device>, bytes: usize) -> Result<Self, DeviceError> {
-        device.make_current()?;
-        let bytes = bytes.max(1);
-        // SAFETY: freed when dropped, written below.
-        let first: *mut u8 = device.allocated(bytes, unsafe { result::malloc_host(bytes, 0) })?.cast();
-        // SAFETY: `bytes` bytes were just allocated.
-        unsafe { first.write_bytes(0, bytes) };
-        Ok(Self { device: device.clone(), first, bytes })
-    }
-
-    /// The bytes.
-    pub fn bytes(&self) -> &[u8] {
-        // SAFETY: allocated and written; copies to it are waited for by whoever started them.
-        unsafe { std::slice::from_raw_parts(self.first, self.bytes) }
-    }
-
-    /// The bytes, to be written.
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `bytes`.
-        unsafe { std::slice::from_raw_parts_mut(self.first, self.bytes) }
-    }
-}
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        let _ = self.device.make_current();
-        // SAFETY: allocated here, and nobody else has it. An error on the way out helps nobody.
-        let _ = unsafe { result::free_host(self.first.cast::<c_void>()) };
-    }
-}
-
-/// Work of a GPU that is done in order.
-pub struct Stream {
-    device: Arc<Device>,
-    stream: sys::CUstream,
-}
-
-// SAFETY: as of `Device`.
-unsafe impl Send for Stream {}
-
-/// Launches and copies that were recorded.
-pub struct Recording {
-    device: Arc<Device>,
-    executable: sys::CUgraphExec,
-}
-
-// SAFETY: as of `Device`.
-unsafe impl Send for Recording {}
-
-impl Drop for Recording {
-    fn drop(&mut self) {
-        let _ = self.device.make_current();
-        // SAFETY: instantiated here, and nobody else has it. An error on the way out helps nobody.
-        let _ = unsafe { result::graph::exec_destroy(self.executable) };
-    }
-}
-
-impl Stream {
-    /// A stream that waits for no other.
-    ///
-    /// # Errors
-    /// When the driver refuses.
-    pub fn new(device: &Arc<Device>) -> Result<Self, DeviceError> {
-        device.make_current()?;
-        let made = result::stream::create(result::stream::StreamKind::NonBlocking);
-        Ok(Self { device: device.clone(), stream: made.map_err(device.failed("make a stream"))? })
-    }
-
-    /// Makes the device's context this thread's.
-    ///
-    /// # Errors
-    /// When the driver refuses.
-    pub fn enter(&self) -> Result<(), DeviceError> {
-        self.device.make_current()
-    }
-
-    /// Starts a kernel.
-    ///
-    /// # Safety
-    /// The regions are as large as the launches were made for, and stay so until the stream was waited for.
-    ///
-    /// # Errors
-    /// When the driver refuses, or something before failed.
-    pub unsafe fn launch(&self, launch: &Launch, bases: &dyn Fn(Region) -> u64) -> Result<(), DeviceError> {
-        let function = self.device.function(launch)?;
-        let mut argument = launch.bound(bases);
-        let [x, y, z] = launch.grid;
-        let parameters = &mut [argument.as_mut_ptr().cast::<c_void>()];
-        // SAFETY: the argument is the kernel's struct, which the driver copies; the rest is the caller's promise.
-        unsafe {
-            result::launch_kernel(
-                function,
-                (x, y, z),
-                (launch.threads, 1, 1),
-                launch.shared_bytes,
-                self.stream,
-                parameters,
-            )
-        }
-        .map_err(self.device.failed(launch.kernel))
-    }
-
-    /// Starts a copy of the first bytes of `from`.
-    ///
-    /// # Safety
-    /// Both stay, and `from` is not written, until the stream was waited for.
-    ///
-    /// # Errors
-    /// When the driver refuses, or something before failed.
-    pub unsafe fn upload(&self, from: &Pinned, bytes: usize, to: &Buffer) -> Result<(), DeviceError> {
-        assert!(bytes <= from.bytes && bytes <= to.bytes, "{bytes} bytes of {} to {}", from.bytes, to.bytes);
-        // SAFETY: inside both; the rest is the caller's promise.
-        unsafe { result::memcpy_htod_async(to.address, &from.bytes()[..bytes], self.stream) }
-            .map_err(self.device.failed("take images"))
-    }
-
-    /// Starts a copy of `bytes` bytes from `from` on to `to` on.
-    ///
-    /// # Safety
-    /// Both stay, and `to` is not used, until the stream was waited for.
-    ///
-    /// # Errors
-    /// When the driver refuses, or something before failed.
-    pub unsafe fn download(
-        &self,
-        (from, first): (&Buffer, usize),
-        (to, at): (&Pinned, usize),
-        bytes: usize,
-    ) -> Result<(), DeviceError> {
-        assert!(first + bytes <= from.bytes && at + bytes <= to.bytes, "{bytes} bytes from {first} to {at}");
-        // SAFETY: inside both; the rest is the caller's promise.
-        unsafe {
-            let to = std::slice::from_raw_parts_mut(to.first.add(at), bytes);
-            result::memcpy_dtoh_async(to, from.address + first as u64, self.stream)
-        }
-        .map_err(self.device.failed("give results"))
-    }
-
-    /// Waits for all that was started.
-    ///
-    /// # Errors
-    /// What failed of it.
-    pub fn wait(&self) -> Result<(), DeviceError> {
-        // SAFETY: the stream is this value's.
-        unsafe { result::stream::synchronize(self.stream) }.map_err(self.device.failed("finish a batch"))
-    }
-
-    /// Records what `f` starts instead of starting it.
-    ///
-    /// # Errors
-    /// What `f` says; when the driver refuses.
-    pub fn record(&self, f: impl FnOnce() -> Result<(), DeviceError>) -> Result<Recording, DeviceError> {
-        use sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-        let failed = self.device.failed("record a batch");
-        // SAFETY: the stream is this value's; the capture is ended whatever `f` says.
-        unsafe {
-            result::stream::begin_capture(self.stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).map_err(&failed)?;
-            let done = f();
-            let graph = result::stream::end_capture(self.stream).map_err(&failed);
-            done?;
-            let graph = graph?;
-            let mut executable = std::ptr::null_mut();
-            let made = sys::cuGraphInstantiateWithFlags(&raw mut executable, graph, 0).result();
-            let _ = result::graph::destroy(graph);
-            made.map_err(&failed)?;
-            Ok(Recording { device: self.device.clone(), executable })
-        }
-    }
-
-    /// Starts what was recorded.
-    ///
-    /// # Safety
-    /// As of all that was recorded.
-    ///
-    /// # Errors
-    /// When the driver refuses, or something before failed.
-    pub unsafe fn replay(&self, recording: &Recording) -> Result<(), DeviceError> {
-        // SAFETY: both live; the rest is the caller's promise.
-        unsafe { result::graph::launch(recording.executable, self.stream) }.map_err(self.device.failed("run a batch"))
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        let _ = self.device.make_current();
-        // SAFETY: made here, and nobody else has it. An error on the way out helps nobody.
-        unsafe {
-            let _ = result::stream::synchronize(self.stream);
-            let _ = result::stream::destroy(self.stream);
         }
     }
 }

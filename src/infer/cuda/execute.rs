@@ -18,9 +18,7 @@ use crate::{
     config::settings::Precision,
     infer::lock,
     model::{
-        Execute, ExecuteOptions, HeadMap, HeadPlan, HeadValues, ModelError, OutputRows,
-        graph::Graph,
-        weights::Weights,
+        Execute, ExecuteOptions, HeadMap, HeadPlan, HeadValues, ModelError, OutputRows, graph::Graph, weights::Weights,
     },
 };
 use std::sync::{
@@ -56,7 +54,9 @@ impl CudaExecute {
         let count = devices::count().map_err(|e| ModelError(e.to_string()))?;
         let format = match options.precision {
             Precision::Bf16 => Format::Bf16,
-            Precision::F32 => return Err(ModelError("`precision` is `f32`, a GPU computes in `f16` or `bf16`".to_owned())),
+            Precision::F32 => {
+                return Err(ModelError("`precision` is `f32`, a GPU computes in `f16` or `bf16`".to_owned()));
+            }
             Precision::Usual | Precision::Auto | Precision::F16 => Format::Half,
         };
         let network = CudaNetwork::new(graph, weights, format).map_err(|e| ModelError(e.to_string()))?;
@@ -86,7 +86,9 @@ impl CudaExecute {
                 return Ok(lane);
             }
             if pool.alive == 0 {
-                return Err(ModelError("no gpu is left that works; start again to go on with the slides not done".to_owned()));
+                return Err(ModelError(
+                    "no gpu is left that works; start again to go on with the slides not done".to_owned(),
+                ));
             }
             pool = self.free.wait(pool).unwrap_or_else(PoisonError::into_inner);
         }
@@ -154,7 +156,8 @@ impl Execute for CudaExecute {
                     let (data, slot) = results.values(output, image);
                     let l = slot.layout;
                     let (pixel_stride, channel_stride) = (l.pixel_stride, 1);
-                    let values = HeadValues { data: &data, channels: l.c, h: l.h, w: l.w, pixel_stride, channel_stride };
+                    let values =
+                        HeadValues { data: &data, channels: l.c, h: l.h, w: l.w, pixel_stride, channel_stride };
                     sink(OutputRows { image: first + image, output, first_row: 0, values });
                 }
             }
@@ -200,10 +203,17 @@ impl CudaExecute {
     fn check(&self, images: &[&[u8]], side_px: usize) -> Result<(), ModelError> {
         let expected = side_px * side_px * 3;
         if let Some(image) = images.iter().find(|image| image.len() != expected) {
-            return Err(ModelError(format!("image has the wrong size: `{}` bytes, expected `{expected}`", image.len())));
+            return Err(ModelError(format!(
+                "image has the wrong size: `{}` bytes, expected `{expected}`",
+                image.len()
+            )));
         }
         if self.task.kind >= self.task.network.kinds() {
-            return Err(ModelError(format!("kind is `{}`, expected less than `{}`", self.task.kind, self.task.network.kinds())));
+            return Err(ModelError(format!(
+                "kind is `{}`, expected less than `{}`",
+                self.task.kind,
+                self.task.network.kinds()
+            )));
         }
         Ok(())
     }

@@ -7,10 +7,12 @@
 //! on, so that a batch costs the processor one call.
 
 use super::{
-    driver::{Buffer, Device, DeviceError, Pinned, Recording, Stream},
+    buffer::{Buffer, Pinned},
+    driver::{Device, DeviceError},
     launch::{Format, Region},
     lower::{Batch, CudaError, CudaNetwork, HeadForm, Launches},
     store::Store,
+    stream::{Recording, Stream},
 };
 use crate::{
     infer::plan::{Plan, Slot},

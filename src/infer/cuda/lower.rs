@@ -291,7 +291,9 @@ impl<'a> Lowering<'a> {
                 self.conv(step, conv, packed.spec());
             }
             Work::Transposed(of, packed) => {
-                let StepOp::Transposed(conv) = op(*of) else { unreachable!("the plan's convolutions are the program's") };
+                let StepOp::Transposed(conv) = op(*of) else {
+                    unreachable!("the plan's convolutions are the program's")
+                };
                 self.transposed(step, conv, packed.spec());
             }
             Work::Step(of) => self.plain(step, op(*of)),

@@ -2,10 +2,7 @@
 //!
 //! Owns: [`Map`]. Must not know: kernels.
 
-use super::{
-    argument::Place,
-    launch::Region,
-};
+use super::{argument::Place, launch::Region};
 use crate::infer::plan::Slot;
 
 /// A map of every image: where the first number is, and the steps, in numbers.

@@ -9,6 +9,8 @@
 
 mod argument;
 #[cfg(feature = "cuda")]
+pub mod buffer;
+#[cfg(feature = "cuda")]
 mod code;
 mod convolution;
 pub mod devices;
@@ -25,6 +27,8 @@ mod map;
 mod no_device;
 mod steps;
 mod store;
+#[cfg(feature = "cuda")]
+pub mod stream;
 
 #[cfg(feature = "cuda")]
 pub use execute::CudaExecute;

@@ -9,10 +9,7 @@ use super::{
     map::{Map, width},
 };
 use crate::{
-    infer::{
-        plan::PlanStep,
-        program::StepOp,
-    },
+    infer::{plan::PlanStep, program::StepOp},
     model::{
         graph::{Activation, Pool, ResizeMode},
         weights::Normalisation,
@@ -107,7 +104,11 @@ impl Lowering<'_> {
             .pointer(Some(out.place))
             .long(out.image)
             .ints(&[self.images(), out.h, out.w, out.c, out.row, out.pixel, sources.len(), activation(of)])
-            .launch(by_width(v, ["combine_v8", "combine_v1"]), blocks(self.images() * out.pixels() * out.c / v), THREADS);
+            .launch(
+                by_width(v, ["combine_v8", "combine_v1"]),
+                blocks(self.images() * out.pixels() * out.c / v),
+                THREADS,
+            );
         self.push(launch);
     }
 
@@ -286,8 +287,7 @@ impl Lowering<'_> {
     fn window_attention(&mut self, op: &StepOp, x: Map, out: Map) {
         let StepOp::WindowAttention { windows, bias } = op else { unreachable!("called for windows") };
         let (side, heads) = (windows.window_px, windows.heads);
-        let (kernel, d) =
-            if out.c / heads <= 32 { ("window_attention_d32", 32) } else { ("window_attention_d64", 64) };
+        let (kernel, d) = if out.c / heads <= 32 { ("window_attention_d32", 32) } else { ("window_attention_d64", 64) };
         let bias = self.store.floats(self.key(0), bias);
         // A side that is one window is not shifted.
         let shift = [out.h, out.w].map(|length| if length == side { 0 } else { windows.shift_px });
