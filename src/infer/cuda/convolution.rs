@@ -67,7 +67,7 @@ fn columns(cout: usize, granule: usize) -> usize {
     match steps.iter().find(|step| cout <= **step) {
         Some(step) => *step,
         // Blocks of 128 waste at most half of the last one.
-        None if granule == 8 && (cout % 128 == 0 || cout % 128 > 64) => cout.next_multiple_of(128),
+        None if granule == 8 && (cout.is_multiple_of(128) || cout % 128 > 64) => cout.next_multiple_of(128),
         None => cout.next_multiple_of(64),
     }
 }
@@ -80,9 +80,8 @@ fn form(columns: usize, granule: usize, rows: usize, groups: usize) -> Form {
     let mut best = fitting.next().expect("columns are made for the kernels there are");
     for smaller in fitting {
         // Smaller blocks read more; they are for what would leave multiprocessors idle.
-        if smaller.1 * smaller.2 < best.1 * best.2 && columns >= 64 && blocks(best) < FEW_BLOCKS {
-            best = smaller;
-        } else if columns < 64 && smaller.2 == columns {
+        let is_for_few = columns >= 64 && smaller.1 * smaller.2 < best.1 * best.2 && blocks(best) < FEW_BLOCKS;
+        if is_for_few || (columns < 64 && smaller.2 == columns) {
             best = smaller;
         }
     }
@@ -230,7 +229,7 @@ impl Lowering<'_> {
         let tables = self.depthwise_table(spec, raw);
         let weight = self.store.floats(self.key(2), weight);
         let shift = self.store.floats(self.key(3), bias);
-        let runs = (256 / parts).min(8).max(1);
+        let runs = (256 / parts).min(8);
         let threads = (runs * parts).next_multiple_of(32);
         let norm = (Some(weight), Some(shift), eps);
         let argument = self.depthwise_argument(spec, tables, (x, out, None), norm, (0, false, runs));

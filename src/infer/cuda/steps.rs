@@ -310,11 +310,11 @@ impl Lowering<'_> {
             .pointer(stain)
             .long(out.image)
             .ints(&[self.images(), out.h, out.w, out.row, out.pixel, 0]);
-        for c in 0..3 {
-            argument = argument.float(1.0 / (255.0 * std[c]));
+        for divisor in std {
+            argument = argument.float(1.0 / (255.0 * divisor));
         }
-        for c in 0..3 {
-            argument = argument.float(-mean[c] / std[c]);
+        for (mean, divisor) in mean.into_iter().zip(std) {
+            argument = argument.float(-mean / divisor);
         }
         self.push(argument.launch("from_rgb", blocks(self.images() * out.pixels()), THREADS));
     }
