@@ -60,6 +60,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("openslide_rs", &["slides/"]),
     ("tiff", &["slides/", "tissue/", "pixels/stain/reference.rs", "train/data/picture.rs"]),
     ("turbojpeg", &["slides/"]),
+    ("cudarc", &["infer/cuda/"]),
+    ("half", &["infer/cuda/"]),
     ("candle_core", &["kernels/", "model/", "train/"]),
     ("candle_nn", &["model/"]),
     ("safetensors", &["model/", "train/checkpoint.rs"]),

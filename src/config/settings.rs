@@ -234,6 +234,8 @@ pub struct Network {
     pub weights: NetworkWeights,
     /// Numbers it computes with.
     pub precision: Precision,
+    /// What computes.
+    pub device: Device,
     /// What the slides show, for a network that is told the organ.
     pub organ: Option<String>,
     /// Views of each tile whose answers are averaged.
@@ -254,12 +256,49 @@ pub enum NetworkWeights {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
-    /// `bf16` where the processor multiplies it faster, else `f32`.
+    /// `f32` on the processor, `f16` on a GPU.
+    Usual,
+    /// What is fastest: on the processor `bf16` where it multiplies it faster, else `f32`; on a GPU `f16`.
     Auto,
-    /// 32-bit floats.
+    /// 32-bit floats; only on the processor.
     F32,
+    /// Products of 16-bit floats, summed in 32 bits; only on a GPU.
+    F16,
     /// Products of 16-bit brain floats, summed in 32 bits.
     Bf16,
+}
+
+/// What computes a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Device {
+    /// All GPUs there are, else the processor.
+    Auto,
+    /// The processor.
+    Cpu,
+    /// These GPUs, by their numbers.
+    Cuda(Vec<u32>),
+    /// What was written instead, which is none of these.
+    Unknown(String),
+}
+
+impl Device {
+    /// `auto`, `cpu`, `cuda`, or `cuda:` and the GPUs' numbers.
+    pub fn from_name(name: &str) -> Self {
+        let unknown = || Self::Unknown(name.to_owned());
+        match name {
+            "auto" => Self::Auto,
+            "cpu" => Self::Cpu,
+            "cuda" => Self::Cuda(vec![]),
+            _ => {
+                let Some(list) = name.strip_prefix("cuda:") else { return unknown() };
+                let numbers: Result<Vec<u32>, _> = list.split(',').map(|n| n.trim().parse()).collect();
+                let Ok(numbers) = numbers else { return unknown() };
+                let is_repeated = |(i, n): (usize, &u32)| numbers[..i].contains(n);
+                if numbers.iter().enumerate().any(is_repeated) { unknown() } else { Self::Cuda(numbers) }
+            }
+        }
+    }
 }
 
 /// Views of a tile whose answers are averaged (test-time augmentation).

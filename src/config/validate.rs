@@ -2,7 +2,9 @@
 //!
 //! Owns: [`validate`]. Must not know: how settings were written, files, devices. Pure.
 
-use super::settings::{ModelChoice, NetworkWeights, Settings, SlideSource, TissueChannel, TissueMethod, Window};
+use super::settings::{
+    Device, ModelChoice, NetworkWeights, Precision, Settings, SlideSource, TissueChannel, TissueMethod, Window,
+};
 use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
 
@@ -127,6 +129,7 @@ fn model(settings: &Settings, problems: &mut Vec<Problem>) {
             )),
             _ => {}
         }
+        device(&m.device, m.precision, problems);
     }
     if let ModelChoice::Hematoxylin(m) = &settings.model
         && m.local_radius_um <= m.smooth_sigma_um
@@ -139,6 +142,28 @@ fn model(settings: &Settings, problems: &mut Vec<Problem>) {
             ),
             "the neighbourhood must be larger than a nucleus, 10 µm or more",
         ));
+    }
+}
+
+fn device(device: &Device, precision: Precision, problems: &mut Vec<Problem>) {
+    let keys = ["model.network.device", "model.network.precision"];
+    match (device, precision) {
+        (Device::Unknown(name), _) => problems.push(problem(
+            &keys[..1],
+            format!("`model.network.device`: found `{name}`, expected `auto`, `cpu`, `cuda` or `cuda:` and numbers"),
+            "`cuda:0,1` is the first and the second GPU; `auto` takes all there are, or the processor",
+        )),
+        (Device::Cuda(_), Precision::F32) => problems.push(problem(
+            &keys,
+            "`model.network.precision` is `f32`, expected `f16` or `bf16` on a GPU".to_owned(),
+            "GPUs multiply 16-bit numbers and sum in 32 bits; leave `precision` out, or use `device: cpu`",
+        )),
+        (Device::Cpu, Precision::F16) => problems.push(problem(
+            &keys,
+            "`model.network.precision` is `f16`, expected `f32` or `bf16` on the processor".to_owned(),
+            "leave `precision` out, or use `device: cuda`",
+        )),
+        _ => {}
     }
 }
 

@@ -16,7 +16,7 @@ mod slight;
 use super::{
     CompileError, Options,
     cpu::{Isa, Precision},
-    program::{Affine, Program, Step, StepOp},
+    program::{Affine, Program, Step, StepOp, Target},
 };
 use crate::model::{
     graph::{Activation, Graph, Node, NodeId, Op, Shape},
@@ -28,9 +28,14 @@ use std::collections::HashMap;
 ///
 /// # Errors
 /// A tensor that `weights` lacks.
-pub(super) fn lower(graph: &Graph, weights: &Weights, options: Options) -> Result<Program, CompileError> {
+pub(super) fn lower(
+    graph: &Graph,
+    weights: &Weights,
+    options: Options,
+    target: Target,
+) -> Result<Program, CompileError> {
     let graph = graph.without_repeats();
-    let mut lowering = Lowering::new(&graph, weights, options);
+    let mut lowering = Lowering::new(&graph, weights, options, target);
     for (i, node) in graph.nodes().iter().enumerate() {
         if lowering.live[i] && !lowering.covered[i] {
             lowering.node(lowering.ids[i], node)?;
@@ -38,7 +43,7 @@ pub(super) fn lower(graph: &Graph, weights: &Weights, options: Options) -> Resul
     }
     let mut steps = lowering.steps;
     steps.sort_by_key(|step| step.output);
-    Ok(Program { graph, steps })
+    Ok(Program { graph, steps, target })
 }
 
 /// What is known while the nodes are gone through.
@@ -49,6 +54,7 @@ struct Lowering<'a> {
     precision: Precision,
     /// Layers that stay in single precision whatever is asked for.
     is_slight: Vec<bool>,
+    target: Target,
     /// Of every node, for the size that matters.
     shapes: Option<Vec<Shape>>,
     /// Every node's id.
@@ -76,7 +82,7 @@ struct Prologue {
 }
 
 impl<'a> Lowering<'a> {
-    fn new(graph: &'a Graph, weights: &'a Weights, options: Options) -> Self {
+    fn new(graph: &'a Graph, weights: &'a Weights, options: Options, target: Target) -> Self {
         let (count, live) = (graph.nodes().len(), graph.live());
         let ids: Vec<NodeId> = graph.ids().collect();
         let mut users = vec![vec![]; count];
@@ -94,6 +100,7 @@ impl<'a> Lowering<'a> {
             isa: options.isa,
             precision: options.precision,
             is_slight,
+            target,
             shapes,
             ids,
             live,

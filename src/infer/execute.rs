@@ -26,7 +26,10 @@ impl CompiledExecute {
     /// [`ModelError`] when the weights lack a tensor.
     pub fn new(graph: &Graph, weights: &Weights, options: &ExecuteOptions, side_px: usize) -> Result<Self, ModelError> {
         let (precision, isa) = match options.precision {
-            settings::Precision::F32 => (Precision::F32, Isa::detect()),
+            settings::Precision::Usual | settings::Precision::F32 => (Precision::F32, Isa::detect()),
+            settings::Precision::F16 => {
+                return Err(ModelError("`precision` is `f16`, which only a GPU has, and there is none".to_owned()));
+            }
             // Asked for by name, it is what is computed, even where single precision would be faster.
             settings::Precision::Bf16 => (Precision::Bf16, Isa::best()),
             settings::Precision::Auto if Isa::detect() == Isa::Avx512Bf16 => (Precision::Bf16, Isa::Avx512Bf16),

@@ -9,6 +9,7 @@
 
 mod arena;
 mod compile;
+pub mod cuda;
 mod execute;
 mod memory;
 mod place;
@@ -89,7 +90,7 @@ impl Compiled {
     /// [`CompileError`]: a tensor that `weights` lacks.
     pub fn new(graph: &Graph, weights: &Weights, options: Options) -> Result<Self, CompileError> {
         let options = Options { isa: options.isa.available(), ..options };
-        let program = compile::lower(graph, weights, options)?;
+        let program = compile::lower(graph, weights, options, program::Target::Cpu)?;
         let most = graph.nodes().iter().map(|node| node.channels).max().unwrap_or(0);
         Ok(Self { program, options, zeros: vec![0.0; most], plans: Mutex::default() })
     }

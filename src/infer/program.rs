@@ -13,6 +13,8 @@ pub(super) struct Program {
     pub graph: Graph,
     /// What is run; inputs come before their users.
     pub steps: Vec<Step>,
+    /// What it is for.
+    pub target: Target,
 }
 
 /// One operation and what was fused into it.
@@ -130,11 +132,42 @@ pub(super) enum StepOp {
     Resize(ResizeMode),
 }
 
+/// Which machine a program is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    /// The processor: channels lie without gaps.
+    Cpu,
+    /// A GPU: pixels are aligned for wide loads, and weights are kept as they are.
+    Cuda,
+}
+
+impl Target {
+    /// Channels from a pixel to the next, for this many channels.
+    pub(super) fn pixel_stride(self, c: usize) -> usize {
+        match self {
+            Self::Cpu => c,
+            Self::Cuda if c <= 4 => 4,
+            Self::Cuda => c.next_multiple_of(8),
+        }
+    }
+}
+
+/// Weights as a network's file has them, normalisations folded in.
+#[derive(Debug)]
+pub(super) struct RawWeights {
+    /// Of a convolution `[cout, cin / groups, kh, kw]`, of a transposed one `[cin, cout, k, k]`.
+    pub weights: Vec<f32>,
+    /// `[cout]`.
+    pub bias: Option<Vec<f32>>,
+}
+
 /// A convolution with all that is done before and after it.
 #[derive(Debug)]
 pub(super) struct ConvStep {
     /// Weights and shape; shared by the plans of all image sizes.
     pub packed: Arc<PackedConv>,
+    /// For a GPU.
+    pub raw: Option<RawWeights>,
     /// Zeros around the input; known in px only with the image's size.
     pub padding: Padding,
     /// Normalisation of the input.
@@ -154,6 +187,8 @@ pub(super) struct ConvStep {
 pub(super) struct TransposedStep {
     /// Weights and shape.
     pub packed: Arc<PackedTransposed>,
+    /// For a GPU.
+    pub raw: Option<RawWeights>,
     /// The node before its crop.
     pub whole: NodeId,
     /// The node after its crop; the same where there is none.

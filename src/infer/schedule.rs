@@ -22,7 +22,10 @@ pub(super) fn schedule(
     (isa, precision): (Isa, Precision),
 ) -> Result<Plan, ShapeError> {
     let shapes = program.graph.shapes(h, w)?;
-    let placement = place(program, &shapes);
+    let mut placement = place(program, &shapes);
+    for size in &mut placement.sizes {
+        size[2] = program.target.pixel_stride(size[2]);
+    }
     let mut scheduler = Scheduler { program, shapes, placement, steps: vec![], partials: vec![], scratch_floats: 0 };
     for planned in scheduler.order() {
         match planned {

@@ -122,6 +122,10 @@ impl Model for Augmented {
         self.model.is_one_core()
     }
 
+    fn batches_at_once(&self) -> usize {
+        self.model.batches_at_once()
+    }
+
     fn forward(&self, images: &[&[u8]], tile_px: u32) -> Result<Vec<Vec<HeadMap>>, ModelError> {
         let mut sums: Vec<Vec<(HeadMap, Vec<i32>)>> = vec![];
         for (i, view) in self.views.iter().enumerate() {

@@ -33,14 +33,17 @@ pub struct HeadPlan {
     pub output: usize,
     /// What it becomes.
     pub spec: HeadSpec,
-    rule: Rule,
+    rule: HeadRule,
 }
 
 /// How values are read.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Rule {
+pub enum HeadRule {
     /// They are what they mean, times a factor.
-    Value { factor: f32 },
+    Value {
+        /// The factor.
+        factor: f32,
+    },
     /// Logits of one channel.
     Sigmoid,
     /// Logits of two channels, of which the second is asked for.
@@ -63,12 +66,12 @@ pub fn head_plans(graph: &Graph, out_stride: u32) -> Vec<HeadPlan> {
                 Op::Activation(Activation::Sigmoid) | Op::Activation(Activation::Softmax)
             );
             let (rule, channels) = match (o.head, channels) {
-                (Head::HorizontalVertical, n) => (Rule::Value { factor: 1.0 }, n),
-                (Head::StarDistance, n) => (Rule::Value { factor: 1.0 / out_stride as f32 }, n),
-                (_, n) if is_prob => (Rule::Value { factor: 1.0 }, n),
-                (Head::Semantic | Head::NuclearPixel, 1) => (Rule::Sigmoid, 1),
-                (Head::Semantic | Head::NuclearPixel, 2) => (Rule::SecondOfTwo, 1),
-                (_, n) => (Rule::Softmax, n),
+                (Head::HorizontalVertical, n) => (HeadRule::Value { factor: 1.0 }, n),
+                (Head::StarDistance, n) => (HeadRule::Value { factor: 1.0 / out_stride as f32 }, n),
+                (_, n) if is_prob => (HeadRule::Value { factor: 1.0 }, n),
+                (Head::Semantic | Head::NuclearPixel, 1) => (HeadRule::Sigmoid, 1),
+                (Head::Semantic | Head::NuclearPixel, 2) => (HeadRule::SecondOfTwo, 1),
+                (_, n) => (HeadRule::Softmax, n),
             };
             HeadPlan { output, spec: HeadSpec { head: o.head, channels: channels as u32 }, rule }
         })
@@ -78,6 +81,11 @@ pub fn head_plans(graph: &Graph, out_stride: u32) -> Vec<HeadPlan> {
 }
 
 impl HeadPlan {
+    /// How its values are read.
+    pub fn rule(&self) -> HeadRule {
+        self.rule
+    }
+
     /// A map of `h × w` px to be filled by [`HeadPlan::fill`].
     pub fn blank(&self, w: usize, h: usize) -> HeadMap {
         let HeadSpec { head, channels } = self.spec;
@@ -100,16 +108,16 @@ impl HeadPlan {
         let at = |c: usize, i: usize| values.data[c * values.channel_stride + i * values.pixel_stride];
         let planes = map.data.chunks_exact_mut(px).map(|plane| &mut plane[first..first + count]);
         match self.rule {
-            Rule::Value { factor } => planes.enumerate().for_each(|(c, plane)| {
+            HeadRule::Value { factor } => planes.enumerate().for_each(|(c, plane)| {
                 plane.iter_mut().enumerate().for_each(|(i, to)| *to = fixed(at(c, i) * factor * scale));
             }),
-            Rule::Sigmoid => planes.for_each(|plane| {
+            HeadRule::Sigmoid => planes.for_each(|plane| {
                 plane.iter_mut().enumerate().for_each(|(i, to)| *to = fixed(sigmoid(at(0, i)) * scale));
             }),
-            Rule::SecondOfTwo => planes.for_each(|plane| {
+            HeadRule::SecondOfTwo => planes.for_each(|plane| {
                 plane.iter_mut().enumerate().for_each(|(i, to)| *to = fixed(sigmoid(at(1, i) - at(0, i)) * scale));
             }),
-            Rule::Softmax => {
+            HeadRule::Softmax => {
                 let mut probs = vec![0.0_f32; self.spec.channels as usize];
                 for i in 0..count {
                     let most = (0..probs.len()).map(|c| at(c, i)).fold(f32::NEG_INFINITY, f32::max);

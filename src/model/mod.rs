@@ -44,7 +44,7 @@ pub use ctranspath::ctranspath;
 pub use deeplab_v3::deeplab_v3_resnet101;
 pub use deeplab_v3_plus::deeplab_v3_plus_mobilenet_v2;
 pub use efficientnet_v2_b0::efficientnet_v2_b0;
-pub use heads::{HeadPlan, HeadValues, head_plans};
+pub use heads::{HeadPlan, HeadRule, HeadValues, head_plans};
 pub use hematoxylin::{HEMATOXYLIN_DEFAULTS, HematoxylinModel};
 pub use histonext::histonext;
 pub use hover_net::{HoverNetMode, hover_net};

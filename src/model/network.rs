@@ -30,6 +30,26 @@ pub trait Execute: Send + Sync {
     /// [`ModelError`] when the device failed.
     fn run(&self, images: &[&[u8]], side_px: usize, sink: &(dyn Fn(OutputRows<'_>) + Sync)) -> Result<(), ModelError>;
 
+    /// Runs a batch and makes the head maps as well, for an executor that does this better than [`HeadPlan::fill`];
+    /// nothing from others.
+    ///
+    /// # Errors
+    /// [`ModelError`] when the device failed.
+    fn run_to_maps(
+        &self,
+        images: &[&[u8]],
+        side_px: usize,
+        heads: &[HeadPlan],
+    ) -> Result<Option<Vec<Vec<HeadMap>>>, ModelError> {
+        let _ = (images, side_px, heads);
+        Ok(None)
+    }
+
+    /// How many batches may be run at once with gain, each by a thread.
+    fn batches_at_once(&self) -> usize {
+        1
+    }
+
     /// Bytes it holds while it runs batches of `batch` tiles, weights included.
     fn bytes(&self, side_px: usize, batch: usize) -> u64;
 }
@@ -183,9 +203,16 @@ impl Model for NetworkModel {
         false
     }
 
+    fn batches_at_once(&self) -> usize {
+        self.execute.batches_at_once()
+    }
+
     fn forward(&self, images: &[&[u8]], tile_px: u32) -> Result<Vec<Vec<HeadMap>>, ModelError> {
         images.iter().try_for_each(|rgb| check_tile(rgb, tile_px, self.spec.margin_px))?;
         let side = tile_px as usize;
+        if let Some(maps) = self.execute.run_to_maps(images, side, &self.heads)? {
+            return Ok(maps);
+        }
         let shapes = self.graph.shapes(side, side).map_err(|e| ModelError(e.to_string()))?;
         let blank = |plan: &HeadPlan| {
             let shape = shapes[self.graph.outputs()[plan.output].node.index()];

@@ -134,6 +134,11 @@ pub trait Model: Send + Sync {
     /// one core, one for a model that uses the whole machine or a GPU by itself.
     fn is_one_core(&self) -> bool;
 
+    /// How many batches may be run at once with gain by a model that is not of one core: one per stream of a GPU.
+    fn batches_at_once(&self) -> usize {
+        1
+    }
+
     /// Runs a batch.
     ///
     /// # Shapes

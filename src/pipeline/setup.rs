@@ -3,11 +3,11 @@
 //! Owns: [`Setup`]. Must not know: YAML, any one slide.
 
 use crate::{
-    config::settings::{Settings, Window},
+    config::settings::{Device, ModelChoice, Precision, Settings, Window},
     error::RunError,
-    infer::CompiledExecute,
+    infer::{CompiledExecute, cuda::CudaExecute},
     instances::Extractor,
-    model::{self, Head, Model, graph::Graph, slide_use},
+    model::{self, Execute, ExecuteOptions, Head, Model, ModelError, graph::Graph, slide_use, weights::Weights},
     output::ResultKind,
     pixels::stain::StainTarget,
     tiling::{Borders, Tiler},
@@ -51,6 +51,33 @@ fn side_px(settings: &Settings, graph: &Graph) -> usize {
     settings.tiling.tile_px.unwrap_or(usual) as usize
 }
 
+/// What runs a network: the GPUs that the settings name, or the processor.
+fn execute_on(
+    settings: &Settings,
+    graph: &Graph,
+    weights: &Weights,
+    options: &ExecuteOptions,
+) -> Result<Box<dyn Execute>, ModelError> {
+    let device = match &settings.model {
+        ModelChoice::Network(network) => network.device.clone(),
+        _ => Device::Cpu,
+    };
+    let wanted = match &device {
+        // Single precision asked for by name is the processor's.
+        Device::Auto if options.precision != Precision::F32 => Some(&[][..]),
+        Device::Cuda(gpus) => Some(&gpus[..]),
+        _ => None,
+    };
+    if let Some(gpus) = wanted {
+        match CudaExecute::new(graph, weights, options, gpus) {
+            Ok(execute) => return Ok(Box::new(execute)),
+            Err(why) if device == Device::Auto => tracing::debug!("`{}` runs on the processor: {why}", graph.name()),
+            Err(why) => return Err(why),
+        }
+    }
+    Ok(Box::new(CompiledExecute::new(graph, weights, options, side_px(settings, graph))?))
+}
+
 impl Setup {
     /// Builds the model and checks that the tiling fits it.
     ///
@@ -58,7 +85,7 @@ impl Setup {
     /// [`RunError::Setup`] when the model cannot be built or an override is not one it can take.
     pub fn new(settings: &Settings) -> Result<Self, RunError> {
         let model = model::build(&settings.model, settings.tiling.input_mpp, &|graph, weights, options| {
-            Ok(Box::new(CompiledExecute::new(graph, weights, options, side_px(settings, graph))?))
+            execute_on(settings, graph, weights, options)
         })
         .map_err(|e| refused(e.to_string(), "see `wsi-run models` for what each model takes"))?;
         Self::with_model(settings, model)
@@ -144,9 +171,10 @@ impl Setup {
         (self.settings.run.slides_in_flight as usize).max(1)
     }
 
-    /// Predictor threads: all of them where a tile takes one core, one where the model takes the machine.
+    /// Predictor threads: all of them where a tile takes one core, one where the model takes the machine, one per stream
+    /// of the GPUs.
     pub fn predictors(&self) -> usize {
-        if self.model.is_one_core() { self.threads() } else { 1 }
+        if self.model.is_one_core() { self.threads() } else { self.model.batches_at_once() }
     }
 
     /// Tile buffers: enough that no half-filled batch can hold them all while readers wait.

@@ -106,10 +106,18 @@ pub(super) const KEYS: &[Key] = &[
     ),
     Key::value(
         "model.network.precision",
-        Kind::OneOf(&["auto", "f32", "bf16"]),
-        Preset::Is("f32"),
+        Kind::OneOf(&["usual", "auto", "f32", "f16", "bf16"]),
+        Preset::Is("usual"),
         "",
-        "numbers it computes with; `auto` is `bf16` where the processor has instructions for it",
+        "numbers it computes with; `usual` is `f32` on the processor and `f16` on a GPU, `auto` is `bf16` where the \
+         processor has instructions for it and `f16` on a GPU; a GPU has no `f32`, the processor no `f16`",
+    ),
+    Key::value(
+        "model.network.device",
+        Kind::Text,
+        Preset::Is("auto"),
+        "",
+        "what computes it: `auto` (all GPUs, or the processor where there are none), `cpu`, `cuda`, `cuda:0,1`",
     ),
     Key::value(
         "model.network.organ",
@@ -205,6 +213,7 @@ pub struct StainThreshold {
 /// let model: wsi_run::config::schema::Network = serde_saphyr::from_str(r#"
 /// weights: weights/hover_net_fast.safetensors
 /// precision: f32
+/// device: cuda:0,1
 /// views: all
 /// "#)?;
 /// # Ok::<(), serde_saphyr::Error>(())
@@ -215,6 +224,7 @@ pub struct Network {
     weights: Option<PathBuf>,
     name: Option<String>,
     precision: settings::Precision,
+    device: String,
     organ: Option<String>,
     views: settings::Views,
 }
@@ -248,6 +258,7 @@ impl Model {
                 },
                 name: m.name,
                 precision: m.precision,
+                device: settings::Device::from_name(&m.device),
                 organ: m.organ,
                 views: m.views,
             }),

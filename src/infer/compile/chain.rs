@@ -6,7 +6,7 @@ use super::{CompileError, Lowering, fold, fold::Folded};
 use crate::{
     infer::{
         cpu::{ConvSpec, PackedConv, PackedTransposed, TransposedSpec},
-        program::{ConvStep, StepOp, TransposedStep},
+        program::{ConvStep, RawWeights, StepOp, Target, TransposedStep},
     },
     model::graph::{Activation, Node, NodeId, Op, Padding, ResizeMode, TransposedConv},
 };
@@ -66,6 +66,7 @@ impl Lowering<'_> {
         };
         let step = ConvStep {
             packed: Arc::new(packed),
+            raw: self.raw(folded),
             padding,
             prologue: prologue.map(|p| p.affine),
             is_gated: gate.is_some(),
@@ -97,9 +98,15 @@ impl Lowering<'_> {
         };
         let bias = folded.bias.as_deref();
         let packed = PackedTransposed::new(spec, &folded.weights, bias, self.isa, self.precision_of(id));
-        let step = TransposedStep { packed: Arc::new(packed), whole: id, cropped, activation: chain.activation };
+        let raw = self.raw(folded);
+        let step = TransposedStep { packed: Arc::new(packed), raw, whole: id, cropped, activation: chain.activation };
         self.push(id, StepOp::Transposed(Box::new(step)), node.inputs.clone(), chain.output, chain.fused);
         Ok(())
+    }
+
+    /// What a GPU's kernels lay out their own way.
+    fn raw(&self, folded: Folded) -> Option<RawWeights> {
+        (self.target == Target::Cuda).then_some(RawWeights { weights: folded.weights, bias: folded.bias })
     }
 
     /// Goes from `id` to its only user and on, as long as the convolution can do what is found.

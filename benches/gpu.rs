@@ -1,0 +1,214 @@
+//! Networks on a GPU: images per second, and what each step takes of what the GPU could do.
+//!
+//! `cargo bench --features cuda --bench gpu -- [--gpu N] [--batch 16,64] [--secs 2] [--steps] [NETWORK=PX …]`; one JSON
+//! object per line. `kernels` is the launches alone, from memory of the GPU to memory of the GPU; `lanes` is all that a
+//! run does: two threads that copy bytes in, run, and copy head maps out. `benches/gpu.sh` runs this beside PyTorch.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its results")]
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use wsi_run::{
+    infer::cuda::{
+        Batch, CudaNetwork, Format, HeadForm, Launches, Region,
+        buffer::Buffer,
+        devices,
+        driver::Device,
+        lane::{Gpu, Lane, Task},
+        stream::Stream,
+    },
+    model::{
+        graph::Graph,
+        head_plans,
+        weights::{Normalisation, Weights},
+        zoo::zoo,
+    },
+};
+
+/// Networks and sides of the goals.
+const NETWORKS: &[(&str, usize)] =
+    &[("crescent_dense_net", 224), ("crescent_seg_net", 256), ("histonext_tiny", 270), ("hover_net_fast", 256)];
+
+struct Options {
+    gpu: usize,
+    batches: Vec<usize>,
+    secs: f64,
+    by_step: bool,
+    networks: Vec<(String, usize)>,
+}
+
+fn options() -> Options {
+    let networks = NETWORKS.iter().map(|(name, px)| ((*name).to_owned(), *px)).collect();
+    let mut o = Options { gpu: 0, batches: vec![16, 64], secs: 2.0, by_step: false, networks };
+    let mut named = vec![];
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().unwrap();
+        match argument.as_str() {
+            "--gpu" => o.gpu = value().parse().unwrap(),
+            "--batch" => o.batches = value().split(',').map(|n| n.parse().unwrap()).collect(),
+            "--secs" => o.secs = value().parse().unwrap(),
+            "--steps" => o.by_step = true,
+            "--bench" => {}
+            network => {
+                let (name, px) = network.split_once('=').unwrap();
+                named.push((name.to_owned(), px.parse().unwrap()));
+            }
+        }
+    }
+    if !named.is_empty() {
+        o.networks = named;
+    }
+    o
+}
+
+/// Best time of one call of `f`, over calls for about `secs` s.
+fn best(secs: f64, mut f: impl FnMut()) -> Duration {
+    f();
+    let (start, mut best) = (Instant::now(), Duration::MAX);
+    while start.elapsed().as_secs_f64() < secs {
+        let call = Instant::now();
+        f();
+        best = best.min(call.elapsed());
+    }
+    best
+}
+
+/// A batch's launches and memory.
+struct Bound {
+    launches: Launches,
+    buffers: Vec<Buffer>,
+    stream: Stream,
+}
+
+impl Bound {
+    fn new(device: &Arc<Device>, network: &CudaNetwork, px: usize, images: usize, cache_bytes: Option<usize>) -> Self {
+        let plan = network.plan(px, px).unwrap();
+        let mut store = network.store();
+        let normalisation = &Normalisation::IMAGENET;
+        let batch = Batch { images, kind: 0, normalisation, stain: None, heads: &[], cache_bytes };
+        let launches = network.launches(&plan, &batch, &mut store);
+        let buffer = |(i, bytes): (usize, &usize)| match i {
+            0 => Buffer::of(device, store.bytes()).unwrap(),
+            2 => Buffer::of(device, &noise(*bytes)).unwrap(),
+            _ => Buffer::new(device, *bytes).unwrap(),
+        };
+        let buffers = launches.region_bytes.iter().enumerate().map(buffer).collect();
+        Self { launches, buffers, stream: Stream::new(device).unwrap() }
+    }
+
+    /// Time of the launches that `of` takes.
+    fn time(&self, secs: f64, of: impl Fn(usize) -> bool) -> Duration {
+        let base = |region: Region| self.buffers[Region::ALL.iter().position(|r| *r == region).unwrap()].address();
+        let recording = self.stream.record(|| {
+            for launch in self.launches.launches.iter().filter(|l| of(l.step)) {
+                // SAFETY: buffers are as large as the launches were made for, and outlive the stream's work.
+                unsafe { self.stream.launch(launch, &base) }?;
+            }
+            Ok(())
+        });
+        let recording = recording.unwrap();
+        best(secs, || {
+            // SAFETY: as above.
+            unsafe { self.stream.replay(&recording) }.unwrap();
+            self.stream.wait().unwrap();
+        })
+    }
+}
+
+fn noise(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+}
+
+fn graph(name: &str) -> Graph {
+    (zoo().into_iter().find(|e| e.name == name).unwrap().build)().for_use()
+}
+
+/// Images per second of two threads that each run batches through a lane.
+fn lanes(o: &Options, graph: &Graph, weights: &Weights, px: usize, batch: usize) -> f64 {
+    let network = CudaNetwork::new(graph, weights, Format::Half).unwrap();
+    let task = Arc::new(Task { network, normalisation: Normalisation::IMAGENET, kind: 0 });
+    let gpu = Arc::new(Gpu::open(o.gpu, &task).unwrap());
+    let heads: Vec<HeadForm> = head_plans(graph, 1).iter().map(HeadForm::from).collect();
+    let image = noise(px * px * 3);
+    let images: Vec<&[u8]> = vec![&image; batch];
+    let rate = |lane: &mut Lane| {
+        // The first records.
+        (0..3).for_each(|_| drop(lane.run(&images, px, &heads).unwrap()));
+        let (start, mut count) = (Instant::now(), 0);
+        while start.elapsed().as_secs_f64() < o.secs {
+            drop(lane.run(&images, px, &heads).unwrap());
+            count += batch;
+        }
+        count as f64 / start.elapsed().as_secs_f64()
+    };
+    std::thread::scope(|threads| {
+        let two: Vec<_> = (0..2)
+            .map(|_| {
+                let (gpu, rate) = (&gpu, &rate);
+                threads.spawn(move || rate(&mut Lane::new(gpu).unwrap()))
+            })
+            .collect();
+        two.into_iter().map(|thread| thread.join().unwrap()).sum()
+    })
+}
+
+fn main() {
+    let o = options();
+    if let Err(why) = devices::count() {
+        eprintln!("nothing is timed: {why}");
+        return;
+    }
+    let device = Arc::new(Device::open(o.gpu, Format::Half).unwrap());
+    let share = |of: f64| Some((device.cache_bytes() as f64 * of) as usize);
+    println!("{}", serde_json::json!({ "gpu": device.name(), "cache_bytes": device.cache_bytes() }));
+    for (name, px) in &o.networks {
+        let graph = graph(name);
+        let weights = Weights::from_names(&graph);
+        let network = CudaNetwork::new(&graph, &weights, Format::Half).unwrap();
+        let plan = network.plan(*px, *px).unwrap();
+        for &batch in &o.batches {
+            for (cache, cache_bytes) in [("whole", None), ("0.3", share(0.3)), ("0.6", share(0.6)), ("1.2", share(1.2))]
+            {
+                let bound = Bound::new(&device, &network, *px, batch, cache_bytes);
+                let time = bound.time(o.secs, |_| true);
+                println!(
+                    "{}",
+                    serde_json::json!({
+                        "network": name, "px": px, "batch": batch, "what": "kernels", "cache": cache,
+                        "launches": bound.launches.launches.len(), "gmacs": plan.macs() as f64 / 1e9,
+                        "images_per_s": batch as f64 / time.as_secs_f64(),
+                    })
+                );
+            }
+            println!(
+                "{}",
+                serde_json::json!({
+                    "network": name, "px": px, "batch": batch, "what": "lanes",
+                    "images_per_s": lanes(&o, &graph, &weights, *px, batch),
+                })
+            );
+        }
+        let batch = *o.batches.last().unwrap();
+        let bound = Bound::new(&device, &network, *px, batch, None);
+        for (i, step) in plan.steps.iter().enumerate().filter(|_| o.by_step) {
+            let kernels: Vec<&str> = bound.launches.launches.iter().filter(|l| l.step == i).map(|l| l.kernel).collect();
+            if kernels.is_empty() {
+                continue;
+            }
+            let secs = bound.time(0.02, |step| step == i).as_secs_f64();
+            println!(
+                "{}",
+                serde_json::json!({
+                    "network": name, "px": px, "batch": batch, "what": "step", "step": step.name, "kernels": kernels,
+                    "micros": secs * 1e6, "tflop_per_s": 2e-12 * (step.macs * batch as u64) as f64 / secs,
+                    "gb_per_s": 2e-9 * (step.moved_floats * batch as u64) as f64 / secs,
+                    "flop_per_byte": step.macs as f64 / step.moved_floats as f64,
+                })
+            );
+        }
+    }
+}

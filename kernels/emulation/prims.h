@@ -1,0 +1,153 @@
+// What prims.cuh offers, on the processor; fragment layouts are those of the PTX ISA.
+#pragma once
+#include "device.h"
+
+#define DEVICE inline
+#define KERNEL(name, Args, threads, blocks_per_sm)                                                                  \
+    static void name(const Args& a);                                                                                \
+    static emulation::Registered registered_##name(#name, {sizeof(Args), threads, [](const void* p) { name(*(const Args*)p); }}); \
+    static void name(const Args& a)
+#define DYNAMIC_SHARED(name) unsigned char* name = emulation::the_block->shared
+#if EMULATION_THREADS
+#define SHARED static
+#else
+#define SHARED static thread_local
+#endif
+#define UNROLL
+#define NO_UNROLL
+#define threadIdx (emulation::the_lane->index)
+#define blockIdx (emulation::the_block->index)
+#define blockDim (emulation::the_block->size)
+#define gridDim (emulation::the_block->grid)
+#define __syncthreads() emulation::barrier(__LINE__)
+#define __syncwarp() emulation::together([](void**) {}, nullptr, __LINE__)
+#define __expf expf
+#define rsqrtf(x) (1.0f / sqrtf(x))
+using std::max;
+using std::min;
+
+#ifdef WSI_BF16
+DEVICE float to_float(elem e) {
+    u32 bits = (u32)e.bits << 16;
+    float f;
+    memcpy(&f, &bits, 4);
+    return f;
+}
+DEVICE elem to_elem(float f) {
+    u32 bits;
+    memcpy(&bits, &f, 4);
+    if (f != f) return {0x7fff};
+    bits += 0x7fff + (bits >> 16 & 1);
+    return {(u16)(bits >> 16)};
+}
+#else
+DEVICE float to_float(elem e) {
+    _Float16 h;
+    memcpy(&h, &e, 2);
+    return (float)h;
+}
+DEVICE elem to_elem(float f) {
+    // As fminf and fmaxf do on the device: NaN becomes a bound, so that it cannot hide here.
+    if (f != f && !EMULATION_THREADS) emulation::die("NaN is stored");
+    _Float16 h = (_Float16)std::min(std::max(f, -65504.f), 65504.f);
+    elem e;
+    memcpy(&e, &h, 2);
+    return e;
+}
+#endif
+DEVICE u32 pack(float first, float second) { return to_elem(first).bits | (u32)to_elem(second).bits << 16; }
+DEVICE float first_of(u32 two) { return to_float({(u16)two}); }
+DEVICE float second_of(u32 two) { return to_float({(u16)(two >> 16)}); }
+
+DEVICE void arrive(const emulation::Copy& copy) {
+    memset(copy.to, 0, copy.bytes);
+    memcpy(copy.to, copy.from, copy.read);
+}
+template <int BYTES>
+DEVICE void cp_async(void* shared, const void* global, int bytes) {
+    if (((uintptr_t)shared | (bytes ? (uintptr_t)global : 0)) % BYTES) emulation::die("an asynchronous copy is misaligned", BYTES);
+    if (bytes < 0 || bytes > BYTES) emulation::die("an asynchronous copy reads more than it copies", bytes, BYTES);
+    emulation::Copy copy{shared, global, BYTES, bytes};
+    if (emulation::eager_copies()) arrive(copy);
+    else emulation::the_lane->copies.push_back(copy);
+}
+DEVICE void cp_async_commit() { emulation::the_lane->groups.push_back(emulation::the_lane->copies.size()); }
+template <int N>
+DEVICE void cp_async_wait() {
+    auto& lane = *emulation::the_lane;
+    if ((int)lane.groups.size() <= N) return;
+    size_t arrived = lane.groups.size() - N, end = lane.groups[arrived - 1];
+    for (size_t i = 0; i < end; i++) arrive(lane.copies[i]);
+    lane.copies.erase(lane.copies.begin(), lane.copies.begin() + end);
+    lane.groups.erase(lane.groups.begin(), lane.groups.begin() + arrived);
+    for (auto& group : lane.groups) group -= end;
+}
+
+struct LdmatrixArgument { const void* row; u32* to; };
+template <int N, bool TRANSPOSED>
+void ldmatrix_of_all(void** arguments) {
+    auto of = [&](int l) { return (LdmatrixArgument*)arguments[l]; };
+    for (int m = 0; m < N; m++)
+        for (int l = 0; l < 32; l++) {
+            u16 two[2];
+            for (int i = 0; i < 2; i++) {
+                int row = TRANSPOSED ? l % 4 * 2 + i : l / 4, column = TRANSPOSED ? l / 4 : l % 4 * 2 + i;
+                auto* from = (const u16*)of(m * 8 + row)->row;
+                if ((uintptr_t)from % 16) emulation::die("a row of ldmatrix is misaligned", m, row);
+                two[i] = from[column];
+            }
+            of(l)->to[m] = two[0] | (u32)two[1] << 16;
+        }
+}
+DEVICE void ldmatrix_x4(u32 (&r)[4], const void* row) {
+    LdmatrixArgument argument{row, r};
+    emulation::together(ldmatrix_of_all<4, false>, &argument, 1);
+}
+DEVICE void ldmatrix_x2(u32 (&r)[2], const void* row) {
+    LdmatrixArgument argument{row, r};
+    emulation::together(ldmatrix_of_all<2, false>, &argument, 2);
+}
+DEVICE void ldmatrix_x4_transposed(u32 (&r)[4], const void* row) {
+    LdmatrixArgument argument{row, r};
+    emulation::together(ldmatrix_of_all<4, true>, &argument, 3);
+}
+
+struct MmaArgument { float* c; const u32 *a, *b; };
+inline void mma_of_all(void** arguments) {
+    float a[16][16], b[16][8], c[16][8];
+    for (int l = 0; l < 32; l++) {
+        auto* of = (MmaArgument*)arguments[l];
+        int row = l / 4, column = l % 4 * 2;
+        for (int i = 0; i < 4; i++) {
+            int r = row + (i & 1) * 8, k = column + (i >> 1) * 8;
+            a[r][k] = first_of(of->a[i]);
+            a[r][k + 1] = second_of(of->a[i]);
+            c[row + (i >> 1) * 8][column + (i & 1)] = of->c[i];
+        }
+        for (int i = 0; i < 2; i++) {
+            b[column + i * 8][row] = first_of(of->b[i]);
+            b[column + i * 8 + 1][row] = second_of(of->b[i]);
+        }
+    }
+    for (int m = 0; m < 16; m++)
+        for (int k = 0; k < 16; k++)
+            for (int n = 0; n < 8; n++) c[m][n] += a[m][k] * b[k][n];
+    for (int l = 0; l < 32; l++) {
+        auto* of = (MmaArgument*)arguments[l];
+        for (int i = 0; i < 4; i++) of->c[i] = c[l / 4 + (i >> 1) * 8][l % 4 * 2 + (i & 1)];
+    }
+}
+DEVICE void mma(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2]) {
+    MmaArgument argument{c, a, b};
+    emulation::together(mma_of_all, &argument, 4);
+}
+
+struct ShuffleArgument { float value; int mask; float result; };
+DEVICE float shuffle_xor(float v, int mask) {
+    ShuffleArgument argument{v, mask, 0};
+    emulation::together([](void** arguments) {
+        auto of = [&](int l) { return (ShuffleArgument*)arguments[l]; };
+        for (int l = 0; l < 32; l++) of(l)->result = of(l ^ of(l)->mask)->value;
+    }, &argument, 5);
+    return argument.result;
+}

@@ -1,0 +1,120 @@
+// What the kernels need of the machine: 16-bit numbers, asynchronous copies, tensor cores, shuffles.
+//
+// The only file with PTX, so that the others need no CUDA header and run under the emulation too, which has its own
+// version of each of these in emulation/prims.h. Compiled with WSI_BF16, numbers are bfloat16, else IEEE half.
+// Source: PTX ISA 8.1, sections on mma.m16n8k16, ldmatrix and cp.async.
+#pragma once
+
+typedef unsigned int u32;
+typedef unsigned short u16;
+typedef unsigned char u8;
+typedef long long i64;
+
+/// One stored number. Arithmetic is in f32.
+struct elem {
+    u16 bits;
+};
+
+#ifdef EMULATION
+#include "emulation/prims.h"
+#else
+
+#define DEVICE __device__ __forceinline__
+/// A kernel: its one argument is a struct, which the host writes byte by byte.
+#define KERNEL(name, Args, threads, blocks_per_sm) \
+    extern "C" __global__ void __launch_bounds__(threads, blocks_per_sm) name(const __grid_constant__ Args a)
+/// The block's shared memory whose size the launch sets.
+#define DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
+#define SHARED __shared__
+#define UNROLL _Pragma("unroll")
+#define NO_UNROLL _Pragma("unroll 1")
+
+DEVICE u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
+
+/// Copies BYTES (4, 8 or 16) to shared memory without waiting; of these the first `bytes` are read, the rest is zero.
+template <int BYTES>
+DEVICE void cp_async(void* shared, const void* global, int bytes) {
+    if constexpr (BYTES == 16) {
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(bytes) : "memory");
+    } else {
+        asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(shared_address(shared)), "l"(global), "n"(BYTES), "r"(bytes) : "memory");
+    }
+}
+/// Ends a group of copies.
+DEVICE void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+/// Waits until all but this thread's last N groups have arrived.
+template <int N>
+DEVICE void cp_async_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
+
+/// Four 8x8 matrices; lanes 8i to 8i+7 give the addresses of the rows of matrix i, each 16 bytes.
+DEVICE void ldmatrix_x4(u32 (&r)[4], const void* row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared_address(row)) : "memory");
+}
+/// Two 8x8 matrices; lanes 0 to 15 give the addresses.
+DEVICE void ldmatrix_x2(u32 (&r)[2], const void* row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1}, [%2];"
+                 : "=r"(r[0]), "=r"(r[1]) : "r"(shared_address(row)) : "memory");
+}
+/// Four 8x8 matrices, each transposed.
+DEVICE void ldmatrix_x4_transposed(u32 (&r)[4], const void* row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared_address(row)) : "memory");
+}
+
+#ifdef WSI_BF16
+#define MMA_TYPE "bf16"
+DEVICE float to_float(elem e) { return __uint_as_float((u32)e.bits << 16); }
+DEVICE elem to_elem(float f) {
+    elem e;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(e.bits) : "f"(f));
+    return e;
+}
+/// Two numbers in a word, the first in the lower half.
+DEVICE u32 pack(float first, float second) {
+    u32 r;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(second), "f"(first));
+    return r;
+}
+DEVICE float first_of(u32 two) { return __uint_as_float(two << 16); }
+DEVICE float second_of(u32 two) { return __uint_as_float(two & 0xffff0000u); }
+#else
+#define MMA_TYPE "f16"
+DEVICE float to_float(elem e) {
+    float f;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(e.bits));
+    return f;
+}
+/// What a half cannot hold becomes its largest number: infinity would become NaN further on.
+DEVICE float bounded(float f) { return fminf(fmaxf(f, -65504.f), 65504.f); }
+DEVICE elem to_elem(float f) {
+    elem e;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(e.bits) : "f"(bounded(f)));
+    return e;
+}
+DEVICE u32 pack(float first, float second) {
+    u32 r;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(bounded(second)), "f"(bounded(first)));
+    return r;
+}
+DEVICE float first_of(u32 two) {
+    elem e = {(u16)(two & 0xffffu)};
+    return to_float(e);
+}
+DEVICE float second_of(u32 two) {
+    elem e = {(u16)(two >> 16)};
+    return to_float(e);
+}
+#endif
+
+/// c += a · b of a 16x16 and a 16x8 matrix held by a warp. Lane l has rows l/4 and l/4+8 and columns 2(l%4), +1 of c.
+DEVICE void mma(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2]) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." MMA_TYPE "." MMA_TYPE ".f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+/// The value of the lane whose number differs in the bits of `mask`.
+DEVICE float shuffle_xor(float v, int mask) { return __shfl_xor_sync(0xffffffffu, v, mask); }
+
+#endif

@@ -1,0 +1,220 @@
+//! A network on GPUs as the models of the flow run it.
+//!
+//! Owns: [`CudaExecute`]: which lane runs a batch, what happens when one cannot. Must not know: which network it is,
+//! slides.
+//!
+//! Every GPU has two lanes, and whoever brings a batch takes one that is free. A batch that does not fit the memory is
+//! halved, and so are all after it. A GPU that fails is given up, and its batch goes to another; when none is left the
+//! run ends, and what is done stays done.
+
+use super::{
+    devices,
+    driver::DeviceError,
+    lane::{Gpu, Lane, LaneError, Task},
+    launch::Format,
+    lower::{CudaNetwork, HeadForm},
+};
+use crate::{
+    config::settings::Precision,
+    infer::lock,
+    model::{
+        Execute, ExecuteOptions, HeadMap, HeadPlan, HeadValues, ModelError, OutputRows, graph::Graph, weights::Weights,
+    },
+};
+use std::sync::{
+    Arc, Condvar, Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
+
+/// Streams of a GPU: one computes while the other copies.
+const LANES_PER_GPU: usize = 2;
+
+/// A network on GPUs, for images of one kind.
+pub struct CudaExecute {
+    task: Arc<Task>,
+    pool: Mutex<Pool>,
+    free: Condvar,
+    lanes: usize,
+    /// The most images that fitted the memory at once.
+    most: AtomicUsize,
+}
+
+/// Lanes that nobody uses, and how many there are at all.
+struct Pool {
+    free: Vec<Lane>,
+    alive: usize,
+}
+
+impl CudaExecute {
+    /// Opens GPUs and lowers the network for them; no number means all of them.
+    ///
+    /// # Errors
+    /// [`ModelError`]: no GPU, one that cannot be used, weights that lack a tensor, a precision GPUs do not have.
+    pub fn new(graph: &Graph, weights: &Weights, options: &ExecuteOptions, gpus: &[u32]) -> Result<Self, ModelError> {
+        let count = devices::count().map_err(|e| ModelError(e.to_string()))?;
+        let format = match options.precision {
+            Precision::Bf16 => Format::Bf16,
+            Precision::F32 => {
+                return Err(ModelError("`precision` is `f32`, a GPU computes in `f16` or `bf16`".to_owned()));
+            }
+            Precision::Usual | Precision::Auto | Precision::F16 => Format::Half,
+        };
+        let network = CudaNetwork::new(graph, weights, format).map_err(|e| ModelError(e.to_string()))?;
+        let task = Arc::new(Task { network, normalisation: weights.metadata.normalisation, kind: options.kind });
+        let all: Vec<usize> = match gpus {
+            [] => (0..count).collect(),
+            named => named.iter().map(|n| *n as usize).collect(),
+        };
+        let mut free = vec![];
+        for gpu in all {
+            let gpu = Arc::new(Gpu::open(gpu, &task).map_err(|e| ModelError(e.to_string()))?);
+            tracing::info!("gpu `{}`: {}", gpu.device().gpu(), gpu.device().name());
+            for _ in 0..LANES_PER_GPU {
+                free.push(Lane::new(&gpu).map_err(|e| ModelError(e.to_string()))?);
+            }
+        }
+        let lanes = free.len();
+        let pool = Mutex::new(Pool { free, alive: lanes });
+        Ok(Self { task, pool, free: Condvar::new(), lanes, most: AtomicUsize::new(usize::MAX) })
+    }
+
+    /// Waits for a lane.
+    fn take(&self) -> Result<Lane, ModelError> {
+        let mut pool = lock(&self.pool);
+        loop {
+            if let Some(lane) = pool.free.pop() {
+                return Ok(lane);
+            }
+            if pool.alive == 0 {
+                return Err(ModelError(
+                    "no gpu is left that works; start again to go on with the slides not done".to_owned(),
+                ));
+            }
+            pool = self.free.wait(pool).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn put_back(&self, lane: Lane) {
+        lock(&self.pool).free.push(lane);
+        self.free.notify_one();
+    }
+
+    /// Gives a lane up, and those of its GPU that are free; others will see for themselves.
+    fn give_up(&self, lane: Lane, why: &DeviceError) {
+        tracing::warn!("{why}; its batch goes to another gpu, if there is one");
+        let mut pool = lock(&self.pool);
+        let gpu = lane.gpu().device().gpu();
+        let before = pool.free.len();
+        pool.free.retain(|other| other.gpu().device().gpu() != gpu);
+        pool.alive -= before - pool.free.len() + 1;
+        drop(pool);
+        self.free.notify_all();
+    }
+
+    /// Runs a batch in as many parts as it takes; `then` is given each part's first image and its results.
+    fn in_parts(
+        &self,
+        images: &[&[u8]],
+        side_px: usize,
+        heads: &[HeadForm],
+        then: &mut dyn FnMut(usize, &super::lane::Results<'_>),
+    ) -> Result<(), ModelError> {
+        let mut first = 0;
+        while first < images.len() {
+            let part = &images[first..][..(images.len() - first).min(self.most.load(Ordering::Relaxed)).max(1)];
+            let mut lane = self.take()?;
+            match lane.run(part, side_px, heads) {
+                Ok(results) => {
+                    then(first, &results);
+                    first += part.len();
+                    self.put_back(lane);
+                }
+                Err(LaneError::Device(e @ DeviceError::Memory { .. })) if part.len() > 1 => {
+                    let half = part.len() / 2;
+                    if self.most.fetch_min(half, Ordering::Relaxed) > half {
+                        tracing::warn!("{e}: batches of `{}` images are run as `{half}` at a time", part.len());
+                    }
+                    self.put_back(lane);
+                }
+                Err(LaneError::Device(e @ DeviceError::Failed { .. })) => self.give_up(lane, &e),
+                Err(e) => {
+                    self.put_back(lane);
+                    return Err(ModelError(e.to_string()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Execute for CudaExecute {
+    fn run(&self, images: &[&[u8]], side_px: usize, sink: &(dyn Fn(OutputRows<'_>) + Sync)) -> Result<(), ModelError> {
+        self.check(images, side_px)?;
+        self.in_parts(images, side_px, &[], &mut |first, results| {
+            for image in 0..results.images() {
+                for output in 0..results.heads() {
+                    let (data, slot) = results.values(output, image);
+                    let l = slot.layout;
+                    let (pixel_stride, channel_stride) = (l.pixel_stride, 1);
+                    let values =
+                        HeadValues { data: &data, channels: l.c, h: l.h, w: l.w, pixel_stride, channel_stride };
+                    sink(OutputRows { image: first + image, output, first_row: 0, values });
+                }
+            }
+        })
+    }
+
+    fn run_to_maps(
+        &self,
+        images: &[&[u8]],
+        side_px: usize,
+        heads: &[HeadPlan],
+    ) -> Result<Option<Vec<Vec<HeadMap>>>, ModelError> {
+        self.check(images, side_px)?;
+        let forms: Vec<HeadForm> = heads.iter().map(HeadForm::from).collect();
+        let mut all = vec![];
+        self.in_parts(images, side_px, &forms, &mut |_, results| {
+            for image in 0..results.images() {
+                let map = |(i, plan): (usize, &HeadPlan)| {
+                    let l = results.slot(plan.output).layout;
+                    let mut map = plan.blank(l.w, l.h);
+                    results.map(i, image, &mut map.data);
+                    map
+                };
+                all.push(heads.iter().enumerate().map(map).collect());
+            }
+        })?;
+        Ok(Some(all))
+    }
+
+    fn batches_at_once(&self) -> usize {
+        self.lanes
+    }
+
+    fn bytes(&self, side_px: usize, batch: usize) -> u64 {
+        // Of the machine: weights for the way to the device, and pinned memory of each lane.
+        let Ok(plan) = self.task.network.plan(side_px, side_px) else { return 0 };
+        let heads: usize = plan.heads.iter().map(|head| 2 * head.slot.layout.h * head.slot.layout.row_stride).sum();
+        (2 * plan.weight_bytes + self.lanes * batch * (side_px * side_px * 3 + heads)) as u64
+    }
+}
+
+impl CudaExecute {
+    fn check(&self, images: &[&[u8]], side_px: usize) -> Result<(), ModelError> {
+        let expected = side_px * side_px * 3;
+        if let Some(image) = images.iter().find(|image| image.len() != expected) {
+            return Err(ModelError(format!(
+                "image has the wrong size: `{}` bytes, expected `{expected}`",
+                image.len()
+            )));
+        }
+        if self.task.kind >= self.task.network.kinds() {
+            return Err(ModelError(format!(
+                "kind is `{}`, expected less than `{}`",
+                self.task.kind,
+                self.task.network.kinds()
+            )));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,846 @@
+//! The CUDA kernels, run by the emulation: every step and every network gives what the processor's kernels give.
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+#![allow(clippy::print_stdout, reason = "distances are of use when one is too large")]
+
+mod emulation;
+
+use emulation::{Build, emulation, run};
+use std::{collections::BTreeSet, path::PathBuf, sync::Mutex};
+use wsi_run::{
+    config::settings,
+    infer::{
+        Compiled, HeadRows, Isa, Options, Precision,
+        cuda::{Batch, CudaExecute, CudaNetwork, Format, HeadForm, Launches, devices},
+    },
+    model::{
+        ExecuteOptions, Head, HeadValues,
+        graph::{Activation, Conv, Graph, NodeId, Pool, ResizeMode, TransposedConv},
+        head_plans,
+        weights::{Normalisation, Weights},
+        zoo::zoo,
+    },
+};
+
+/// Byte `i` of image `n`.
+fn image(n: usize, (h, w): (usize, usize)) -> Vec<u8> {
+    let byte = |i: usize| ((i as u32).wrapping_mul(2_654_435_761).wrapping_add(97 * n as u32) >> 13) as u8;
+    (0..h * w * 3).map(byte).collect()
+}
+
+/// `[h, w, c]` of each head of each image.
+type Heads = Vec<Vec<Vec<f32>>>;
+
+/// What the processor's kernels give in single precision.
+fn expected(graph: &Graph, weights: &Weights, images: &[Vec<u8>], size: (usize, usize), kind: usize) -> Heads {
+    let options = Options { precision: Precision::F32, isa: Isa::best(), size: None };
+    let compiled = Compiled::new(graph, weights, options).unwrap();
+    let plan = compiled.plan(size.0, size.1).unwrap();
+    let blank: Vec<Vec<f32>> = plan.heads.iter().map(|h| vec![0.0; h.slot.layout.span()]).collect();
+    let all = Mutex::new(vec![blank; images.len()]);
+    let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
+    let sink = |r: HeadRows<'_>| {
+        all.lock().unwrap()[r.image][r.head][r.first_row * r.w * r.c..][..r.values.len()].copy_from_slice(r.values);
+    };
+    let kinds = vec![kind; images.len()];
+    compiled.run_of_kinds(&images, &kinds, size, &Normalisation::IMAGENET, &sink).unwrap();
+    all.into_inner().unwrap()
+}
+
+/// A job: launches, regions, and what says where heads are.
+struct Job {
+    launches: Launches,
+    regions: Vec<Vec<u8>>,
+    format: Format,
+}
+
+/// How a job is made.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    format: Format,
+    cache_bytes: Option<usize>,
+    kind: usize,
+    heads: &'a [HeadForm],
+}
+
+const HALF: Way<'static> = Way { format: Format::Half, cache_bytes: None, kind: 0, heads: &[] };
+
+impl Job {
+    fn new(graph: &Graph, weights: &Weights, images: &[Vec<u8>], (h, w): (usize, usize), way: Way<'_>) -> Self {
+        let network = CudaNetwork::new(graph, weights, way.format).unwrap();
+        let plan = network.plan(h, w).unwrap();
+        let mut store = network.store();
+        let batch = Batch {
+            images: images.len(),
+            kind: way.kind,
+            normalisation: &Normalisation::IMAGENET,
+            stain: None,
+            heads: way.heads,
+            cache_bytes: way.cache_bytes,
+        };
+        let launches = network.launches(&plan, &batch, &mut store);
+        // Numbers that nobody wrote are NaN.
+        let mut regions: Vec<Vec<u8>> = launches.region_bytes.iter().map(|bytes| vec![0xff; *bytes]).collect();
+        regions[0] = store.bytes().to_vec();
+        regions[2] = images.concat();
+        Self { launches, regions, format: way.format }
+    }
+
+    /// Runs it and returns what the heads hold.
+    fn heads(&self, program: &std::path::Path, environment: &[(&str, &str)]) -> Result<Heads, String> {
+        Ok(self.heads_of(&run(program, &self.regions, &self.launches.launches, environment)?))
+    }
+
+    fn heads_of(&self, regions: &[Vec<u8>]) -> Heads {
+        let arena = &regions[1];
+        let value = |i: usize| self.format.value(u16::from_le_bytes([arena[2 * i], arena[2 * i + 1]]));
+        let images = arena.len() / 2 / self.launches.arena_numbers;
+        let head = |image: usize, slot: &wsi_run::infer::Slot| {
+            let l = slot.layout;
+            let first = image * self.launches.arena_numbers + slot.offset;
+            let at = move |i: usize| (i / (l.w * l.c), i / l.c % l.w, i % l.c);
+            (0..l.h * l.w * l.c)
+                .map(at)
+                .map(|(y, x, c)| value(first + y * l.row_stride + x * l.pixel_stride + c))
+                .collect()
+        };
+        (0..images).map(|image| self.launches.heads.iter().map(|slot| head(image, slot)).collect()).collect()
+    }
+
+    fn kernels(&self) -> BTreeSet<&'static str> {
+        self.launches.launches.iter().map(|l| l.kernel).collect()
+    }
+}
+
+/// Largest difference over largest value.
+fn distance(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    let largest = expected.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+    let differences = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
+    differences.fold(0.0, |m: f32, d| if d.is_nan() { f32::INFINITY } else { m.max(d) }) / largest
+}
+
+fn farthest(found: &Heads, expected: &Heads) -> f32 {
+    let heads = found.iter().flatten().zip(expected.iter().flatten());
+    heads.map(|(found, expected)| distance(found, expected)).fold(0.0, f32::max)
+}
+
+fn fast(format: Format) -> Option<PathBuf> {
+    emulation(Build::Fast, format)
+}
+
+/// A network of a few steps.
+struct Case {
+    name: &'static str,
+    size: (usize, usize),
+    /// Kernels that must be among its launches.
+    kernels: &'static [&'static str],
+    build: fn(&mut Graph, NodeId) -> NodeId,
+}
+
+/// The image's three channels to `c`, by a 1×1.
+fn widen(g: &mut Graph, x: NodeId, c: usize) -> NodeId {
+    g.conv("widen", x, Conv::new(c, 1))
+}
+
+/// Every kernel and every way it is called in.
+const CASES: &[Case] = &[
+    Case {
+        name: "conv of an image, many channels",
+        size: (17, 21),
+        kernels: &["from_rgb", "conv_128x64_g4"],
+        build: |g, x| g.conv("a", x, Conv::new(70, 7).stride(2).pad(3)),
+    },
+    Case {
+        name: "conv of an image, few channels",
+        size: (9, 8),
+        kernels: &["conv_128x32_g4"],
+        build: |g, x| {
+            let x = g.conv("a", x, Conv::new(20, 3).pad(2).dilation(2));
+            g.activation(x, Activation::Gelu)
+        },
+    },
+    Case {
+        name: "wide conv",
+        size: (12, 13),
+        kernels: &["conv_64x64_g8"],
+        build: |g, x| {
+            let x = widen(g, x, 40);
+            let x = g.conv("a", x, Conv::new(256, 3).pad(1));
+            g.relu(x)
+        },
+    },
+    Case {
+        name: "narrow convs with odd channels",
+        size: (11, 14),
+        kernels: &["conv_128x32_g8", "conv_128x16_g8", "conv_128x8_g8"],
+        build: |g, x| {
+            let x = widen(g, x, 37);
+            let x = g.conv("a", x, Conv::new(27, 3).stride(2));
+            let x = g.conv("b", x, Conv::new(11, 3).pad(1));
+            g.conv("c", x, Conv::new(5, 1))
+        },
+    },
+    Case {
+        name: "a dense block: normalised inputs, channels written between others",
+        size: (10, 9),
+        kernels: &["conv_128x32_g8"],
+        build: |g, x| {
+            let mut all = vec![widen(g, x, 24)];
+            for i in 0..3 {
+                let x = if i == 0 { all[0] } else { g.concat(&all) };
+                let x = g.batch_norm(&format!("norm{i}"), x);
+                let x = g.relu(x);
+                let x = g.conv(&format!("narrow{i}"), x, Conv::new(32, 1).no_bias());
+                let x = g.batch_norm(&format!("again{i}"), x);
+                let x = g.relu(x);
+                all.push(g.conv(&format!("wide{i}"), x, Conv::new(16, 3).pad(1).no_bias()));
+            }
+            g.concat(&all)
+        },
+    },
+    Case {
+        name: "normalised input of a padded conv",
+        size: (8, 7),
+        kernels: &["conv_64x64_g8"],
+        build: |g, x| {
+            let x = widen(g, x, 36);
+            let y = g.max_pool(x, Pool { kernel: 3, stride: 2, pad: 1 });
+            let y = g.batch_norm("norm", y);
+            let y = g.relu(y);
+            g.conv("a", y, Conv::new(64, 3).pad(1))
+        },
+    },
+    Case {
+        name: "unaligned concatenation, normalised",
+        size: (6, 7),
+        kernels: &["conv_128x16_g1", "conv_128x64_g1"],
+        build: |g, x| {
+            let a = widen(g, x, 13);
+            let b = g.conv("b", x, Conv::new(21, 3).pad(1));
+            let both = g.concat(&[a, b]);
+            let c = g.conv("c", b, Conv::new(40, 3).pad(1));
+            let y = g.batch_norm("norm", both);
+            let y = g.relu(y);
+            let y = g.conv("d", y, Conv::new(70, 3).pad(1));
+            let d = g.batch_norm("other", b);
+            let d = g.relu(d);
+            let d = g.conv("e", d, Conv::new(10, 3).pad(1));
+            g.concat(&[y, c, d])
+        },
+    },
+    Case {
+        name: "grouped convs",
+        size: (9, 9),
+        kernels: &["conv_128x8_g8", "conv_128x16_g1"],
+        build: |g, x| {
+            let x = widen(g, x, 128);
+            let x = g.conv("a", x, Conv::new(32, 5).groups(4).no_bias());
+            g.conv("b", x, Conv::new(16, 3).pad(1).groups(8))
+        },
+    },
+    Case {
+        name: "residuals before and after the activation",
+        size: (13, 6),
+        kernels: &[],
+        build: |g, x| {
+            let a = widen(g, x, 32);
+            let b = g.conv("b", a, Conv::new(32, 3).pad(1));
+            let b = g.add(&[b, a]);
+            let b = g.activation(b, Activation::Silu);
+            let c = g.conv("c", b, Conv::new(32, 1));
+            let c = g.relu(c);
+            g.add(&[c, b])
+        },
+    },
+    Case {
+        name: "a pyramid's merge: a 1×1 plus the level above, enlarged",
+        size: (12, 16),
+        kernels: &[],
+        build: |g, x| {
+            let a = widen(g, x, 24);
+            let above = g.conv("above", a, Conv::new(64, 3).stride(2).pad(1));
+            let above = g.resize(above, 2, ResizeMode::Nearest);
+            let side = g.conv("side", a, Conv::new(64, 1));
+            let sum = g.add(&[side, above]);
+            g.conv("smooth", sum, Conv::new(64, 3).pad(1))
+        },
+    },
+    Case {
+        name: "gates of squeezed channels",
+        size: (8, 8),
+        kernels: &["slab_results", "pool_of_slabs"],
+        build: |g, x| {
+            let a = widen(g, x, 40);
+            let pooled = g.global_avg_pool(a);
+            let gate = g.conv("squeeze", pooled, Conv::new(10, 1));
+            let gate = g.activation(gate, Activation::Silu);
+            let gate = g.conv("excite", gate, Conv::new(40, 1));
+            let gate = g.sigmoid(gate);
+            let y = g.multiply(a, gate);
+            g.conv("project", y, Conv::new(24, 1))
+        },
+    },
+    Case {
+        name: "attention of channels and places",
+        size: (17, 19),
+        kernels: &["channel_mean", "channel_max", "map_v8", "pool_of_slabs"],
+        build: |g, x| {
+            let a = widen(g, x, 48);
+            let most = g.global_max_pool(a);
+            let gate = g.sigmoid(most);
+            let a = g.multiply(a, gate);
+            let (mean, most) = (g.channel_mean(a), g.channel_max(a));
+            let both = g.concat(&[mean, most]);
+            let place = g.conv("place", both, Conv::new(1, 7).pad(3));
+            let place = g.sigmoid(place);
+            let whole = g.multiply(a, place);
+            g.multiply(whole, a)
+        },
+    },
+    Case {
+        name: "depthwise convs",
+        size: (15, 13),
+        kernels: &["depthwise_v8_r4", "depthwise_v8_r1", "depthwise_v1_r1"],
+        build: |g, x| {
+            let a = widen(g, x, 24);
+            let a = g.conv("a", a, Conv::new(24, 5).pad(2).groups(24));
+            let a = g.activation(a, Activation::Relu6);
+            let b = g.conv("b", a, Conv::new(24, 3).pad(2).dilation(2).groups(24));
+            let b = g.add(&[b, a]);
+            let b = g.conv("c", b, Conv::new(24, 3).stride(2).tf_same().groups(24));
+            let b = g.conv("narrow", b, Conv::new(7, 1));
+            g.conv("d", b, Conv::new(7, 3).pad(1).groups(7).no_bias())
+        },
+    },
+    Case {
+        name: "a ConvNeXt block",
+        size: (9, 11),
+        kernels: &["depthwise_layer_norm_r4", "response_norm_factors", "layer_norm_v8", "layer_norm_v1"],
+        build: |g, x| {
+            let a = widen(g, x, 96);
+            let a = g.layer_norm("first", a, 1e-6);
+            let y = g.conv("deep", a, Conv::new(96, 7).pad(3).groups(96));
+            let y = g.layer_norm("norm", y, 1e-6);
+            let y = g.linear("up", y, 200);
+            let y = g.activation(y, Activation::Gelu);
+            let y = g.global_response_norm("response", y);
+            let y = g.linear("down", y, 96);
+            let y = g.layer_scale("scale", y, 0.5);
+            let a = g.add(&[a, y]);
+            let a = g.linear("odd", a, 30);
+            g.layer_norm("last", a, 1e-6)
+        },
+    },
+    Case {
+        name: "group norms",
+        size: (33, 31),
+        kernels: &["group_norm_factors", "slab_results", "map_v8", "map_v1"],
+        build: |g, x| {
+            let a = widen(g, x, 32);
+            let a = g.group_norm("norm", a, 4);
+            let a = g.relu(a);
+            let a = g.conv("a", a, Conv::new(9, 1));
+            g.group_norm("again", a, 3)
+        },
+    },
+    Case {
+        name: "pools, resizes and copies",
+        size: (14, 18),
+        kernels: &["pool_v8", "pool_v1", "resize_v8", "resize_v1", "combine_v8", "combine_v1"],
+        build: |g, x| {
+            let a = widen(g, x, 16);
+            let b = g.max_pool(a, Pool { kernel: 3, stride: 2, pad: 1 });
+            let b = g.avg_pool(b, Pool { kernel: 2, stride: 1, pad: 0 });
+            let b = g.resize(b, 2, ResizeMode::Bilinear);
+            let c = g.conv("narrow", b, Conv::new(3, 1));
+            let c = g.max_pool(c, Pool { kernel: 2, stride: 2, pad: 0 });
+            let c = g.resize(c, 2, ResizeMode::BilinearCorners);
+            let d = g.resize(c, 2, ResizeMode::Nearest);
+            let d = g.activation(d, Activation::Silu);
+            let b = g.resize(b, 2, ResizeMode::Nearest);
+            let b = g.relu(b);
+            g.concat(&[b, d, b, d])
+        },
+    },
+    Case {
+        name: "sums of several, one enlarged",
+        size: (12, 8),
+        kernels: &["combine_v8"],
+        build: |g, x| {
+            let a = widen(g, x, 16);
+            let a = g.relu(a);
+            let b = g.max_pool(a, Pool { kernel: 2, stride: 2, pad: 0 });
+            let large = g.resize(b, 2, ResizeMode::Nearest);
+            let sum = g.add(&[large, a]);
+            let sum = g.relu(sum);
+            g.add(&[sum, a, sum])
+        },
+    },
+    Case {
+        name: "transposed convs",
+        size: (6, 7),
+        kernels: &["conv_128x16_g8"],
+        build: |g, x| {
+            let a = widen(g, x, 16);
+            let a = g.transposed_conv("a", a, TransposedConv { out: 24, kernel: 2, stride: 2 });
+            let a = g.relu(a);
+            let a = g.transposed_conv("b", a, TransposedConv { out: 12, kernel: 5, stride: 2 });
+            g.crop_by(a, 3)
+        },
+    },
+    Case {
+        name: "attention to fewer pixels",
+        size: (15, 16),
+        kernels: &["attention_d32", "attention_d64"],
+        build: |g, x| {
+            let q = widen(g, x, 64);
+            let few = g.conv("few", q, Conv::new(128, 2).stride(2));
+            let a = g.attention(q, few, 2);
+            let b = g.attention(a, few, 1);
+            let few = g.conv("odd", q, Conv::new(40, 4).stride(4));
+            let q = g.conv("odd_q", b, Conv::new(20, 1));
+            g.attention(q, few, 1)
+        },
+    },
+    Case {
+        name: "attention in shifted windows",
+        size: (8, 12),
+        kernels: &["window_attention_d32", "window_attention_d64"],
+        build: |g, x| {
+            let a = widen(g, x, 96);
+            let a = g.window_attention("one", a, 2, 4, 2);
+            let a = g.linear("two", a, 144);
+            let a = g.window_attention("three", a, 1, 4, 0);
+            let a = g.space_to_depth(a);
+            g.softmax_of(a)
+        },
+    },
+];
+
+trait Softmax {
+    fn softmax_of(&mut self, x: NodeId) -> NodeId;
+}
+
+impl Softmax for Graph {
+    fn softmax_of(&mut self, x: NodeId) -> NodeId {
+        self.activation(x, Activation::Softmax)
+    }
+}
+
+impl Case {
+    fn graph(&self) -> Graph {
+        let mut g = Graph::new("case", 3);
+        let x = g.input();
+        let y = (self.build)(&mut g, x);
+        g.output("out", Head::Semantic, y);
+        g
+    }
+}
+
+#[test]
+fn every_kernel_gives_what_the_processors_kernel_gives() {
+    let (Some(half), Some(brain)) = (fast(Format::Half), fast(Format::Bf16)) else { return };
+    let mut seen = BTreeSet::new();
+    for case in CASES {
+        let graph = case.graph();
+        let weights = Weights::from_names(&graph);
+        let images = [image(0, case.size), image(1, case.size), image(2, case.size)];
+        let expected = expected(&graph, &weights, &images, case.size, 0);
+        for (format, program, tolerance) in [(Format::Half, &half, 4e-3), (Format::Bf16, &brain, 3e-2)] {
+            let job = Job::new(&graph, &weights, &images, case.size, Way { format, ..HALF });
+            let found = job.heads(program, &[]).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+            let off = farthest(&found, &expected);
+            println!("{off:.1e} {format:?} {}: {:?}", case.name, job.kernels());
+            assert!(off < tolerance, "{}, {format:?}: {off}", case.name);
+            for kernel in case.kernels {
+                assert!(job.kernels().contains(kernel), "{}: no {kernel} in {:?}", case.name, job.kernels());
+            }
+            seen.extend(job.kernels());
+        }
+    }
+    // What the sources define, but for the large blocks and the heads, which other tests run.
+    let sources = ["conv", "depthwise", "elementwise", "norm", "pool", "attention", "pixels", "heads"];
+    let text =
+        sources.map(|f| std::fs::read_to_string(format!("{}/kernels/{f}.cu", env!("CARGO_MANIFEST_DIR"))).unwrap());
+    let defined = text.iter().flat_map(|t| t.lines().filter_map(|l| l.strip_prefix("KERNEL(")?.split(',').next()));
+    let unseen: Vec<&str> = defined.filter(|name| !seen.contains(name)).collect();
+    assert_eq!(unseen, ["conv_128x128_g8", "conv_128x64_g8", "head_map"]);
+}
+
+#[test]
+fn large_blocks_give_the_same_as_small_ones() {
+    let Some(program) = fast(Format::Half) else { return };
+    // Enough rows for every multiprocessor of an H100 to have a block.
+    for (c, kernel, px) in [(128, "conv_128x128_g8", 132), (64, "conv_128x64_g8", 132)] {
+        let mut g = Graph::new("case", 3);
+        let x = g.input();
+        let x = g.conv("a", x, Conv::new(16, 1));
+        let x = g.conv("b", x, Conv::new(c, 3).pad(1));
+        g.output("out", Head::Semantic, x);
+        let weights = Weights::from_names(&g);
+        let images = [image(0, (px, px))];
+        let job = Job::new(&g, &weights, &images, (px, px), HALF);
+        assert!(job.kernels().contains(kernel), "{:?}", job.kernels());
+        let off = farthest(&job.heads(&program, &[]).unwrap(), &expected(&g, &weights, &images, (px, px), 0));
+        assert!(off < 2e-3, "{kernel}: {off}");
+    }
+}
+
+#[test]
+fn the_order_of_threads_and_the_arrival_of_copies_change_nothing() {
+    let Some(program) = fast(Format::Half) else { return };
+    for case in CASES {
+        let graph = case.graph();
+        let weights = Weights::from_names(&graph);
+        let job = Job::new(&graph, &weights, &[image(0, case.size)], case.size, HALF);
+        let first = job.heads(&program, &[]).unwrap();
+        for environment in
+            [("EMULATION_ORDER", "reverse"), ("EMULATION_ORDER", "shuffled"), ("EMULATION_COPIES", "eager")]
+        {
+            let other = job.heads(&program, &[environment]).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+            assert!(first == other, "{}: {environment:?}", case.name);
+        }
+    }
+}
+
+#[test]
+fn the_address_sanitizer_finds_no_access_outside() {
+    let Some(program) = emulation(Build::Address, Format::Half) else { return };
+    for case in CASES {
+        let graph = case.graph();
+        let weights = Weights::from_names(&graph);
+        let job = Job::new(&graph, &weights, &[image(0, case.size)], case.size, HALF);
+        if let Err(e) = run(&program, &job.regions, &job.launches.launches, &[("EMULATION_CORES", "1")]) {
+            panic!("{}: {e}", case.name);
+        }
+    }
+}
+
+#[test]
+fn the_thread_sanitizer_finds_no_race() {
+    let Some(program) = emulation(Build::Threads, Format::Half) else { return };
+    let mut seen = BTreeSet::new();
+    for case in CASES {
+        let graph = case.graph();
+        let weights = Weights::from_names(&graph);
+        let mut job = Job::new(&graph, &weights, &[image(0, case.size)], case.size, HALF);
+        // An OS thread per CUDA thread is slow: one block of each kernel, on zeros where others would have written.
+        let mut launches: Vec<_> = job.launches.launches.iter().filter(|l| seen.insert(l.kernel)).cloned().collect();
+        launches.iter_mut().for_each(|l| l.grid = [1; 3]);
+        job.regions[1].fill(0);
+        job.regions[3].fill(0);
+        match run(&program, &job.regions, &launches, &[("TSAN_OPTIONS", "halt_on_error=1")]) {
+            Ok(_) => {}
+            // A machine may forbid what the sanitizer needs.
+            Err(e) if e.contains("unexpected memory mapping") => {
+                return println!("skipped: the sanitizer does not start");
+            }
+            Err(e) => panic!("{}: {e}", case.name),
+        }
+    }
+}
+
+#[test]
+fn images_in_small_batches_give_the_same_bits() {
+    let Some(program) = fast(Format::Half) else { return };
+    let graph = graph("crescent_dense_net");
+    let weights = Weights::from_names(&graph);
+    let images = [0, 1, 2].map(|n| image(n, (64, 64)));
+    let whole = Job::new(&graph, &weights, &images, (64, 64), HALF);
+    let few = Job::new(&graph, &weights, &images, (64, 64), Way { cache_bytes: Some(300_000), ..HALF });
+    assert!(few.launches.launches.len() > whole.launches.launches.len());
+    let (a, b) = (whole.heads(&program, &[]).unwrap(), few.heads(&program, &[]).unwrap());
+    // Blocks of another size add in the same order, so nothing may differ.
+    assert!(a == b);
+}
+
+#[test]
+fn head_maps_are_those_the_processor_makes() {
+    let Some(program) = fast(Format::Half) else { return };
+    for (name, px) in [("hover_net_fast", 96), ("stardist_unet", 32), ("light_mu_seg", 64)] {
+        let graph = graph(name).for_use();
+        let weights = Weights::from_names(&graph);
+        let plans = head_plans(&graph, 1);
+        let forms: Vec<HeadForm> = plans.iter().map(HeadForm::from).collect();
+        let images = [image(0, (px, px)), image(1, (px, px))];
+        let job = Job::new(&graph, &weights, &images, (px, px), Way { heads: &forms, ..HALF });
+        let regions = run(&program, &job.regions, &job.launches.launches, &[]).unwrap();
+        let values = job.heads_of(&regions);
+        for ((plan, offset), form) in plans.iter().zip(&job.launches.map_offsets).zip(&forms) {
+            let l = job.launches.heads[plan.output].layout;
+            for (i, values) in values.iter().enumerate() {
+                let mut map = plan.blank(l.w, l.h);
+                let (data, channels) = (&values[plan.output][..], l.c);
+                plan.fill(
+                    &mut map,
+                    0,
+                    &HeadValues { data, channels, h: l.h, w: l.w, pixel_stride: channels, channel_stride: 1 },
+                );
+                let bytes = &regions[4][offset + 2 * i * form.channels * l.h * l.w..][..2 * map.data.len()];
+                let found: Vec<i16> = bytes.chunks_exact(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
+                let off = found.iter().zip(&map.data).map(|(a, b)| (i32::from(*a) - i32::from(*b)).abs()).max();
+                assert!(off <= Some(1), "{name}, {:?}, image {i}: {off:?}", plan.spec);
+            }
+        }
+    }
+}
+
+/// The toolkit's programs; nothing and a word about it where there is none.
+fn toolkit() -> Option<PathBuf> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let wheels = std::fs::read_dir(root.join("target/cuda-venv/lib")).into_iter().flatten().flatten();
+    let wheels = wheels.map(|python| python.path().join("site-packages/nvidia/cu13/bin"));
+    let home = std::env::var_os("CUDA_HOME").map(|home| PathBuf::from(home).join("bin"));
+    let named = std::env::var_os("NVCC").map(|nvcc| PathBuf::from(nvcc).parent().unwrap().to_path_buf());
+    let found = named.into_iter().chain(home).chain(wheels).find(|bin| bin.join("nvcc").exists());
+    if found.is_none() {
+        println!("skipped: no CUDA toolkit (`.ci/setup --tests` installs one)");
+    }
+    found
+}
+
+/// Registers of each kernel: what its block needs for the blocks of a multiprocessor that it is made for.
+const MOST_REGISTERS: &[(&str, u32)] = &[
+    ("conv_128x128_g8", 128),
+    ("conv_128x64_g", 232),
+    ("conv_128x16_g1", 192),
+    ("conv_", 128),
+    ("depthwise_", 96),
+    ("window_attention_d64", 232),
+    ("attention_d64", 168),
+    ("window_attention_d32", 128),
+    ("attention_d32", 128),
+    ("", 64),
+];
+
+/// Bytes that a kernel may put aside; outside its inner loop.
+const MOST_SPILLED: &[(&str, u32)] = &[("conv_128x128_g8", 64)];
+
+#[test]
+fn every_kernel_compiles_and_keeps_to_its_registers() {
+    let Some(bin) = toolkit() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let source = format!("{}/kernels/all.cu", env!("CARGO_MANIFEST_DIR"));
+    let jobs = [("compute_80", "sm_80", ""), ("compute_90a", "sm_90a", ""), ("compute_80", "sm_80", "-DWSI_BF16=1")];
+    std::thread::scope(|threads| {
+        for (virtual_arch, arch, define) in jobs {
+            let (bin, folder, source) = (&bin, &folder, &source);
+            threads.spawn(move || {
+                let to = folder.path().join(format!("{arch}{define}.cubin"));
+                let mut nvcc = std::process::Command::new(bin.join("nvcc"));
+                nvcc.args(["-std=c++17", "-cubin", "-Xptxas", "-v"]);
+                nvcc.arg(format!("-gencode=arch={virtual_arch},code={arch}"));
+                nvcc.args((!define.is_empty()).then_some(define));
+                let done = nvcc.arg("-o").arg(&to).arg(source).output().unwrap();
+                let said = String::from_utf8_lossy(&done.stderr);
+                assert!(done.status.success(), "{arch}: {said}");
+                check_registers(arch, &said);
+            });
+        }
+    });
+}
+
+fn check_registers(arch: &str, said: &str) {
+    let number_before = |line: &str, what: &str| -> u32 {
+        let before = line.split(what).next().unwrap().trim();
+        before.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    let (mut kernel, mut checked) = (String::new(), 0);
+    for line in said.lines() {
+        let limit =
+            |table: &[(&str, u32)]| table.iter().find(|(name, _)| kernel.starts_with(name)).map_or(0, |(_, n)| *n);
+        if let Some(rest) = line.split("Compiling entry function '").nth(1) {
+            kernel = rest.split('\'').next().unwrap().to_owned();
+        } else if line.contains("bytes spill stores") {
+            let spilled = number_before(line, "bytes spill stores");
+            assert!(spilled <= limit(MOST_SPILLED), "{arch}, {kernel}: {spilled} bytes spilled");
+        } else if line.contains("Used ") {
+            let registers = number_before(line, "registers");
+            assert!(registers <= limit(MOST_REGISTERS), "{arch}, {kernel}: {registers} registers");
+            checked += 1;
+        }
+    }
+    assert!(checked >= 37, "{arch}: {checked} kernels of {said}");
+}
+
+#[test]
+fn stain_normalisation_on_the_way_gives_the_processors_bytes() {
+    let Some(program) = fast(Format::Half) else { return };
+    // A slide twice as dense in one channel, and a mixture of the others; through an image as it is.
+    let od = |v: usize| -((v + 1) as f32 / 240.0).ln();
+    let matrix = [[0.9, 0.1, 0.0], [0.05, 0.6, 0.2], [0.0, 0.3, 1.1]];
+    let entry = |k: usize, v: usize, c: usize| (-matrix[c][k] * od(v)).exp() * if k == 0 { 240.0 } else { 1.0 };
+    let tables: Vec<f32> =
+        (0..3 * 256 * 4).map(|i| if i % 4 == 3 { 0.0 } else { entry(i / 1024, i / 4 % 256, i % 4) }).collect();
+    let mut g = Graph::new("case", 3);
+    let x = g.input();
+    let x = g.activation(x, Activation::Relu6);
+    g.output("out", Head::Semantic, x);
+    let weights = Weights::from_names(&g);
+    let network = CudaNetwork::new(&g, &weights, Format::Half).unwrap();
+    let plan = network.plan(16, 24).unwrap();
+    let mut store = network.store();
+    // So that what comes out is the byte over 64, exact in half precision.
+    let normalisation = Normalisation { mean: [0.0; 3], std: [64.0 / 255.0; 3] };
+    let batch = Batch {
+        images: 1,
+        kind: 0,
+        normalisation: &normalisation,
+        stain: Some(&tables),
+        heads: &[],
+        cache_bytes: None,
+    };
+    let launches = network.launches(&plan, &batch, &mut store);
+    let pixels = image(3, (16, 24));
+    let mut regions: Vec<Vec<u8>> = launches.region_bytes.iter().map(|bytes| vec![0xff; *bytes]).collect();
+    (regions[0], regions[2]) = (store.bytes().to_vec(), pixels.clone());
+    let job = Job { launches, regions, format: Format::Half };
+    let found = &job.heads(&program, &[]).unwrap()[0][0];
+    for (i, value) in found.iter().enumerate() {
+        let rgb = &pixels[i / 3 * 3..][..3];
+        let part = |k: usize| tables[(k * 256 + usize::from(rgb[k])) * 4 + i % 3];
+        let expected = (part(0) * part(1) * part(2)).min(255.0).round_ties_even();
+        assert!((value * 64.0 - expected).abs() < 1e-3, "{i}: {} instead of {expected}", value * 64.0);
+    }
+}
+
+fn graph(name: &str) -> Graph {
+    (zoo().into_iter().find(|e| e.name == name).unwrap().build)()
+}
+
+/// How far a network's worst value in half precision may be from single precision's, of the largest value.
+const TOLERANCE: f32 = 1e-2;
+
+fn check(name: &str, px: usize) {
+    let Some(program) = fast(Format::Half) else { return };
+    let graph = graph(name);
+    let weights = Weights::from_names(&graph);
+    let kind = if name == "clin_seg_net" { 7 } else { 0 };
+    // Of large images one: the emulation is slow.
+    let images = [image(0, (px, px)), image(1, (px, px))];
+    let images = if px < 100 { &images[..] } else { &images[..1] };
+    let expected = expected(&graph, &weights, images, (px, px), kind);
+    let job = Job::new(&graph, &weights, images, (px, px), Way { kind, ..HALF });
+    let found = job.heads(&program, &[]).unwrap();
+    let off = farthest(&found, &expected);
+    println!("{name}: {off:.1e}, {} launches", job.launches.launches.len());
+    assert!(off < TOLERANCE, "{name}: {off}");
+}
+
+macro_rules! networks {
+    ($($name:ident $px:literal)*) => {
+        /// Every network's list of launches gives what the processor's kernels give.
+        mod on_the_kernels_it_is_as_on_the_processor {
+            $(#[test] fn $name() { super::check(stringify!($name), $px) })*
+        }
+
+        #[test]
+        fn every_network_is_checked() {
+            let checked = [$(stringify!($name)),*];
+            for entry in zoo() {
+                // Larger ones of a kind that is checked take minutes.
+                let is_larger = ["histonext_base", "histonext_large", "histonext_xlarge"].contains(&entry.name);
+                assert!(is_larger || checked.contains(&entry.name), "{}", entry.name);
+            }
+        }
+    };
+}
+
+networks! {
+    crescent_seg_net 64
+    crescent_dense_net 64
+    histonext_tiny 256
+    clin_seg_net 64
+    light_mu_seg 64
+    light_mu_seg_v3 64
+    stardist_unet 48
+    hover_net 198
+    hover_net_fast 96
+    u_net 48
+    attention_u_net 32
+    u_net_resnet34 64
+    u_net_efficientnet_b5 64
+    u_net_mobilenet_v2 64
+    u_net_mit_b0 64
+    deeplab_v3_plus_mobilenet_v2 64
+    deeplab_v3_resnet101 64
+    resnet_50 64
+    efficientnet_v2_b0 64
+    hybrid_effnet_resnet 64
+    ctranspath 224
+}
+
+#[test]
+fn where_there_is_no_gpu_it_is_said_why() {
+    let graph = graph("stardist_unet");
+    let weights = Weights::from_names(&graph);
+    let options = ExecuteOptions { precision: settings::Precision::Usual, kind: 0 };
+    let why = CudaExecute::new(&graph, &weights, &options, &[]).err().map(|e| e.to_string());
+    if !cfg!(feature = "cuda") {
+        assert_eq!(why.unwrap(), "CUDA is not available: this program was built without the `cuda` feature");
+    } else if let Err(e) = devices::count() {
+        assert_eq!(why.unwrap(), e.to_string());
+    }
+}
+
+/// The same jobs on a GPU.
+#[cfg(feature = "cuda")]
+mod on_a_gpu {
+    use super::*;
+    use std::sync::Arc;
+    use wsi_run::infer::cuda::{Region, buffer::Buffer, driver::Device, stream::Stream};
+
+    fn device(format: Format) -> Option<Arc<Device>> {
+        match devices::count() {
+            Ok(_) => Some(Arc::new(Device::open(0, format).unwrap())),
+            Err(why) => {
+                println!("skipped: {why}");
+                None
+            }
+        }
+    }
+
+    fn heads(device: &Arc<Device>, job: &Job) -> Heads {
+        let buffers: Vec<Buffer> = job.regions.iter().map(|bytes| Buffer::of(device, bytes).unwrap()).collect();
+        let stream = Stream::new(device).unwrap();
+        let base = |region: Region| buffers[Region::ALL.iter().position(|r| *r == region).unwrap()].address();
+        for launch in &job.launches.launches {
+            // SAFETY: buffers are as large as the launches were made for, and live until the stream was waited for.
+            unsafe { stream.launch(launch, &base) }.unwrap();
+        }
+        stream.wait().unwrap();
+        let regions: Vec<Vec<u8>> = buffers.iter().map(|buffer| buffer.read().unwrap()).collect();
+        job.heads_of(&regions)
+    }
+
+    #[test]
+    fn every_kernel_gives_what_the_processors_kernel_gives() {
+        for (format, tolerance) in [(Format::Half, 4e-3), (Format::Bf16, 3e-2)] {
+            let Some(device) = device(format) else { return };
+            for case in CASES {
+                let graph = case.graph();
+                let weights = Weights::from_names(&graph);
+                let images = [image(0, case.size), image(1, case.size), image(2, case.size)];
+                let job = Job::new(&graph, &weights, &images, case.size, Way { format, ..HALF });
+                let off = farthest(&heads(&device, &job), &expected(&graph, &weights, &images, case.size, 0));
+                println!("{off:.1e} {format:?} {}", case.name);
+                assert!(off < tolerance, "{}, {format:?}: {off}", case.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_network_gives_what_the_processor_gives() {
+        let Some(device) = device(Format::Half) else { return };
+        for entry in zoo() {
+            let px = entry.input_px;
+            let graph = (entry.build)();
+            let weights = Weights::from_names(&graph);
+            let images = [image(0, (px, px)), image(1, (px, px))];
+            let job = Job::new(&graph, &weights, &images, (px, px), HALF);
+            let off = farthest(&heads(&device, &job), &expected(&graph, &weights, &images, (px, px), 0));
+            println!("{off:.1e} {} {px} px", entry.name);
+            assert!(off < TOLERANCE, "{}: {off}", entry.name);
+        }
+    }
+}

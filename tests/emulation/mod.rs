@@ -1,0 +1,93 @@
+//! Runs lists of kernel launches on the processor.
+#![allow(clippy::print_stdout, reason = "a test that runs nothing says so")]
+
+use std::{
+    fs,
+    io::BufWriter,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Mutex, PoisonError},
+};
+use wsi_run::infer::cuda::{Format, Launch, launch::write_job};
+
+/// How the emulation is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// As fast as it gets.
+    Fast,
+    /// A CUDA thread is an OS thread, under the thread sanitizer.
+    Threads,
+    /// Under the address and undefined-behaviour sanitizers.
+    Address,
+}
+
+fn kernels() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels")
+}
+
+/// Newest file of the kernels.
+fn changed() -> std::time::SystemTime {
+    let files = |dir: PathBuf| fs::read_dir(dir).unwrap().map(|e| e.unwrap().metadata().unwrap());
+    let all = files(kernels()).chain(files(kernels().join("emulation")));
+    all.filter(fs::Metadata::is_file).map(|m| m.modified().unwrap()).max().unwrap()
+}
+
+/// The emulation's program; nothing and a word about it where there is no C++ compiler.
+pub(crate) fn emulation(build: Build, format: Format) -> Option<PathBuf> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("emulation_{build:?}_{}", format.name()));
+    if to.metadata().is_ok_and(|m| m.modified().unwrap() > changed()) {
+        return Some(to);
+    }
+    let options: &[&str] = match build {
+        Build::Fast => &["-O2", "-march=native"],
+        Build::Threads => &["-O1", "-g", "-fsanitize=thread", "-DEMULATION_THREADS=1"],
+        Build::Address => &["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
+    };
+    // Aside and then in place: test programs share the folder.
+    let aside = to.with_extension(format!("{}", std::process::id()));
+    let mut command = Command::new(std::env::var("CXX").unwrap_or_else(|_| "g++".to_owned()));
+    command.args(["-std=c++20", "-pthread", "-w"]).args(options).arg("-o").arg(&aside);
+    if format == Format::Bf16 {
+        command.arg("-DWSI_BF16=1");
+    }
+    match command.arg(kernels().join("emulation/main.cpp")).output() {
+        Err(e) => {
+            println!("skipped: no C++ compiler ({e})");
+            None
+        }
+        Ok(done) => {
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+            fs::rename(&aside, &to).unwrap();
+            Some(to)
+        }
+    }
+}
+
+/// Runs launches; returns what the regions hold then, or what the emulation says against them.
+pub(crate) fn run(
+    program: &Path,
+    regions: &[Vec<u8>],
+    launches: &[Launch],
+    environment: &[(&str, &str)],
+) -> Result<Vec<Vec<u8>>, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let (job, result) = (folder.path().join("job"), folder.path().join("result"));
+    write_job(&mut BufWriter::new(fs::File::create(&job).unwrap()), regions, launches).unwrap();
+    let done = Command::new(program).args([&job, &result]).envs(environment.iter().copied()).output().unwrap();
+    if !done.status.success() {
+        return Err(String::from_utf8_lossy(&done.stderr).into_owned());
+    }
+    if std::env::var_os("EMULATION_TIMES").is_some() {
+        println!("{}", String::from_utf8_lossy(&done.stderr));
+    }
+    let mut all = fs::read(&result).unwrap();
+    Ok(regions
+        .iter()
+        .map(|region| {
+            let rest = all.split_off(region.len());
+            std::mem::replace(&mut all, rest)
+        })
+        .collect())
+}
