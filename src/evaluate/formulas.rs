@@ -15,15 +15,22 @@ use super::{
     score::{CaseScore, MapScore, NucleiScore},
 };
 
-/// A measure: of one image, and of images of which each counts so many times.
+/// A measure of one image.
+type OfImage<'a> = Box<dyn Fn(&CaseScore) -> Option<f64> + Sync + 'a>;
+/// A measure of images of which each counts so many times.
+type OfImages<'a> = Box<dyn Fn(&[u32]) -> Option<f64> + Sync + 'a>;
+/// Name, meaning, and a ratio of counts.
+type Ratio = (&'static str, &'static str, fn(&PixelCounts) -> Option<f64>);
+
+/// A measure, of one image and of many.
 pub(super) struct Formula<'a> {
     pub name: &'static str,
     pub class: Option<usize>,
     /// Whether it is worth a row per organ.
     pub is_headline: bool,
     pub meaning: &'static str,
-    pub of_image: Box<dyn Fn(&CaseScore) -> Option<f64> + Sync + 'a>,
-    pub value: Box<dyn Fn(&[u32]) -> Option<f64> + Sync + 'a>,
+    pub of_image: OfImage<'a>,
+    pub value: OfImages<'a>,
 }
 
 /// Every measure there is.
@@ -257,7 +264,7 @@ fn pixels<'a>(all: &mut List<'a>, classes: &'a Classes) {
     all.mean("e_measure_max", "E-measure at each image's best threshold, mean over images", map(|m| Some(m.e.max)));
     all.mean("weighted_f", "weighted F-measure, mean over images", map(|m| Some(m.weighted_f)));
     all.mean("mae", "mean absolute error of the probability map (less is better)", map(|m| Some(m.mae)));
-    let measures: [(&'static str, &'static str, fn(&PixelCounts) -> Option<f64>); 4] = [
+    let measures: [Ratio; 4] = [
         ("pixel_dice", "Dice of a class, pixels of all images together", PixelCounts::dice),
         ("pixel_jaccard", "intersection over union of a class, pixels of all images together", PixelCounts::jaccard),
         ("pixel_precision", "precision of a class, pixels of all images together", PixelCounts::precision),
@@ -301,7 +308,7 @@ fn labels<'a>(all: &mut List<'a>, classes: &'a Classes) {
     };
     let words = "share of images of which the class was said rightly";
     all.push("accuracy", None, words, is_right, move |times| confusion(times).accuracy());
-    let macros: [(&'static str, &'static str, fn(&PixelCounts) -> Option<f64>); 3] = [
+    let macros: [Ratio; 3] = [
         ("macro_precision", "mean over classes of precision", PixelCounts::precision),
         ("macro_recall", "mean over classes of recall", PixelCounts::recall),
         ("macro_f1", "mean over classes of F1", PixelCounts::f1),

@@ -88,9 +88,12 @@ fn organs(cases: &[Case]) -> Vec<String> {
     organs
 }
 
+/// Name of a measure, and what it is of one image.
+pub type MainMeasure = (&'static str, fn(&CaseScore) -> Option<f64>);
+
 /// The measure that images are put in order by: name and value of one image. The first that says something of any image.
-pub fn main_measure(cases: &[Case]) -> (&'static str, fn(&CaseScore) -> Option<f64>) {
-    let all: [(&'static str, fn(&CaseScore) -> Option<f64>); 5] = [
+pub fn main_measure(cases: &[Case]) -> MainMeasure {
+    let all: [MainMeasure; 5] = [
         ("pq", |s| s.nuclei.as_ref()?.panoptic.pq()),
         ("detection_f1", |s| s.detection?.f1()),
         ("pixel_mean_jaccard", |s| s.pixels.as_ref()?.macro_mean(super::PixelCounts::jaccard)),

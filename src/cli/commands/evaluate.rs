@@ -86,11 +86,14 @@ pub(super) fn failed(stop: Stop, common: &CommonArgs, style: Style) -> u8 {
     }
 }
 
+/// A set of images and its name.
+type Named = (String, Box<dyn TrueCases>);
+
 /// Every set of images, and where its evaluation is.
 fn evaluated(args: &EvaluateArgs, common: &CommonArgs, style: Style) -> Result<Vec<(Evaluation, PathBuf)>, Stop> {
     let training = args.training.as_deref().map(|path| training(path, common, style)).transpose()?;
     let (judged, model) = judged(args, common, style)?;
-    let sets: Vec<(String, Box<dyn TrueCases>)> = match training {
+    let sets: Vec<Named> = match training {
         Some(training) => kept_back(&training, args.mpp, &judged)?,
         None => vec![(String::new(), Box::new(cases(args)?))],
     };
@@ -128,11 +131,7 @@ fn training(path: &Path, common: &CommonArgs, style: Style) -> Result<Training, 
 }
 
 /// The pictures a training keeps back, by set; those without any are left out.
-fn kept_back(
-    training: &Training,
-    mpp: Option<f64>,
-    judged: &Judged,
-) -> Result<Vec<(String, Box<dyn TrueCases>)>, EvaluateError> {
+fn kept_back(training: &Training, mpp: Option<f64>, judged: &Judged) -> Result<Vec<Named>, EvaluateError> {
     let of_model = match judged {
         Judged::Model(model) => Some(model.plain().setup().input_mpp),
         Judged::Results(_) => None,
@@ -148,7 +147,7 @@ fn kept_back(
     }
     let names: Vec<&str> = organs.iter().map(String::as_str).collect();
     let sets = build(&training.data, mpp, &names)?;
-    let mut found: Vec<(String, Box<dyn TrueCases>)> = Vec::new();
+    let mut found: Vec<Named> = Vec::new();
     for (name, samples) in sets.validation_pictures {
         if !samples.is_empty() {
             found.push((name, Box::new(SampleCases::new(samples, sets.tree.clone(), organs.clone()))));
