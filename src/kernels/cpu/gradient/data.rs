@@ -109,22 +109,38 @@ impl DataGradient {
             if mine.is_empty() {
                 continue;
             }
-            let size = (ys.count, xs.count);
-            let before = before.map(|r| r.grid((ys.first, xs.first), stride, size));
-            let mut to = dx.grid((ys.first, xs.first), stride, size, mine.clone());
-            match phase {
-                Some(phase) => {
-                    let epilogue = Epilogue { residual: before, ..Epilogue::default() };
-                    let (top, left) = phase.skip;
-                    let dy = dy.crop(top, left, dy.size().0 - top, dy.size().1 - left);
-                    conv(&phase.conv, dy, None, &epilogue, &mut to, mine, scratch);
+            let (first, size) = ((ys.first, xs.first), (ys.count, xs.count));
+            let reached = phase.as_ref().map_or((0, 0), |p| p.reached(dy, size));
+            if reached != size {
+                let mut to = dx.grid(first, stride, size, mine.clone());
+                match before.map(|r| r.grid(first, stride, size)) {
+                    Some(before) => elementwise::copy(self.isa, before, &mut to, mine.clone()),
+                    None => zero(&mut to, mine.clone()),
                 }
-                None => match before {
-                    Some(before) => elementwise::copy(self.isa, before, &mut to, mine),
-                    None => zero(&mut to, mine),
-                },
+            }
+            let mine = mine.start.min(reached.0)..mine.end.min(reached.0);
+            if let Some(phase) = phase.as_ref().filter(|_| !mine.is_empty() && reached.1 > 0) {
+                let residual = before.map(|r| r.grid(first, stride, reached));
+                let epilogue = Epilogue { residual, ..Epilogue::default() };
+                let mut to = dx.grid(first, stride, reached, mine.clone());
+                conv(&phase.conv, phase.seen(dy), None, &epilogue, &mut to, mine, scratch);
             }
         }
+    }
+}
+
+impl Phase {
+    /// The part of the result's gradient that it sees.
+    fn seen<'a>(&self, dy: View<'a>) -> View<'a> {
+        let (h, w, _) = dy.size();
+        let (top, left) = (self.skip.0.min(h), self.skip.1.min(w));
+        dy.crop(top, left, h - top, w - left)
+    }
+
+    /// Rows and columns of its outputs whose windows start inside; no tap reaches those behind.
+    fn reached(&self, dy: View<'_>, (rows, columns): (usize, usize)) -> (usize, usize) {
+        let ((h, w, _), pad) = (self.seen(dy).size(), self.conv.spec().pad);
+        (rows.min(h + pad.0), columns.min(w + pad.1))
     }
 }
 
