@@ -89,7 +89,7 @@ impl<R: Read + Seek> NpyFile<R> {
         let shape = self.shape.clone();
         let bytes = Array::checked_len(&shape, self.element)? * self.element.bytes();
         let array = self.read(self.start, shape, bytes)?;
-        Ok(if self.fortran { array.from_fortran() } else { array })
+        Ok(if self.fortran { array.in_our_order() } else { array })
     }
 
     fn read(&mut self, at: u64, shape: Vec<usize>, len: usize) -> Result<Array, String> {
