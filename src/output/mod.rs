@@ -23,7 +23,7 @@ mod slides_table; // One row per slide of a run.
 mod report; // The batch on one page.
 mod verify; // Do outputs agree?
 
-pub use commit::{PARTIAL_DIR, sweep, sweep_aside, unique_token, write_atomically, write_whole};
+pub use commit::{PARTIAL_DIR, is_plain_name, sweep, sweep_aside, unique_token, write_atomically, write_whole};
 pub use life::{is_over, life_of};
 // For those who feed it strange bytes; nobody else reads a journal but the writer of its slide.
 #[cfg(fuzzing)]
