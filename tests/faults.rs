@@ -349,3 +349,42 @@ fn a_directory_that_may_not_be_written_is_said_before_any_slide() {
     let said = text(&output.stderr);
     assert!(said.contains("Read-only file system") && said.contains("out") && said.contains("hint: "), "{said}");
 }
+
+/// Processes that see neither each other's processes nor each other's time, as on other hosts: only leases tell them
+/// that an owner is gone.
+#[test]
+fn hosts_with_other_clocks_share_a_directory_and_take_over_from_one_that_dies() {
+    if shim().is_none() {
+        return;
+    }
+    let apart = ["--uts", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    if !Command::new("unshare").args(apart).arg("true").status().is_ok_and(|s| s.success()) {
+        println!("skipped: processes cannot be set apart here");
+        return;
+    }
+    let yaml = LONG.replace("count: 3", "count: 6");
+    let (quiet, home) = (home(&yaml), home(&yaml));
+    assert_code(&wsi_run(quiet.path(), &["p.yaml", "-q"]), 0);
+    let out = home.path().join("out");
+    let host = |name: &str, skew: &str| {
+        let script = "hostname \"$0\"; exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(apart).args(["sh", "-c", script, name, env!("CARGO_BIN_EXE_wsi-run"), "p.yaml", "-q", "--claim"]);
+        command.current_dir(home.path()).env("LD_PRELOAD", shim().unwrap()).env("FAULT_CLOCK", skew);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let (mut dies, mut ahead, mut behind) = (host("one", "0"), host("two", "3600"), host("three", "-3600"));
+    while logged(&out, "started on one") == 0 || journal_bytes(&out) < 1000 {
+        sleep(Duration::from_millis(5));
+    }
+    dies.kill().unwrap();
+    dies.wait().unwrap();
+    assert_eq!((ahead.wait().unwrap().code(), behind.wait().unwrap().code()), (Some(0), Some(0)));
+    assert_same("shared by hosts", &results(&quiet.path().join("out")), &results(&out));
+    assert_eq!(rows(&quiet.path().join("out")), rows(&out));
+    assert!(files(&out.join(".state/claims")).is_empty());
+    // Each slide ended once; one or two were begun by the host that died.
+    assert_eq!(logged(&out, "complete, "), 6);
+    let begun = logged(&out, "started on");
+    assert!((6..=8).contains(&begun), "{begun}");
+}

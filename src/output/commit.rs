@@ -57,6 +57,11 @@ pub fn unique_token() -> String {
     hex(&hash.finalize()[..8])
 }
 
+/// Whether `name` names a file in a folder, and nothing beside or above it.
+pub fn is_plain_name(name: &str) -> bool {
+    Path::new(name).components().count() == 1 && !name.contains(['/', '\\', '\0']) && !matches!(name, "." | "..")
+}
+
 /// Makes a directory and those above it, also while another process removes an empty one above it.
 fn make_dir(dir: &Path) -> Result<(), OutputError> {
     let mut tries = 0;
@@ -71,10 +76,7 @@ fn make_dir(dir: &Path) -> Result<(), OutputError> {
 impl Staging {
     /// An empty place for `slide`.
     pub(super) fn new(out_dir: &Path, slide: &str) -> Result<Self, OutputError> {
-        let plain = Path::new(slide).components().count() == 1
-            && !slide.contains(['/', '\\', '\0'])
-            && !matches!(slide, "." | "..");
-        if !plain {
+        if !is_plain_name(slide) {
             let reason = format!("slide id is `{slide}`, expected a plain file name");
             return Err(OutputError::format("output", out_dir)(reason));
         }

@@ -27,7 +27,7 @@ mod verify; // Do outputs agree?
 mod read_back; // Results read again.
 mod plain_table; // Small tables.
 
-pub use commit::{PARTIAL_DIR, sweep, sweep_aside, unique_token, write_atomically, write_whole};
+pub use commit::{PARTIAL_DIR, is_plain_name, sweep, sweep_aside, unique_token, write_atomically, write_whole};
 pub use life::{is_over, life_of};
 pub use number_table::write_numbers;
 pub use plain_table::{PlainColumn, PlainValues, write_plain_table};

@@ -177,7 +177,10 @@ impl OutputError {
     pub fn is_of_a_taken_place(&self) -> bool {
         match self {
             Self::Io { path, source } | Self::Unreadable { path, source } => {
-                source.kind() == std::io::ErrorKind::NotFound && path.components().any(|c| c.as_os_str() == PARTIAL_DIR)
+                use std::io::ErrorKind::{NotFound, StaleNetworkFileHandle};
+                // A network file system says of what is gone that the handle is stale.
+                let is_gone = matches!(source.kind(), NotFound | StaleNetworkFileHandle);
+                is_gone && path.components().any(|c| c.as_os_str() == PARTIAL_DIR)
             }
             _ => false,
         }

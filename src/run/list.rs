@@ -4,7 +4,7 @@
 
 use super::state::{StateDir, read_json, write_json};
 use crate::{
-    output::OutputError,
+    output::{OutputError, is_plain_name},
     slides::{self, EntrySource, SlideEntry},
 };
 use serde::{Deserialize, Serialize};
@@ -85,9 +85,9 @@ impl SlideList {
         write_json(&dir.path("list.json"), self)
     }
 
-    /// The list that the last run of this output directory had.
+    /// The list that the last run of this output directory had; none when it names what is no slide of ours.
     pub fn read(dir: &StateDir) -> Option<Self> {
-        read_json(&dir.path("list.json"))
+        read_json(&dir.path("list.json")).filter(|list: &Self| list.slides.iter().all(|s| is_plain_name(&s.id)))
     }
 }
 
@@ -136,5 +136,16 @@ mod tests {
         let read: SlideList = serde_json::from_slice(&serde_json::to_vec(&list).unwrap()).unwrap();
         assert_eq!(read.entries(), entries);
         assert_ne!(SlideList::new(&entries[..1], [1]).digest, list.digest);
+    }
+
+    #[test]
+    fn a_list_whose_slides_would_lie_elsewhere_is_none() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = StateDir::new(home.path());
+        for (id, is_read) in [("a", true), ("../a", false), ("/a", false), ("..", false), ("a/b", false), ("", false)] {
+            let entry = SlideEntry { id: id.into(), path: "a.svs".into(), source: EntrySource::File };
+            SlideList::new(&[entry], [1]).write(&dir).unwrap();
+            assert_eq!(SlideList::read(&dir).is_some(), is_read, "{id}");
+        }
     }
 }

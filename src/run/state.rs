@@ -6,12 +6,14 @@
 //! removed before a slide is run again and written after its last file is in place.
 
 use super::fingerprint::Fingerprint;
-use crate::output::{Artifact, OutputError, SlideRecord, SlideStatus, sweep_aside, unique_token, write_atomically};
+use crate::output::{
+    Artifact, OutputError, SlideRecord, SlideStatus, is_plain_name, sweep_aside, unique_token, write_atomically,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     fs,
     io::Write,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -73,7 +75,10 @@ impl StateDir {
 
     /// What became of slide `id`, as far as it is known and readable.
     pub fn slide(&self, id: &str) -> Option<SlideState> {
-        read_json(&self.slide_path(id)).filter(|state: &SlideState| state.record.id == id)
+        let is_below = |path: &Path| path.components().all(|part| matches!(part, Component::Normal(_)));
+        // What lies elsewhere is none of the run's, whoever wrote so.
+        let is_ours = |state: &SlideState| state.record.id == id && state.artifacts.iter().all(|a| is_below(&a.path));
+        is_plain_name(id).then(|| read_json(&self.slide_path(id)).filter(is_ours)).flatten()
     }
 
     /// Whether `state` is that of a slide with nothing left to do.

@@ -4,6 +4,7 @@
 // per call, the path below the directory with every 16 hex digits (names that are new each time) written as `T`.
 // `FAULT_CALL` is such a line, `FAULT_NTH` which of its occurrences fails, counted from 0, `FAULT_ERRNO` with what;
 // 0 makes a write short instead. With `FAULT_STAYS`, every call after it that needs room or the device fails, too.
+// `FAULT_CLOCK` seconds are added to the time of day that the program is told; files get the true one.
 #define _GNU_SOURCE
 #include <ctype.h>
 #include <dlfcn.h>
@@ -18,6 +19,7 @@
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 static char dir[PATH_MAX], want[PATH_MAX];
@@ -148,3 +150,11 @@ static int reads(void) { static int asked = -1; if (asked < 0) asked = getenv("F
 ssize_t read(int fd, void *bytes, size_t n) { if (reads()) { REFUSE_OR(code, "read", fd) n = PART(code, n); } return REAL(read)(fd, bytes, n); }
 ssize_t pread(int fd, void *bytes, size_t n, off_t at) { if (reads()) { REFUSE_OR(code, "read", fd) n = PART(code, n); } return REAL(pread)(fd, bytes, n, at); }
 ssize_t pread64(int fd, void *bytes, size_t n, off64_t at) { if (reads()) { REFUSE_OR(code, "read", fd) n = PART(code, n); } return REAL(pread64)(fd, bytes, n, at); }
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+  static long skew = LONG_MIN;
+  if (skew == LONG_MIN) skew = getenv("FAULT_CLOCK") ? atol(getenv("FAULT_CLOCK")) : 0;
+  int code = syscall(SYS_clock_gettime, clock, now);
+  if (!code && clock == CLOCK_REALTIME) now->tv_sec += skew;
+  return code;
+}

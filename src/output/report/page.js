@@ -90,7 +90,7 @@
     const most = Math.max(...counts);
     const figure = make("figure", null, "card");
     const caption = make("figcaption", null);
-    caption.append(make("b", title), make("span", `median ${short(sorted[Math.floor(known.length / 2)])} ${unit}`));
+    caption.append(make("b", title, "what"), make("span", `median ${short(sorted[Math.floor(known.length / 2)])} ${unit}`));
     const svg = draw("svg", { viewBox: "0 0 280 110", role: "img", "aria-label": `histogram of ${title}` }, figure);
     if (color) svg.style.setProperty("--bar", color);
     counts.forEach((count, i) => {
@@ -174,7 +174,9 @@
   const plain = (column, slide) => {
     const value = column.of(slide);
     const is_known = value !== undefined && value !== null && !Number.isNaN(value);
-    return make("td", is_known ? number(value, column.digits ?? 0) : "–", "n");
+    const digits = column.digits ?? 0;
+    const text = is_known && value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+    return make("td", text || "–", "n");
   };
   const details = (slide) => {
     const row = make("tr", null, "more");
