@@ -137,10 +137,12 @@ fn lanes(o: &Options, graph: &Graph, weights: &Weights, px: usize, batch: usize)
     let images: Vec<&[u8]> = vec![&image; batch];
     let rate = |lane: &mut Lane| {
         // The first records.
-        (0..3).for_each(|_| drop(lane.run(&images, px, &heads).unwrap()));
+        for _ in 0..3 {
+            let _ = lane.run(&images, px, &heads).unwrap();
+        }
         let (start, mut count) = (Instant::now(), 0);
         while start.elapsed().as_secs_f64() < o.secs {
-            drop(lane.run(&images, px, &heads).unwrap());
+            let _ = lane.run(&images, px, &heads).unwrap();
             count += batch;
         }
         count as f64 / start.elapsed().as_secs_f64()
