@@ -77,7 +77,7 @@ pub fn first_weights(
         FirstValues::He => he(graph, metadata.clone(), seed),
     };
     let last = form.head.strip_suffix("weight").unwrap_or(form.head);
-    let kept: Box<dyn Fn(&Parameter) -> Option<Vec<f32>>> = match (start, &model.start) {
+    let kept: Box<KeptValues<'_>> = match (start, &model.start) {
         (Start::Encoder, Some(path)) => {
             let encoder = encoder(path, graph, &metadata.classes, seed)?;
             let name = graph.name();
@@ -154,3 +154,6 @@ fn he(graph: &Graph, metadata: WeightsMetadata, seed: u64) -> Weights {
 fn name_of(graph: &Graph, node: NodeId) -> &str {
     &graph.nodes()[node.index()].name
 }
+
+/// The values a parameter keeps, if any.
+type KeptValues<'a> = dyn Fn(&Parameter) -> Option<Vec<f32>> + 'a;
