@@ -305,7 +305,8 @@ fn verify_compares_tables_of_tiles_with_their_masks() {
     let (rows, said) = findings(good.path());
     assert!(rows > 50 && said.is_empty(), "{rows} rows: {said}");
     // The table of other answers to the same tiles, of answers to fewer, and of answers to others.
-    let others: [(&dyn Fn(u32, u32) -> u8, &str); 3] = [
+    type Class<'a> = &'a dyn Fn(u32, u32) -> u8;
+    let others: [(Class<'_>, &str); 3] = [
         (&|x, y| if class(x, y) == 255 { 255 } else { 1 + class(x, y) % 3 }, "in the class mask"),
         (&|x, y| if x == 3 { 255 } else { class(x, y) }, "the table `"),
         (&|x, y| class(x + 1, y), "in the class mask"),

@@ -21,8 +21,11 @@ struct Mask {
     /// Level-0 px of a pixel along x and y, when the masks say it.
     step: Option<(f64, f64)>,
     /// The block that was read last.
-    block: Option<((u32, u32), Option<Vec<u8>>)>,
+    block: Option<Read>,
 }
+
+/// Row and column of a block, and its pixels if it was written.
+type Read = ((u32, u32), Option<Vec<u8>>);
 
 impl Mask {
     fn open(root: &Path) -> Result<Self, OutputError> {
@@ -89,7 +92,8 @@ pub(super) fn check_tiles(path: &Path, root: &Path, findings: &mut Vec<String>) 
                     .push(format!("id `{id}` at ({x}, {y}) is `{found}` in the class mask, `{class}` in the table"));
             }
             let middle = mask.step.map(|(sx, sy)| ((f64::from(x) + 0.5) * sx, (f64::from(y) + 0.5) * sy));
-            if middle.is_some_and(|(mx, my)| !((cx.value(i) - mx).hypot(cy.value(i) - my) <= MAX_SHIFT_PX)) {
+            let shift = middle.map_or(0.0, |(mx, my)| (cx.value(i) - mx).hypot(cy.value(i) - my));
+            if shift > MAX_SHIFT_PX || shift.is_nan() {
                 findings.push(format!("id `{id}` has its centroid elsewhere than its pixel ({x}, {y})"));
             }
         }
