@@ -9,7 +9,10 @@
 
 use super::{Artifact, OutputError, life};
 use rayon::prelude::*;
-use rustix::fs::{CWD, RenameFlags};
+use rustix::{
+    fs::{CWD, RenameFlags},
+    io::Errno,
+};
 use sha2::{Digest, Sha256};
 use std::{
     fs::{self, File},
@@ -83,10 +86,12 @@ impl Staging {
         let token = unique_token();
         let dir = out_dir.join(PARTIAL_DIR).join(format!("{slide}~{token}"));
         make_dir(&dir)?;
-        let (pid, marker) = (std::process::id(), dir.join(MARKER));
+        // From here on what is left half-made is removed.
+        let staging = Self { out_dir: out_dir.to_owned(), slide: slide.to_owned(), token, dir, kept: None };
+        let (pid, marker) = (std::process::id(), staging.dir.join(MARKER));
         let owner = format!("{pid} {}", life::life_of(pid).unwrap_or_default());
         fs::write(&marker, owner).map_err(OutputError::io(&marker))?;
-        Ok(Self { out_dir: out_dir.to_owned(), slide: slide.to_owned(), token, dir, kept: None })
+        Ok(staging)
     }
 
     /// From here on the file `name` of this place outlives it, unless it is committed.
@@ -218,7 +223,8 @@ pub fn sweep(out_dir: &Path, now: Option<SystemTime>, is_over: &dyn Fn(&str) -> 
     for entry in fs::read_dir(out_dir.join(PARTIAL_DIR)).into_iter().flatten().flatten() {
         let (name, place) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
         let Some((of, _)) = name.rsplit_once('~') else { continue };
-        if if of.starts_with(FILE) { is_left(&place, now) } else { is_over(of) } {
+        let is_nobodys = if of.starts_with(FILE) { is_left(&place, now) } else { is_over(of) };
+        if is_nobodys {
             // Best effort: it disturbs nobody.
             let _ = remove(&place);
         }
@@ -321,19 +327,27 @@ fn replace(new: &Path, end: &Path) -> io::Result<()> {
     if !end.is_dir() && !new.is_dir() {
         return fs::rename(new, end);
     }
-    // Another process may put the same result in place at this moment: then the name is taken after all.
-    if fs::symlink_metadata(end).is_err() && fs::rename(new, end).is_ok() {
-        return Ok(());
+    let is_free = || fs::symlink_metadata(end).is_err();
+    if is_free() {
+        match fs::rename(new, end) {
+            // Another process has put the same result in place at this moment: then the name is taken after all.
+            Err(_) if !is_free() => {}
+            renamed => return renamed,
+        }
     }
     match rustix::fs::renameat_with(CWD, new, CWD, end, RenameFlags::EXCHANGE) {
-        Ok(()) => Ok(()),
-        Err(_) => {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
             // The file system cannot exchange two names: for a moment there is neither.
             let mut aside = new.as_os_str().to_owned();
             aside.push(".old");
             fs::rename(end, &aside)?;
-            fs::rename(new, end)
+            let renamed = fs::rename(new, end);
+            if renamed.is_err() {
+                let _ = fs::rename(&aside, end);
+            }
+            renamed
         }
+        exchanged => Ok(exchanged?),
     }
 }
 

@@ -123,6 +123,8 @@ impl Feeder<'_> {
         if !self.common.has_its_place() {
             return true;
         }
+        // Where the file could be read once and not twice.
+        result.record.sha = result.record.sha.take().or_else(|| fingerprint.content.clone());
         result.record.wall_secs = Some(secs);
         result.record.peak_rss_bytes = peak_rss_bytes();
         self.remember(&result, fingerprint, host);

@@ -22,7 +22,7 @@
   head("time").click();
   document.body.getBoundingClientRect();
   seen.sort_ms = performance.now() - began;
-  set("words", "value", "NO picture");
+  set("words", "value", "BROKEN slide");
   seen.found = names();
   set("words", "value", "");
   set("status", "value", "complete");
@@ -33,6 +33,7 @@
   seen.details = document.querySelector("tr.more").textContent;
   seen.text = document.querySelector("main").textContent;
   rows()[0].click();
+  rows()[0].scrollIntoView();
   await pause(600);
   const images = [...document.images];
   seen.images = images.length;

@@ -14,9 +14,6 @@ use std::{
 /// Largest distance between a centroid and the middle of its pixel, level-0 px: rounding.
 const MAX_SHIFT_PX: f64 = 0.01;
 
-/// Row and column of a block, and its pixels if it was written.
-type ReadBlock = ((u32, u32), Option<Vec<u8>>);
-
 /// The class mask of a slide's tiles.
 struct Mask {
     array: ZarrArray<u8>,
@@ -24,8 +21,11 @@ struct Mask {
     /// Level-0 px of a pixel along x and y, when the masks say it.
     step: Option<(f64, f64)>,
     /// The block that was read last.
-    block: Option<ReadBlock>,
+    block: Option<Read>,
 }
+
+/// Row and column of a block, and its pixels if it was written.
+type Read = ((u32, u32), Option<Vec<u8>>);
 
 impl Mask {
     fn open(root: &Path) -> Result<Self, OutputError> {
@@ -92,7 +92,8 @@ pub(super) fn check_tiles(path: &Path, root: &Path, findings: &mut Vec<String>) 
                     .push(format!("id `{id}` at ({x}, {y}) is `{found}` in the class mask, `{class}` in the table"));
             }
             let middle = mask.step.map(|(sx, sy)| ((f64::from(x) + 0.5) * sx, (f64::from(y) + 0.5) * sy));
-            if middle.is_some_and(|(mx, my)| is_far((cx.value(i) - mx).hypot(cy.value(i) - my))) {
+            let shift = middle.map_or(0.0, |(mx, my)| (cx.value(i) - mx).hypot(cy.value(i) - my));
+            if shift > MAX_SHIFT_PX || shift.is_nan() {
                 findings.push(format!("id `{id}` has its centroid elsewhere than its pixel ({x}, {y})"));
             }
         }
@@ -124,9 +125,4 @@ fn check_probs(batch: &RecordBatch, path: &Path, findings: &mut Vec<String>) -> 
         }
     }
     Ok(())
-}
-
-/// A number that is none is nowhere.
-fn is_far(shift_px: f64) -> bool {
-    shift_px.is_nan() || shift_px > MAX_SHIFT_PX
 }
