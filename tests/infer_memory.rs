@@ -1,5 +1,4 @@
 //! Compiled inference takes no more memory than its plan says, and none per batch.
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},

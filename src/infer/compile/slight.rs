@@ -56,10 +56,10 @@ mod tests {
             let graph = (entry.build)();
             let (live, shapes) = (graph.live(), graph.shapes(entry.input_px, entry.input_px).unwrap());
             let is_slight = slight(&graph, &live, Some(&shapes));
-            let convs: Vec<usize> =
-                (0..live.len()).filter(|&i| live[i] && matches!(graph.nodes()[i].op, Op::Conv(_))).collect();
-            assert!(convs.iter().any(|&i| is_slight[i]), "{}", entry.name);
-            assert!(convs.iter().any(|&i| !is_slight[i]), "{}", entry.name);
+            let is_layer = |op: &Op| matches!(op, Op::Conv(_) | Op::Linear { .. } | Op::TransposedConv(_));
+            let layers: Vec<usize> = (0..live.len()).filter(|&i| live[i] && is_layer(&graph.nodes()[i].op)).collect();
+            assert!(layers.iter().any(|&i| is_slight[i]), "{}", entry.name);
+            assert!(layers.iter().any(|&i| !is_slight[i]), "{}", entry.name);
         }
     }
 }
