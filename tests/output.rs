@@ -118,6 +118,39 @@ fn masks_hold_the_nuclei_and_every_level_holds_every_second_pixel() {
 }
 
 #[test]
+fn rows_read_back_have_the_probabilities_of_every_class_whether_they_are_an_output_or_not() {
+    for is_output in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut scene = Scene::new(dir.path(), 2100, 1300, 0);
+        scene.settings.ome_zarr.as_mut().unwrap().prob = is_output;
+        let prob_at = |channel: u32, x: u32, y: u32| ((x * 3 + y * 5) * (channel + 1) % 256) as u8;
+        let mut writer = scene.writer(ResultKind::Semantic);
+        assert!(!writer.has_probs());
+        for core in scene.cores(512, 3) {
+            // Background comes first.
+            let data = (0..4).flat_map(|channel| scene.map(core, |x, y| prob_at(channel, x, y))).collect();
+            writer.write(SlidePart::Prob { core, channels: 4, data }).unwrap();
+            writer.write(scene.semantic_part(core)).unwrap();
+        }
+        assert!(writer.has_probs());
+        let mut rows = 0;
+        writer
+            .semantic_rows(&mut |y, _, probs| {
+                rows += 1;
+                assert_eq!(probs.len(), 3);
+                for (row, channel) in probs.iter().zip(1..) {
+                    assert!((0..).zip(*row).all(|(x, &p)| p == prob_at(channel, x, y)), "row {y}");
+                }
+            })
+            .unwrap();
+        assert_eq!(rows, scene.size().h);
+        writer.commit().unwrap();
+        let slide = dir.path().join("masks").read_dir().unwrap().next().unwrap().unwrap().path();
+        assert_eq!(slide.join("prob").exists(), is_output);
+    }
+}
+
+#[test]
 fn rows_read_back_are_the_classes_written() {
     let dir = tempfile::tempdir().unwrap();
     let scene = Scene::new(dir.path(), 5000, 3900, 0);
@@ -127,7 +160,8 @@ fn rows_read_back_are_the_classes_written() {
     }
     let mut next = 0;
     writer
-        .semantic_rows(&mut |y, row| {
+        .semantic_rows(&mut |y, row, probs| {
+            assert!(probs.is_empty(), "none were written");
             assert_eq!(y, next);
             next += 1;
             assert!((0..scene.size().w).zip(row).all(|(x, &c)| c == scene.class_at(x, y)), "row {y}");
