@@ -117,6 +117,10 @@ impl Walk<'_> {
         let key = cropped(&entry.key);
         let (expected, hint) = match suggest::nearest(&entry.key, names()) {
             Some(near) => (format!("`{near}`"), rename_hint(near)),
+            None if names().eq(["*"]) => (
+                "a name without `.`".to_owned(),
+                "a `.` stands between the names of a path: write `_` or a space".to_owned(),
+            ),
             None => {
                 let listed: Vec<String> = names().map(|name| format!("`{name}`")).collect();
                 let expected = match listed.len() {
