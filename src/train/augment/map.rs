@@ -110,9 +110,14 @@ impl Map {
         let straight = ((s[4] * u - s[1] * v) / det, (s[0] * v - s[3] * u) / det);
         let Some(elastic) = &self.elastic else { return straight };
         let mut at = straight;
-        for _ in 0..12 {
+        for _ in 0..64 {
             let (dx, dy) = elastic.at(at.0, at.1);
-            at = (straight.0 - dx, straight.1 - dy);
+            let next = (straight.0 - dx, straight.1 - dy);
+            let change = (next.0 - at.0).abs().max((next.1 - at.1).abs());
+            at = next;
+            if change < 1e-4 {
+                break;
+            }
         }
         at
     }

@@ -7,7 +7,7 @@ use super::{
     labels::LabelMap,
     layout::Files,
     outline_xml,
-    outlines::{Drawn, Outline, paint, without_gaps},
+    outlines::{Drawn, Outline, paint},
     picture::{Labels, read_labels, read_rgb, size_of},
     pictures::ReadPicture,
     source::Entry,
@@ -17,7 +17,7 @@ use crate::{
     pixels::RgbImage,
     train::{
         TrainError,
-        class_tree::{NodeIndex, UNKNOWN},
+        class_tree::NodeIndex,
         sample::{Sample, Truth},
     },
 };
@@ -177,18 +177,7 @@ fn nuclei(found: &Labels, labels: &LabelMap, file: &str) -> Result<Truth, TrainE
         None if originals.is_empty() => vec![],
         None => vec![labels.class(file)?; originals.len()],
     };
-    Ok(Truth { instances: Some(instances), instance_nodes: nodes, ..Truth::default() }.tidied())
-}
-
-impl Truth {
-    /// Nuclei without px are left out; those labelled `background` are none, and of those labelled `unknown` nothing is
-    /// known but that they are there.
-    fn tidied(self) -> Self {
-        let Some(map) = &self.instances else { return self };
-        let (instances, instance_nodes) = without_gaps(map, &self.instance_nodes);
-        let instance_nodes = instance_nodes.into_iter().map(|n| n.min(UNKNOWN)).collect();
-        Self { instances: Some(instances), instance_nodes, ..self }
-    }
+    Ok(Truth { instances: Some(instances), instance_nodes: nodes, ..Truth::default() })
 }
 
 /// The deepest folder of a path that the set explains.

@@ -101,7 +101,7 @@ impl Array {
     }
 
     /// The same numbers, first axis fastest, brought to our order.
-    pub(super) fn from_fortran(self) -> Self {
+    pub(super) fn in_our_order(self) -> Self {
         let size = self.element.bytes();
         let rank = self.shape.len();
         if rank < 2 {

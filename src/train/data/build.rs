@@ -81,7 +81,8 @@ pub fn build(data: &Data, mpp: Mpp, organs: &[&str]) -> Result<DataSets, TrainEr
     let sides = split(&pairs, &data.split)?;
     let looks = looks(data, &sources, &sides)?;
     let mut train: Vec<(Arc<dyn Samples>, f64)> = vec![];
-    let (mut validation, mut pictures): (Vec<Arc<dyn Samples>>, Vec<(String, Arc<dyn Samples>)>) = (vec![], vec![]);
+    let mut validation: Vec<Arc<dyn Samples>> = vec![];
+    let mut pictures: Vec<(String, Arc<dyn Samples>)> = vec![];
     let mut summary = vec![];
     for ((set, source), sides) in data.sets.iter().zip(&sources).zip(&sides) {
         let min_tissue = data.sampling.min_tissue;

@@ -6,11 +6,7 @@
 //! columns `x`, `y` and `class` in any order.
 
 use super::labels::LabelMap;
-use crate::train::{
-    TrainError,
-    class_tree::{BACKGROUND, UNKNOWN},
-    sample::Dot,
-};
+use crate::train::{TrainError, class_tree::BACKGROUND, sample::Dot};
 use std::{fs::File, io::Read, path::Path};
 
 const MAX_BYTES: u64 = 64 << 20;
@@ -56,7 +52,7 @@ pub fn read(path: &Path, (w, h): (u32, u32), labels: &LabelMap) -> Result<Vec<Do
         let inside = |v: f64, n: u32| (v + 0.5).clamp(0.0, f64::from(n) - 1e-3) as f32;
         match node {
             BACKGROUND => {}
-            node => dots.push(Dot { x: inside(x, w), y: inside(y, h), node: node.min(UNKNOWN) }),
+            node => dots.push(Dot { x: inside(x, w), y: inside(y, h), node }),
         }
     }
     Ok(dots)

@@ -48,7 +48,10 @@ fn collect(value: &Value, class: Option<&str>, depth: usize, out: &mut Vec<Outli
     }
     let kind = value.get("type").and_then(Value::as_str).ok_or("no `type`, expected GeoJSON")?;
     let list = |key: &str| value.get(key).and_then(Value::as_array).ok_or(format!("a {kind} without `{key}`"));
-    let mut push = |shape: Shape| out.push(Outline { class: class.map(str::to_owned), shape });
+    let mut push = |shape: Shape| {
+        out.push(Outline { class: class.map(str::to_owned), shape });
+        Ok(())
+    };
     match kind {
         "FeatureCollection" => list("features")?.iter().try_for_each(|f| collect(f, class, depth + 1, out)),
         "GeometryCollection" => list("geometries")?.iter().try_for_each(|g| collect(g, class, depth + 1, out)),
@@ -56,13 +59,13 @@ fn collect(value: &Value, class: Option<&str>, depth: usize, out: &mut Vec<Outli
             None | Some(Value::Null) => Ok(()),
             Some(geometry) => collect(geometry, value.get("properties").and_then(class_of), depth + 1, out),
         },
-        "Polygon" => Ok(push(polygon(list("coordinates")?)?)),
+        "Polygon" => push(polygon(list("coordinates")?)?),
         "MultiPolygon" => list("coordinates")?.iter().try_for_each(|part| {
             let rings = part.as_array().ok_or("a MultiPolygon whose part is no list")?;
-            Ok(push(polygon(rings)?))
+            push(polygon(rings)?)
         }),
-        "Point" => Ok(push(Shape::Point(point(value.get("coordinates").unwrap_or(&Value::Null))?))),
-        "MultiPoint" => list("coordinates")?.iter().try_for_each(|p| Ok(push(Shape::Point(point(p)?)))),
+        "Point" => push(Shape::Point(point(value.get("coordinates").unwrap_or(&Value::Null))?)),
+        "MultiPoint" => list("coordinates")?.iter().try_for_each(|p| push(Shape::Point(point(p)?))),
         // Rulers and the like.
         "LineString" | "MultiLineString" => Ok(()),
         other => Err(format!("type `{other:.40}`, expected a GeoJSON object")),

@@ -24,8 +24,8 @@ struct Known {
     patient: Option<&'static str>,
 }
 
-/// A TCGA barcode up to the patient, else everything but the extension.
-const TCGA: &str = r"(?:^|/)(TCGA-[^-/]+-[^-/]+)|([^/]+)$";
+/// A TCGA barcode up to the patient.
+const TCGA: &str = r"(?:^|/)(TCGA-[^-/]+-[^-/]+)";
 
 fn known(layout: Layout) -> Known {
     let known = |images, annotations, mpp, patient| Known { images, annotations, mpp, patient };
@@ -226,7 +226,8 @@ impl Patients {
                         Err(TrainError::new(format!("the pattern of patients `{regex}` finds none in `{id}`"))
                             .hint("its first group is the patient, for example `^images/(TCGA-..-....)`"))
                     }
-                    None => Ok(stem),
+                    // Its own patient: the rule is a layout's, and the file another's.
+                    None => Ok(id.to_owned()),
                 }
             }
             Self::Csv(map, path) => look_up(map, below).map(str::to_owned).ok_or_else(|| {

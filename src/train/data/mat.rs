@@ -132,5 +132,5 @@ fn array(class: u8, shape: Vec<usize>, body: &[u8], big: bool) -> Result<Array, 
     if big {
         array.swap_bytes();
     }
-    Ok(array.from_fortran())
+    Ok(array.in_our_order())
 }

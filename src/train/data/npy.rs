@@ -89,7 +89,7 @@ impl<R: Read + Seek> NpyFile<R> {
         let shape = self.shape.clone();
         let bytes = Array::checked_len(&shape, self.element)? * self.element.bytes();
         let array = self.read(self.start, shape, bytes)?;
-        Ok(if self.fortran { array.from_fortran() } else { array })
+        Ok(if self.fortran { array.in_our_order() } else { array })
     }
 
     fn read(&mut self, at: u64, shape: Vec<usize>, len: usize) -> Result<Array, String> {
@@ -131,13 +131,15 @@ fn element_of(text: &str) -> Result<(Element, bool), String> {
     let order = descr.chars().next().ok_or_else(unknown)?;
     let rest = descr.trim_start_matches(['<', '>', '|', '=']);
     let kind = rest.chars().next().filter(char::is_ascii).ok_or_else(unknown)?;
+    if kind == 'O' {
+        return Err("Python objects (a pickle), expected numbers".to_owned());
+    }
     let size: usize = rest[1..].parse().map_err(|_| unknown())?;
     let element = match (kind, size) {
         ('b' | 'u', 1) | ('u', 2 | 4 | 8) => Element::Unsigned(size),
         ('i', 1 | 2 | 4 | 8) => Element::Signed(size),
         ('f', 4 | 8) => Element::Float(size),
         ('U', 1..=4096) => Element::Text(size),
-        ('O', _) => return Err("Python objects (a pickle), expected numbers".to_owned()),
         _ => return Err(unknown()),
     };
     Ok((element, order == '>'))

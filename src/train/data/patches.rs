@@ -31,6 +31,9 @@ pub struct Patches {
     training: Option<Training>,
 }
 
+/// Orders of the slots, by epoch and seed.
+type Orders = BTreeMap<(u64, u64), Arc<Vec<usize>>>;
+
 /// What training draws.
 struct Training {
     augment: Augment,
@@ -39,7 +42,7 @@ struct Training {
     /// Per class: entry and place of everything of it.
     classes: Vec<Vec<(usize, f32, f32)>>,
     /// Order of the slots, by epoch and seed.
-    orders: Mutex<BTreeMap<(u64, u64), Arc<Vec<usize>>>>,
+    orders: Mutex<Orders>,
     /// Looks whose stain is taken; empty: those of the slots' entries.
     references: Vec<Look>,
     /// Look of each entry, once it is needed.

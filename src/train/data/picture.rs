@@ -76,10 +76,9 @@ fn jpeg_size(path: &Path) -> Result<(u32, u32), String> {
     file.take(4 << 20).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
     let mut at = 2;
     while let Some(&[0xff, marker, high, low]) = bytes.get(at..at + 4) {
-        if matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc) {
-            if let Some(&[_, h1, h0, w1, w0]) = bytes.get(at + 4..at + 9) {
-                return Ok((u32::from(w1) << 8 | u32::from(w0), u32::from(h1) << 8 | u32::from(h0)));
-            }
+        let is_frame = matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc);
+        if let Some(&[_, h1, h0, w1, w0]) = bytes.get(at + 4..at + 9).filter(|_| is_frame) {
+            return Ok((u32::from(w1) << 8 | u32::from(w0), u32::from(h1) << 8 | u32::from(h0)));
         }
         at += 2 + (usize::from(high) << 8 | usize::from(low));
     }

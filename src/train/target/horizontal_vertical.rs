@@ -80,7 +80,9 @@ fn fill(piece: &[usize], w: usize, maps: &mut [[f32; 2]]) {
         for &at in piece {
             let d = from_middle(at);
             let farthest = if d < 0 { -low } else { high };
-            maps[at][axis] = if d == 0 { 0.0 } else { d as f32 / farthest as f32 };
+            let value = if d == 0 { 0.0 } else { d as f32 / farthest as f32 };
+            let [x, y] = &mut maps[at];
+            *(if axis == 0 { x } else { y }) = value;
         }
     }
 }
