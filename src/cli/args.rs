@@ -176,6 +176,7 @@ Examples:
   wsi-run bench hover_net_fast                  images per second with all CPUs this process may use
   wsi-run bench u_net --threads 1 --batch 1     how long one image takes on one core
   wsi-run bench stardist_unet --size 512 --plan every step: what was fused, memory, time
+  wsi-run bench stardist_unet --train --batch 4 seconds per training step
   WSI_RUN_ISA=avx2 wsi-run bench resnet_50      as on a processor without AVX-512";
 
 const COMPLETION_EXAMPLES: &str = "\
@@ -481,6 +482,9 @@ pub struct BenchArgs {
     /// Print every step of the plan and how long it takes
     #[arg(long)]
     pub plan: bool,
+    /// Time training steps: forward, backward, Adam; in single precision
+    #[arg(long, conflicts_with_all = ["plan", "precision"])]
+    pub train: bool,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,

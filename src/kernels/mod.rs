@@ -15,6 +15,7 @@
 
 pub mod cpu;
 
+mod adam;
 mod avg_pool;
 mod axis_map;
 mod layer_norm;
@@ -27,6 +28,7 @@ mod settings;
 #[cfg(test)]
 mod finite_differences;
 
+pub use adam::adam;
 pub use avg_pool::avg_pool;
 pub use layer_norm::layer_norm;
 pub use max_pool::{max_pool, max_pool_reference};

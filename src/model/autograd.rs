@@ -11,13 +11,16 @@ mod dropout;
 mod hook;
 mod operation;
 mod tape;
+mod timing;
 mod window_attention;
+
+pub use timing::{StepTimes, time_steps};
 
 use super::{
     graph::{Graph, Node, Op, ParameterKind},
     weights::Weights,
 };
-use candle_core::{DType, Device, Result, Tensor, Var, bail};
+use candle_core::{DType, Device, Result, Tensor, Var, backprop::GradStore, bail};
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -154,6 +157,15 @@ impl Network {
             return self.forward_on_tape(images, kinds, mode);
         }
         self.forward_in_candle(images, kinds, mode)
+    }
+
+    /// `loss.backward()` for a loss of results of [`Network::forward`]: the same gradients, sooner, since those of the
+    /// parameters are not added to zeros first.
+    ///
+    /// # Errors
+    /// Candle's.
+    pub fn backward(loss: &Tensor) -> Result<GradStore> {
+        hook::backward(loss)
     }
 
     fn forward_on_tape(&self, images: &Tensor, kinds: &[usize], mode: Mode) -> Result<Vec<Tensor>> {

@@ -2,6 +2,8 @@
 //!
 //! Owns: how a network is timed, and what is printed of it. Must not know: how it is run.
 
+mod training;
+
 use crate::{
     cli::args::{BenchArgs, BenchPrecision},
     config::environment::Environment,
@@ -44,6 +46,9 @@ pub(super) fn run(args: &BenchArgs) -> anyhow::Result<u8> {
         Some(path) => Weights::read(path, &graph)?,
         None => Weights::from_names(&graph),
     };
+    if args.train {
+        return training::run(args, entry, &graph, &weights);
+    }
     let isa = Isa::detect();
     let (precision, isa) = match args.precision {
         BenchPrecision::F32 => (Precision::F32, isa),

@@ -21,6 +21,17 @@ impl Aligned {
         Self { lines: vec![Line([0.0; 16]); len.div_ceil(16)], len }
     }
 
+    /// The same memory for `len` floats whose values are anyone's, or new memory where it is too small.
+    pub fn fitted(mut self, len: usize) -> Self {
+        if self.lines.len() * 16 < len {
+            // What is too small goes before the new comes.
+            drop(self);
+            return Self::zeros(len);
+        }
+        self.len = len;
+        self
+    }
+
     /// Where it starts; good for as long as it is neither dropped nor borrowed otherwise.
     pub fn as_mut_ptr(&mut self) -> *mut f32 {
         self.lines.as_mut_ptr().cast()
@@ -55,5 +66,14 @@ mod tests {
             a.fill(1.0);
             assert_eq!(a.iter().sum::<f32>(), len as f32);
         }
+    }
+
+    #[test]
+    fn memory_is_used_again_where_it_is_large_enough() {
+        let a = Aligned::zeros(100);
+        let first = a.as_ptr();
+        let a = a.fitted(20).fitted(100);
+        assert_eq!((a.as_ptr(), a.len()), (first, 100));
+        assert_eq!(a.fitted(1000).len(), 1000);
     }
 }

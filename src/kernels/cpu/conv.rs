@@ -13,6 +13,7 @@ mod winograd;
 
 use self::{blocked::Blocked, depthwise::Depthwise, grouped::Grouped, winograd::Winograd};
 use super::{
+    aligned::Aligned,
     isa::{Isa, Precision},
     view::{View, ViewMut},
 };
@@ -111,7 +112,7 @@ impl PackedConv {
     /// # Panics
     /// If these are not the lengths.
     pub fn new(spec: ConvSpec, weights: &[f32], bias: Option<&[f32]>, isa: Isa, precision: Precision) -> Self {
-        Self::packed(spec, None, (weights, bias), isa, precision)
+        Self::packed(spec, None, (weights, bias), (isa, precision), Aligned::default())
     }
 
     /// [`PackedConv::new`] for outputs of about this size: it works for others, but may be slower there.
@@ -125,23 +126,47 @@ impl PackedConv {
         isa: Isa,
         precision: Precision,
     ) -> Self {
-        Self::packed(spec, Some(out), (weights, bias), isa, precision)
+        Self::packed(spec, Some(out), (weights, bias), (isa, precision), Aligned::default())
+    }
+
+    /// [`PackedConv::sized`] in single precision, in memory that [`PackedConv::into_memory`] gave back: training lays out
+    /// weights anew in every step.
+    ///
+    /// # Panics
+    /// As [`PackedConv::new`].
+    pub fn sized_in(
+        memory: Aligned,
+        spec: ConvSpec,
+        out: (usize, usize),
+        weights: (&[f32], Option<&[f32]>),
+        isa: Isa,
+    ) -> Self {
+        Self::packed(spec, Some(out), weights, (isa, Precision::F32), memory)
+    }
+
+    /// The memory of its weights.
+    pub fn into_memory(self) -> Aligned {
+        match self.form {
+            Form::Dense(op) => op.into_memory(),
+            Form::Winograd(op) => op.into_memory(),
+            Form::Grouped(_) | Form::Depthwise(_) => Aligned::default(),
+        }
     }
 
     fn packed(
         spec: ConvSpec,
         out: Option<(usize, usize)>,
         (weights, bias): (&[f32], Option<&[f32]>),
-        isa: Isa,
-        precision: Precision,
+        (isa, precision): (Isa, Precision),
+        memory: Aligned,
     ) -> Self {
         assert_eq!(weights.len(), spec.weight_count(), "weights of {spec:?}");
         assert!(bias.is_none_or(|b| b.len() == spec.cout), "bias of {spec:?}");
         // In single precision even where bfloat16 is asked for: a quarter of the products beats twice the rate.
         let form = if Winograd::suits(&spec, out) {
-            Form::Winograd(Winograd::new(spec, weights, bias, isa))
+            Form::Winograd(Winograd::new(spec, weights, bias, isa, memory))
         } else if spec.groups == 1 {
-            Form::Dense(Blocked::new(spec, weights, bias, isa, precision))
+            Form::Dense(Blocked::new(spec, (weights, bias), isa, precision, memory))
         } else if spec.groups == spec.cin && spec.cin == spec.cout && spec.kernel.0 <= depthwise::MAX_ROWS {
             Form::Depthwise(Depthwise::new(spec, weights, bias, isa))
         } else {

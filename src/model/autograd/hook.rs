@@ -1,14 +1,17 @@
 //! The tape as operations of candle's, so that a loss of candle's leads back through it.
 //!
-//! Owns: [`hook`], [`Inbox`]. Must not know: what a tape does.
+//! Owns: [`hook`], [`backward`]. Must not know: what a tape does.
 //!
 //! Candle's own operations have at most three arguments, a network has hundreds. So a token (one number, 0) is led past
 //! every parameter, then past the images, then to the heads. Backwards, the heads leave their gradients in the tape's
 //! inbox, the images' operation runs the whole tape, and each parameter finds its gradient in the inbox.
 
 use super::tape::Tape;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Device, Layout, Result, Shape, Tensor, Var, bail};
+use candle_core::{
+    CpuStorage, CustomOp1, CustomOp2, Device, Layout, Result, Shape, Tensor, Var, backprop::GradStore, bail,
+};
 use std::{
+    cell::RefCell,
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -51,6 +54,30 @@ pub(super) fn hook(
     heads.into_iter().enumerate().map(head).collect()
 }
 
+thread_local! {
+    /// Parameters and their gradients, where [`backward`] asked for them.
+    static COLLECTED: RefCell<Option<Vec<(Tensor, Tensor)>>> = const { RefCell::new(None) };
+}
+
+/// `loss.backward()`, but parameters' gradients go by candle's sums, which add each to zeros first.
+///
+/// # Errors
+/// Candle's.
+pub(super) fn backward(loss: &Tensor) -> Result<GradStore> {
+    COLLECTED.set(Some(vec![]));
+    let gradients = loss.backward();
+    let collected = COLLECTED.take().unwrap_or_default();
+    let mut gradients = gradients?;
+    for (parameter, gradient) in collected {
+        let sum = match gradients.remove(&parameter) {
+            Some(before) => (before + gradient)?,
+            None => gradient,
+        };
+        gradients.insert(&parameter, sum);
+    }
+    Ok(gradients)
+}
+
 fn token() -> Result<Tensor> {
     Tensor::zeros(1, candle_core::DType::F32, &Device::Cpu)
 }
@@ -77,7 +104,14 @@ impl CustomOp2 for Parameter {
     fn bwd(&self, _: &Tensor, parameter: &Tensor, _: &Tensor, _: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let gradient = lock(&self.inbox.weights).remove(&self.name);
         let gradient = gradient.map(|g| Tensor::from_vec(g, parameter.shape(), &Device::Cpu)).transpose()?;
-        Ok((Some(token()?), gradient))
+        let is_collected = COLLECTED.with_borrow_mut(|collected| match (collected, &gradient) {
+            (Some(all), Some(gradient)) => {
+                all.push((parameter.clone(), gradient.clone()));
+                true
+            }
+            _ => false,
+        });
+        Ok((Some(token()?), gradient.filter(|_| !is_collected)))
     }
 }
 

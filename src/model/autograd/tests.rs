@@ -226,14 +226,11 @@ fn an_image_that_does_not_fit_names_the_node() {
     assert!(network.forward(&image(1, 3, 4, 4), Mode::INFER).unwrap_err().to_string().contains("`stem`"));
 }
 
+/// Gradients by name.
+type Named = Vec<(String, Vec<f64>)>;
+
 /// Heads and every gradient of a pass, the images' last.
-fn gradients_of(
-    graph: &Graph,
-    x: &Tensor,
-    kinds: &[usize],
-    mode: Mode,
-    dtype: DType,
-) -> (Vec<Vec<f64>>, Vec<(String, Vec<f64>)>) {
+fn gradients_of(graph: &Graph, x: &Tensor, kinds: &[usize], mode: Mode, dtype: DType) -> (Vec<Vec<f64>>, Named) {
     let network = Network::new(graph.clone(), &uneven(graph), dtype, &Device::Cpu).unwrap();
     let x = Var::from_tensor(&x.to_dtype(dtype).unwrap()).unwrap();
     let values = |t: &Tensor| t.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap();

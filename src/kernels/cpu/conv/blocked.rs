@@ -19,6 +19,7 @@ use crate::kernels::cpu::{
     isa::{Isa, Precision},
     view::ViewMut,
 };
+use rayon::prelude::*;
 use std::ops::Range;
 
 /// Bytes of the input that are worked on at once.
@@ -55,7 +56,13 @@ pub(super) struct Blocked {
 
 impl Blocked {
     /// Lays out `weights`, `[cout, cin, kh, kw]`, of a convolution in one group.
-    pub(super) fn new(spec: ConvSpec, weights: &[f32], bias: Option<&[f32]>, isa: Isa, precision: Precision) -> Self {
+    pub(super) fn new(
+        spec: ConvSpec,
+        (weights, bias): (&[f32], Option<&[f32]>),
+        isa: Isa,
+        precision: Precision,
+        memory: Aligned,
+    ) -> Self {
         let isa = isa.available();
         let order = order(&spec);
         let pairs = isa == Isa::Avx512Bf16 && precision == Precision::Bf16 && order != Order::Rows && spec.cin > 1;
@@ -64,7 +71,7 @@ impl Blocked {
             padded[..spec.cout].copy_from_slice(bias);
         }
         let mut op = Self { spec, isa, pairs, order, weights: Aligned::default(), bias: padded };
-        op.weights = op.packed(weights);
+        op.weights = op.packed(weights, memory);
         op
     }
 
@@ -101,7 +108,7 @@ impl Blocked {
         if self.spec.cout - o > self.lanes() || self.order == Order::Rows { 2 } else { 1 }
     }
 
-    fn packed(&self, weights: &[f32]) -> Aligned {
+    fn packed(&self, weights: &[f32], memory: Aligned) -> Aligned {
         let (taps, values) = self.depth();
         let (kh, kw) = self.spec.kernel;
         let (cin, lanes) = (self.spec.cin, self.lanes());
@@ -117,26 +124,36 @@ impl Blocked {
             };
             weights[(o * cin + channel) * kh * kw + tap]
         };
-        let mut all = vec![];
-        let mut o = 0;
-        while o < self.spec.cout {
+        let unit = if self.order == Order::Rows { 2 * lanes } else { lanes };
+        let mut packed = memory.fitted(self.spec.cout.next_multiple_of(unit) * self.words());
+        let panels: Vec<usize> = (0..self.spec.cout).step_by(2 * lanes).collect();
+        let mut rest = &mut packed[..];
+        let mut parts = vec![];
+        for o in panels {
             let width = self.vectors_at(o) * lanes;
+            let (part, others) = rest.split_at_mut(width * self.words());
+            parts.push((o, width, part));
+            rest = others;
+        }
+        parts.into_par_iter().for_each(|(o, width, part)| {
             let block = if self.order == Order::Rows { values } else { self.block() };
+            let mut rows = part.chunks_exact_mut(width);
             for start in (0..values).step_by(block) {
                 for t in 0..taps {
                     let end = (start + block).min(values);
-                    for i in (start..end).step_by(if self.pairs { 2 } else { 1 }) {
-                        all.extend((o..o + width).map(|o| {
-                            if self.pairs { pair(weight(o, t, i), weight(o, t, i + 1)) } else { weight(o, t, i) }
-                        }));
+                    for (i, row) in (start..end).step_by(if self.pairs { 2 } else { 1 }).zip(&mut rows) {
+                        for (o, to) in (o..o + width).zip(row) {
+                            *to = if self.pairs { pair(weight(o, t, i), weight(o, t, i + 1)) } else { weight(o, t, i) };
+                        }
                     }
                 }
             }
-            o += width;
-        }
-        let mut aligned = Aligned::zeros(all.len());
-        aligned.copy_from_slice(&all);
-        aligned
+        });
+        packed
+    }
+
+    pub(super) fn into_memory(self) -> Aligned {
+        self.weights
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -4,6 +4,7 @@
 
 use super::{ConvSpec, Epilogue, Input, Prologue, blocked::Blocked};
 use crate::kernels::cpu::{
+    aligned::Aligned,
     isa::{Isa, Precision},
     view::ViewMut,
 };
@@ -24,7 +25,7 @@ impl Grouped {
             .enumerate()
             .map(|(g, weights)| {
                 let bias = bias.map(|b| &b[g * part.cout..(g + 1) * part.cout]);
-                Blocked::new(part, weights, bias, isa, precision)
+                Blocked::new(part, (weights, bias), isa, precision, Aligned::default())
             })
             .collect();
         Self { groups }

@@ -9,6 +9,9 @@
 
 #![expect(clippy::needless_range_loop, reason = "registers by number: such loops unroll, others may not")]
 
+mod transform;
+
+use self::transform::{Kernels, ROWS, Rows};
 use super::{
     ConvSpec, Epilogue, Input,
     finish::{clamp, finish},
@@ -18,9 +21,10 @@ use crate::kernels::cpu::{
     aligned::Aligned,
     elementwise::{load, store},
     isa::Isa,
-    simd::Simd,
+    simd::{Simd, dispatch as dispatch_plain},
     view::ViewMut,
 };
+use rayon::prelude::*;
 use std::ops::Range;
 
 /// Rows and columns of a tile's output.
@@ -60,7 +64,7 @@ impl Winograd {
     }
 
     /// Transforms `weights`, `[cout, cin, 3, 3]`.
-    pub(super) fn new(spec: ConvSpec, weights: &[f32], bias: Option<&[f32]>, isa: Isa) -> Self {
+    pub(super) fn new(spec: ConvSpec, weights: &[f32], bias: Option<&[f32]>, isa: Isa, memory: Aligned) -> Self {
         let isa = isa.available();
         let mut op = Self { spec, isa, weights: Aligned::default(), bias: Aligned::default() };
         let (cin, padded) = (spec.cin, op.padded());
@@ -68,14 +72,23 @@ impl Winograd {
         if let Some(bias) = bias {
             op.bias[..spec.cout].copy_from_slice(bias);
         }
-        op.weights = Aligned::zeros(POINTS * cin * padded);
-        for (i, kernel) in weights.chunks_exact(9).enumerate() {
-            let (o, c) = (i / cin, i % cin);
+        op.weights = memory.fitted(POINTS * cin * padded);
+        let to = Rows(op.weights.as_mut_ptr());
+        let panels = (0..spec.cout).step_by(2 * op.lanes()).flat_map(|o| (0..cin).step_by(ROWS).map(move |c| (o, c)));
+        panels.collect::<Vec<_>>().into_par_iter().for_each(|(o, c)| {
             let (first, width) = op.panel(o);
-            for (point, value) in transformed(kernel).into_iter().enumerate() {
-                op.weights[point * cin * padded + first * cin + c * width + o - first] = value;
-            }
-        }
+            let kernels = Kernels {
+                cin,
+                channels: c..(c + ROWS).min(cin),
+                outs: first..(first + width).min(spec.cout),
+                weights,
+                to: to.at(first * cin),
+                width,
+                point: cin * padded,
+            };
+            // SAFETY: every task has rows of its own in each point.
+            unsafe { dispatch_plain(isa, kernels) }
+        });
         op
     }
 
@@ -93,6 +106,10 @@ impl Winograd {
         let two = 2 * self.lanes();
         let first = o / two * two;
         (first, two.min(self.padded() - first))
+    }
+
+    pub(super) fn into_memory(self) -> Aligned {
+        self.weights
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -139,22 +156,6 @@ impl Winograd {
         // SAFETY: the caller's promise; the scratch is large enough.
         unsafe { dispatch(self.isa, false, Band { op: self, input, epilogue, out, rows, scratch }) }
     }
-}
-
-/// `G g Gᵀ` of a 3×3 kernel.
-fn transformed(kernel: &[f32]) -> [f32; POINTS] {
-    const G: [[f64; 3]; IN_SIDE] = [
-        [0.25, 0.0, 0.0],
-        [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
-        [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
-        [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
-        [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
-        [0.0, 0.0, 1.0],
-    ];
-    std::array::from_fn(|point| {
-        let (r, c) = (point / IN_SIDE, point % IN_SIDE);
-        (0..9).map(|i| G[r][i / 3] * f64::from(kernel[i]) * G[c][i % 3]).sum::<f64>() as f32
-    })
 }
 
 /// `Bᵀ d`.

@@ -92,15 +92,19 @@ pub fn moments(isa: Isa, x: Maps<'_>) -> [Vec<f64>; 2] {
     let [mut sums, mut squares] = summed::<2>(&x, |image, rows, [sum, square]| {
         let centre = x.rows(image, 0..1).get(..c).unwrap_or_default();
         let values = x.rows(image, rows);
-        loops(isa, || {
-            for pixel in values.chunks_exact(c) {
-                for i in 0..c {
-                    let d = pixel[i] - centre[i];
-                    sum[i] += d;
-                    square[i] += d * d;
+        loops(
+            isa,
+            #[inline(always)]
+            || {
+                for pixel in values.chunks_exact(c) {
+                    for i in 0..c {
+                        let d = pixel[i] - centre[i];
+                        sum[i] += d;
+                        square[i] += d * d;
+                    }
                 }
-            }
-        });
+            },
+        );
     });
     let count = (x.h * x.w) as f64;
     for (i, (sum, square)) in sums.iter_mut().zip(&mut squares).enumerate() {
@@ -114,11 +118,15 @@ pub fn moments(isa: Isa, x: Maps<'_>) -> [Vec<f64>; 2] {
 pub fn channel_sums(isa: Isa, x: Maps<'_>) -> Vec<f64> {
     let [sums] = summed::<1>(&x, |image, rows, [sum]| {
         let values = x.rows(image, rows);
-        loops(isa, || {
-            for pixel in values.chunks_exact(sum.len()) {
-                sum.iter_mut().zip(pixel).for_each(|(s, v)| *s += v);
-            }
-        });
+        loops(
+            isa,
+            #[inline(always)]
+            || {
+                for pixel in values.chunks_exact(sum.len()) {
+                    sum.iter_mut().zip(pixel).for_each(|(s, v)| *s += v);
+                }
+            },
+        );
     });
     sums
 }
@@ -156,15 +164,19 @@ pub fn norm_sums(
         let (scale, shift) = factors.of(image, c);
         let centre = if centre.len() == c { centre } else { &centre[image * c..][..c] };
         let (values, given) = (x.rows(image, rows.clone()), dy.rows(image, rows));
-        loops(isa, || {
-            for (x, dy) in values.chunks_exact(c).zip(given.chunks_exact(c)) {
-                for i in 0..c {
-                    let g = if clamp.passes(x[i] * scale[i] + shift[i]) { dy[i] } else { 0.0 };
-                    sum[i] += g;
-                    product[i] += g * (x[i] - centre[i]);
+        loops(
+            isa,
+            #[inline(always)]
+            || {
+                for (x, dy) in values.chunks_exact(c).zip(given.chunks_exact(c)) {
+                    for i in 0..c {
+                        let g = if clamp.passes(x[i] * scale[i] + shift[i]) { dy[i] } else { 0.0 };
+                        sum[i] += g;
+                        product[i] += g * (x[i] - centre[i]);
+                    }
                 }
-            }
-        });
+            },
+        );
     })
 }
 
@@ -191,14 +203,18 @@ pub fn affine_gradient(
             let first = if a.len() == c { 0 } else { image * c };
             let [a, b, d] = [a, b, d].map(|v| &v[first..][..c]);
             let values = x.rows(image, i * band..x.h.min((i + 1) * band));
-            loops(isa, || {
-                for (x, dy) in values.chunks_exact(c).zip(dy.chunks_exact_mut(c)) {
-                    for i in 0..c {
-                        let g = if clamp.passes(x[i] * scale[i] + shift[i]) { dy[i] } else { 0.0 };
-                        dy[i] = g * a[i] + (x[i] * b[i] + d[i]);
+            loops(
+                isa,
+                #[inline(always)]
+                || {
+                    for (x, dy) in values.chunks_exact(c).zip(dy.chunks_exact_mut(c)) {
+                        for i in 0..c {
+                            let g = if clamp.passes(x[i] * scale[i] + shift[i]) { dy[i] } else { 0.0 };
+                            dy[i] = g * a[i] + (x[i] * b[i] + d[i]);
+                        }
                     }
-                }
-            });
+                },
+            );
         });
     });
 }
@@ -215,6 +231,10 @@ fn band(row_floats: usize, h: usize) -> usize {
 pub fn clamped(isa: Isa, y: &[f32], g: &mut [f32], clamp: Clamp) {
     assert_eq!(y.len(), g.len(), "floats of a gradient and its result");
     g.par_chunks_mut(PART_FLOATS).zip(y.par_chunks(PART_FLOATS)).for_each(|(g, y)| {
-        loops(isa, || g.iter_mut().zip(y).for_each(|(g, y)| *g = if clamp.passes(*y) { *g } else { 0.0 }));
+        loops(
+            isa,
+            #[inline(always)]
+            || g.iter_mut().zip(y).for_each(|(g, y)| *g = if clamp.passes(*y) { *g } else { 0.0 }),
+        );
     });
 }

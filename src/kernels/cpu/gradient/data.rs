@@ -7,8 +7,9 @@
 //! reach them; those that no tap reaches get 0.
 
 use crate::kernels::cpu::{
-    ConvSpec, Epilogue, Isa, PackedConv, Precision, View, ViewMut, elementwise, transposed::Axis,
+    Aligned, ConvSpec, Epilogue, Isa, PackedConv, View, ViewMut, conv, elementwise, transposed::Axis,
 };
+use rayon::prelude::*;
 use std::ops::Range;
 
 /// A convolution's data gradient, with its weights laid out.
@@ -17,23 +18,33 @@ pub struct DataGradient {
     spec: ConvSpec,
     isa: Isa,
     /// Row phase by column phase; none without taps.
-    phases: Vec<Option<PackedConv>>,
+    phases: Vec<Option<Phase>>,
+}
+
+/// A convolution of the result's gradient.
+#[derive(Debug)]
+struct Phase {
+    conv: PackedConv,
+    /// Rows and columns of the result's gradient that it does not see.
+    skip: (usize, usize),
 }
 
 impl DataGradient {
-    /// Lays out the weights, `[cout, cin / groups, kh, kw]`, for inputs of this size.
+    /// Lays out the weights, `[cout, cin / groups, kh, kw]`, for inputs of this size, in memory that
+    /// [`DataGradient::into_memory`] gave back.
     ///
     /// None for what no network has: padding beyond the kernel, or a step and a dilation at once.
     ///
     /// # Panics
     /// If `weights` has another length.
-    pub fn new(spec: ConvSpec, (h, w): (usize, usize), weights: &[f32], isa: Isa) -> Option<Self> {
+    pub fn new(spec: ConvSpec, (h, w): (usize, usize), weights: &[f32], isa: Isa, memory: Aligned) -> Option<Self> {
         assert_eq!(weights.len(), spec.weight_count(), "weights of {spec:?}");
         let ConvSpec { kernel: (kh, kw), stride, dilation, pad, .. } = spec;
         let reach = ((kh - 1) * dilation, (kw - 1) * dilation);
         if pad.0 > reach.0 || pad.1 > reach.1 || (stride > 1 && dilation > 1) {
             return None;
         }
+        let mut memory = Some(memory);
         let phase = |p: usize| {
             let (py, px) = (p / stride, p % stride);
             if py >= kh || px >= kw {
@@ -41,23 +52,34 @@ impl DataGradient {
             }
             let taps = ((kh - py).div_ceil(stride), (kw - px).div_ceil(stride));
             let turned = turned(&spec, weights, (py, px), taps);
-            let pad = if stride == 1 { (reach.0 - pad.0, reach.1 - pad.1) } else { (taps.0 - 1, taps.1 - 1) };
+            // Of the phase's outputs the first lie in the padding.
+            let before = |pad: usize, phase: usize| pad.saturating_sub(phase).div_ceil(stride);
+            let cut = (before(pad.0, py), before(pad.1, px));
+            let whole = if stride == 1 { reach } else { (taps.0 - 1, taps.1 - 1) };
+            let pad = (whole.0.saturating_sub(cut.0), whole.1.saturating_sub(cut.1));
+            let skip = (cut.0.saturating_sub(whole.0), cut.1.saturating_sub(whole.1));
             let conv = ConvSpec { cin: spec.cout, cout: spec.cin, kernel: taps, stride: 1, pad, ..spec };
             let out = (h.div_ceil(stride), w.div_ceil(stride));
-            Some(PackedConv::sized(conv, out, (&turned, None), isa, Precision::F32))
+            let memory = memory.take().unwrap_or_default();
+            Some(Phase { conv: PackedConv::sized_in(memory, conv, out, (&turned, None), isa), skip })
         };
         Some(Self { spec, isa, phases: (0..stride * stride).map(phase).collect() })
     }
 
+    /// The memory of the weights.
+    pub fn into_memory(self) -> Aligned {
+        self.phases.into_iter().flatten().next().map(|p| p.conv.into_memory()).unwrap_or_default()
+    }
+
     /// Rows that are computed together.
     pub fn row_step(&self) -> usize {
-        let steps = self.phases.iter().flatten().map(PackedConv::row_step);
+        let steps = self.phases.iter().flatten().map(|p| p.conv.row_step());
         steps.max().unwrap_or(1) * self.spec.stride
     }
 
     /// Floats of working memory for a gradient this wide.
     pub fn scratch_floats(&self, dy_w: usize) -> usize {
-        self.phases.iter().flatten().map(|p| p.scratch_floats(dy_w)).max().unwrap_or(0)
+        self.phases.iter().flatten().map(|p| p.conv.scratch_floats(dy_w)).max().unwrap_or(0)
     }
 
     /// Rows of one image's gradient, added to what is there already if `before` is given.
@@ -79,10 +101,6 @@ impl DataGradient {
         let (h, w, _) = dx.size();
         assert_eq!(dy.size().2, cout, "channels of the gradient of {:?}", self.spec);
         dx.check((h, w, cin), &rows);
-        if let ([Some(conv)], 1) = (&self.phases[..], stride) {
-            let epilogue = Epilogue { residual: before, ..Epilogue::default() };
-            return super::super::conv(conv, dy, None, &epilogue, dx, rows, scratch);
-        }
         for (p, phase) in self.phases.iter().enumerate() {
             let axes = (Axis::new(p / stride, stride, pad.0, h), Axis::new(p % stride, stride, pad.1, w));
             let (Some(ys), Some(xs)) = axes else { continue };
@@ -91,20 +109,38 @@ impl DataGradient {
             if mine.is_empty() {
                 continue;
             }
-            let size = (ys.count, xs.count);
-            let before = before.map(|r| r.grid((ys.first, xs.first), stride, size));
-            let mut to = dx.grid((ys.first, xs.first), stride, size, mine.clone());
-            match phase {
-                Some(phase) => {
-                    let epilogue = Epilogue { residual: before, ..Epilogue::default() };
-                    phase.run_from((ys.skip, xs.skip), dy, &epilogue, &mut to, mine, scratch);
+            let (first, size) = ((ys.first, xs.first), (ys.count, xs.count));
+            let reached = phase.as_ref().map_or((0, 0), |p| p.reached(dy, size));
+            if reached != size {
+                let mut to = dx.grid(first, stride, size, mine.clone());
+                match before.map(|r| r.grid(first, stride, size)) {
+                    Some(before) => elementwise::copy(self.isa, before, &mut to, mine.clone()),
+                    None => zero(&mut to, mine.clone()),
                 }
-                None => match before {
-                    Some(before) => elementwise::copy(self.isa, before, &mut to, mine),
-                    None => zero(&mut to, mine),
-                },
+            }
+            let mine = mine.start.min(reached.0)..mine.end.min(reached.0);
+            if let Some(phase) = phase.as_ref().filter(|_| !mine.is_empty() && reached.1 > 0) {
+                let residual = before.map(|r| r.grid(first, stride, reached));
+                let epilogue = Epilogue { residual, ..Epilogue::default() };
+                let mut to = dx.grid(first, stride, reached, mine.clone());
+                conv(&phase.conv, phase.seen(dy), None, &epilogue, &mut to, mine, scratch);
             }
         }
+    }
+}
+
+impl Phase {
+    /// The part of the result's gradient that it sees.
+    fn seen<'a>(&self, dy: View<'a>) -> View<'a> {
+        let (h, w, _) = dy.size();
+        let (top, left) = (self.skip.0.min(h), self.skip.1.min(w));
+        dy.crop(top, left, h - top, w - left)
+    }
+
+    /// Rows and columns of its outputs whose windows start inside; no tap reaches those behind.
+    fn reached(&self, dy: View<'_>, (rows, columns): (usize, usize)) -> (usize, usize) {
+        let ((h, w, _), pad) = (self.seen(dy).size(), self.conv.spec().pad);
+        (rows.min(h + pad.0), columns.min(w + pad.1))
     }
 }
 
@@ -123,15 +159,16 @@ fn zero(to: &mut ViewMut<'_>, rows: Range<usize>) {
 fn turned(spec: &ConvSpec, weights: &[f32], first: (usize, usize), taps: (usize, usize)) -> Vec<f32> {
     let ConvSpec { cin, cout, kernel: (kh, kw), stride, groups, .. } = *spec;
     let (each_in, each_out) = (cin / groups, cout / groups);
-    let mut all = Vec::with_capacity(cin * each_out * taps.0 * taps.1);
-    for c in 0..cin {
+    let count = taps.0 * taps.1;
+    let mut all = vec![0.0; cin * each_out * count];
+    all.par_chunks_mut((each_out * count).max(1)).enumerate().for_each(|(c, all)| {
         let group = c / each_in;
-        for o in group * each_out..(group + 1) * each_out {
-            let kernel = &weights[(o * each_in + c % each_in) * kh * kw..][..kh * kw];
-            for ky in (0..taps.0).rev() {
-                all.extend((0..taps.1).rev().map(|kx| kernel[(first.0 + stride * ky) * kw + first.1 + stride * kx]));
+        for (o, to) in all.chunks_exact_mut(count).enumerate() {
+            let kernel = &weights[((group * each_out + o) * each_in + c % each_in) * kh * kw..][..kh * kw];
+            for (i, to) in to.iter_mut().rev().enumerate() {
+                *to = kernel[(first.0 + stride * (i / taps.1)) * kw + first.1 + stride * (i % taps.1)];
             }
         }
-    }
+    });
     all
 }

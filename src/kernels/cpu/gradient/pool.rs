@@ -36,21 +36,25 @@ pub fn max_pool_winners(
     rows.for_each(|(i, (y, winners))| {
         let (image, ys) = (i / out_h, window(pool, i % out_h, x.h));
         let values = x.rows(image, ys.clone());
-        loops(isa, || {
-            for (o, (y, winners)) in y.chunks_exact_mut(c).zip(winners.chunks_exact_mut(c)).enumerate() {
-                let xs = window(pool, o, x.w);
-                y.copy_from_slice(&values[xs.start * c..][..c]);
-                winners.fill(0);
-                for at in 1..ys.len() * xs.len() {
-                    let from = (at / xs.len() * x.w + xs.start + at % xs.len()) * c;
-                    for ((v, y), winner) in values[from..][..c].iter().zip(y.iter_mut()).zip(winners.iter_mut()) {
-                        let wins = *v > *y || (v.is_nan() && !y.is_nan());
-                        *y = if wins { *v } else { *y };
-                        *winner = if wins { at as u8 } else { *winner };
+        loops(
+            isa,
+            #[inline(always)]
+            || {
+                for (o, (y, winners)) in y.chunks_exact_mut(c).zip(winners.chunks_exact_mut(c)).enumerate() {
+                    let xs = window(pool, o, x.w);
+                    y.copy_from_slice(&values[xs.start * c..][..c]);
+                    winners.fill(0);
+                    for at in 1..ys.len() * xs.len() {
+                        let from = (at / xs.len() * x.w + xs.start + at % xs.len()) * c;
+                        for ((v, y), winner) in values[from..][..c].iter().zip(y.iter_mut()).zip(winners.iter_mut()) {
+                            let wins = *v > *y || (v.is_nan() && !y.is_nan());
+                            *y = if wins { *v } else { *y };
+                            *winner = if wins { at as u8 } else { *winner };
+                        }
                     }
                 }
-            }
-        });
+            },
+        );
     });
 }
 
@@ -71,23 +75,27 @@ pub fn max_pool_gradient(isa: Isa, dy: Maps<'_>, winners: &[u8], pool: Pool, (h,
     };
     dx.par_chunks_mut(row).enumerate().for_each(|(i, dx)| {
         let (image, y) = (i / h, i % h);
-        loops(isa, || {
-            dx.fill(0.0);
-            for oy in seen(y, dy.h) {
-                let ys = window(pool, oy, h);
-                let start = (image * dy.h + oy) * dy.w * c;
-                let (given, winners) = (dy.rows(image, oy..oy + 1), &winners[start..][..dy.w * c]);
-                for (x, dx) in dx.chunks_exact_mut(c).enumerate() {
-                    for ox in seen(x, dy.w) {
-                        let xs = window(pool, ox, w);
-                        let place = ((y - ys.start) * xs.len() + x - xs.start) as u8;
-                        let (given, winners) = (&given[ox * c..][..c], &winners[ox * c..][..c]);
-                        for ((dx, g), winner) in dx.iter_mut().zip(given).zip(winners) {
-                            *dx += if *winner == place { *g } else { 0.0 };
+        loops(
+            isa,
+            #[inline(always)]
+            || {
+                dx.fill(0.0);
+                for oy in seen(y, dy.h) {
+                    let ys = window(pool, oy, h);
+                    let start = (image * dy.h + oy) * dy.w * c;
+                    let (given, winners) = (dy.rows(image, oy..oy + 1), &winners[start..][..dy.w * c]);
+                    for (x, dx) in dx.chunks_exact_mut(c).enumerate() {
+                        for ox in seen(x, dy.w) {
+                            let xs = window(pool, ox, w);
+                            let place = ((y - ys.start) * xs.len() + x - xs.start) as u8;
+                            let (given, winners) = (&given[ox * c..][..c], &winners[ox * c..][..c]);
+                            for ((dx, g), winner) in dx.iter_mut().zip(given).zip(winners) {
+                                *dx += if *winner == place { *g } else { 0.0 };
+                            }
                         }
                     }
                 }
-            }
-        });
+            },
+        );
     });
 }

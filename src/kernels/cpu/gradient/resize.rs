@@ -51,17 +51,21 @@ pub fn resize_gradient(isa: Isa, dy: Maps<'_>, rows: &AxisTaps, columns: &AxisTa
     assert_eq!(dx.len(), dy.n * h * w * c, "floats of the gradient");
     dx.par_chunks_mut(w * c).enumerate().for_each(|(i, dx)| {
         let image = i / h;
-        loops(isa, || {
-            dx.fill(0.0);
-            for &(oy, down) in &rows.0[i % h] {
-                let given = dy.rows(image, oy..oy + 1);
-                for (dx, taps) in dx.chunks_exact_mut(c).zip(&columns.0) {
-                    for &(ox, along) in taps {
-                        let part = down * along;
-                        dx.iter_mut().zip(&given[ox * c..][..c]).for_each(|(dx, g)| *dx += part * g);
+        loops(
+            isa,
+            #[inline(always)]
+            || {
+                dx.fill(0.0);
+                for &(oy, down) in &rows.0[i % h] {
+                    let given = dy.rows(image, oy..oy + 1);
+                    for (dx, taps) in dx.chunks_exact_mut(c).zip(&columns.0) {
+                        for &(ox, along) in taps {
+                            let part = down * along;
+                            dx.iter_mut().zip(&given[ox * c..][..c]).for_each(|(dx, g)| *dx += part * g);
+                        }
                     }
                 }
-            }
-        });
+            },
+        );
     });
 }

@@ -7,15 +7,21 @@
 //! blocks of 16 channels, the result's gradient in blocks of two vectors of channels. A tile of 8 inputs by two vectors
 //! is then summed in registers over a run of pixels.
 
+mod pack;
+mod tile;
+
+use self::{
+    pack::{pack_given, pack_input},
+    tile::Run,
+};
 use super::maps::{Maps, with_scratch};
 use crate::kernels::cpu::{
     Aligned, ConvSpec,
-    elementwise::{load, store},
     isa::Isa,
     simd::{Kernel, Simd, dispatch},
 };
 use rayon::prelude::*;
-use std::ops::Range;
+use std::{cell::RefCell, ops::Range};
 
 /// Channels of a block of the input.
 const BLOCK: usize = 16;
@@ -28,6 +34,8 @@ const RUN_PX: usize = 96;
 /// Parts, at most; and floats of all of them.
 const MOST_PARTS: usize = 16;
 const PART_FLOATS: usize = 2 << 20;
+/// Floats that one task adds up.
+const SUM_FLOATS: usize = 1 << 14;
 /// Pixels of a part, at least.
 const LEAST_PX: usize = 256;
 
@@ -41,7 +49,8 @@ const LEAST_PX: usize = 256;
 pub fn weight_gradient(isa: Isa, spec: &ConvSpec, x: Maps<'_>, dy: Maps<'_>) -> Vec<f32> {
     assert!(x.c == spec.cin && dy.c == spec.cout && x.n == dy.n && spec.groups == 1, "gradient of {spec:?}");
     let job = Job::new(isa.available(), *spec, x, dy);
-    let mut parts = Aligned::zeros(job.parts * job.part_floats());
+    // Taken, not borrowed: whoever waits here may be given other work.
+    let mut parts = PARTS.take().fitted(job.parts * job.part_floats());
     let shared = Shared(parts.as_mut_ptr());
     (0..job.parts * job.shares).into_par_iter().for_each(|task| {
         let (part, share) = (task / job.shares, task % job.shares);
@@ -50,7 +59,14 @@ pub fn weight_gradient(isa: Isa, spec: &ConvSpec, x: Maps<'_>, dy: Maps<'_>) -> 
             unsafe { job.run(part, share, shared.at(part * job.part_floats()), scratch) }
         });
     });
-    job.gathered(&parts)
+    let gradient = job.gathered(&mut parts);
+    PARTS.set(parts);
+    gradient
+}
+
+thread_local! {
+    /// The last gradient's sums, for the next one.
+    static PARTS: RefCell<Aligned> = RefCell::new(Aligned::default());
 }
 
 /// A pointer that tasks share, each using a range of its own.
@@ -187,27 +203,44 @@ impl<'a> Job<'a> {
     unsafe fn run(&self, part: usize, share: usize, sums: *mut f32, scratch: &mut [f32]) {
         let rows = self.dy.n * self.dy.h;
         let rows = rows * part / self.parts..rows * (part + 1) / self.parts;
+        let blocks = self.share(share);
+        if blocks.is_empty() {
+            return;
+        }
+        let last = blocks.end - 1;
+        let end = self.sums(last) + self.blocks_in() * self.depth() * self.block_out(last).1;
         // SAFETY: the caller's promise; `isa` is available.
-        unsafe { dispatch(self.isa, Part { job: self, rows, blocks: self.share(share), sums, scratch }) }
+        unsafe {
+            std::ptr::write_bytes(sums.add(self.sums(blocks.start)), 0, end - self.sums(blocks.start));
+            dispatch(self.isa, Part { job: self, rows, blocks, sums, scratch });
+        }
     }
 
     /// The parts added in order, in the order of the weights.
-    fn gathered(&self, parts: &[f32]) -> Vec<f32> {
+    fn gathered(&self, parts: &mut [f32]) -> Vec<f32> {
         let ConvSpec { cin, cout, kernel: (kh, kw), .. } = self.spec;
-        let mut all = vec![0.0; cout * cin * kh * kw];
-        let lanes = 2 * self.lanes();
-        all.par_chunks_mut(cin * kh * kw).enumerate().for_each(|(o, to)| {
-            let (first, width) = self.block_out(o / lanes);
-            let start = self.sums(o / lanes) + o - first;
-            for part in parts.chunks_exact(self.part_floats()) {
-                for (i, to) in to.iter_mut().enumerate() {
-                    let (c, ky, kx) = (i / (kh * kw), i / kw % kh, i % kw);
+        let (sum, others) = parts.split_at_mut(self.part_floats());
+        sum.par_chunks_mut(SUM_FLOATS).enumerate().for_each(|(i, sum)| {
+            for part in others.chunks_exact(self.part_floats()) {
+                let part = &part[i * SUM_FLOATS..][..sum.len()];
+                sum.iter_mut().zip(part).for_each(|(a, b)| *a += b);
+            }
+        });
+        let (sum, taps) = (&*sum, kh * kw);
+        let mut all = vec![0.0; cout * cin * taps];
+        all.par_chunks_mut(2 * self.lanes() * cin * taps).enumerate().for_each(|(block, to)| {
+            let (start, width) = (self.sums(block), self.block_out(block).1);
+            let outs = to.len() / (cin * taps);
+            for c in 0..cin {
+                for tap in 0..taps {
                     let row = if self.by_rows {
-                        ky * self.tap_values() + kx * cin + c
+                        tap / kw * self.tap_values() + tap % kw * cin + c
                     } else {
-                        c / BLOCK * self.depth() + (ky * kw + kx) * BLOCK + c % BLOCK
+                        c / BLOCK * self.depth() + tap * BLOCK + c % BLOCK
                     };
-                    *to += part[start + row * width];
+                    let row = &sum[start + row * width..][..outs];
+                    let to = to[c * taps + tap..].iter_mut().step_by(cin * taps);
+                    to.zip(row).for_each(|(to, v)| *to = *v);
                 }
             }
         });
@@ -269,72 +302,6 @@ impl Kernel for Part<'_, '_> {
     }
 }
 
-/// A block of channels of the result's gradient, pixel after pixel.
-///
-/// # Safety
-/// `to` is good for all pixels.
-#[inline(always)]
-unsafe fn pack_given<S: Simd>(job: &Job<'_>, groups: &[Group], (first, width): (usize, usize), mut to: *mut f32) {
-    for group in groups {
-        for y in group.rows.clone() {
-            let from = job.dy.pixel(group.image, y, 0).wrapping_add(first);
-            for x in 0..job.dy.w {
-                let from = from.wrapping_add(x * job.dy.pixel_stride());
-                for i in (0..width).step_by(S::LANES) {
-                    let n = (job.spec.cout - first - i).min(S::LANES);
-                    // SAFETY: `n` channels from here on are the pixel's.
-                    unsafe { S::store(to.add(i), load::<S>(from.add(i), n)) }
-                }
-                to = to.wrapping_add(width);
-            }
-        }
-    }
-}
-
-/// A block of the padded input, `[group, row, column, 16]`, or its rows as they are.
-///
-/// # Safety
-/// `to` is good for the strip.
-#[inline(always)]
-unsafe fn pack_input<S: Simd>(job: &Job<'_>, groups: &[Group], block: usize, mut to: *mut f32) {
-    let (x, spec, row) = (job.x, job.spec, job.strip_row().0);
-    let values = if job.by_rows { spec.cin } else { BLOCK };
-    let columns = (job.dy.w - 1) * spec.stride + (spec.kernel.1 - 1) * spec.dilation + 1;
-    let first = block * BLOCK;
-    let inside = spec.pad.1.min(columns)..(spec.pad.1 + x.w).min(columns).max(spec.pad.1.min(columns));
-    for group in groups {
-        for r in 0..job.strip_rows(group.rows.len()) {
-            let y = (group.rows.start * spec.stride + r).checked_sub(spec.pad.0).filter(|&y| y < x.h);
-            // SAFETY: the row is one of the strip, pixels inside are the input's.
-            unsafe {
-                match y {
-                    None => std::ptr::write_bytes(to, 0, row),
-                    Some(y) => {
-                        std::ptr::write_bytes(to, 0, inside.start * values);
-                        std::ptr::write_bytes(to.add(inside.end * values), 0, row - inside.end * values);
-                        let from = x.pixel(group.image, y, 0).wrapping_add(first);
-                        for column in inside.clone() {
-                            let (from, to) =
-                                (from.wrapping_add((column - spec.pad.1) * x.pixel_stride()), to.add(column * values));
-                            if job.by_rows {
-                                (0..values).for_each(|i| *to.add(i) = *from.add(i));
-                                continue;
-                            }
-                            for i in (0..BLOCK).step_by(S::LANES) {
-                                let n = (spec.cin - first).saturating_sub(i).min(S::LANES);
-                                S::store(to.add(i), load::<S>(from.wrapping_add(i), n));
-                            }
-                        }
-                    }
-                }
-            }
-            to = to.wrapping_add(row);
-        }
-    }
-    // SAFETY: the strip ends with a tile more.
-    unsafe { std::ptr::write_bytes(to, 0, TILE) }
-}
-
 /// Adds a chunk's products of a block in and a block out.
 ///
 /// # Safety
@@ -389,55 +356,5 @@ unsafe fn add_up<S: Simd, const V: usize>(
         }
         strip = strip.wrapping_add(job.strip_rows(rows) * row);
         given = given.wrapping_add(rows * w * width);
-    }
-}
-
-/// Pixels a tile is summed over, and the distances between them.
-struct Run {
-    rows: usize,
-    columns: usize,
-    x_row: usize,
-    x_px: usize,
-    dy_row: usize,
-}
-
-impl Run {
-    /// Adds `Σ x[i] · dy` to `M` rows of `V` vectors.
-    ///
-    /// # Safety
-    /// All pointers are good for the run.
-    #[inline(always)]
-    unsafe fn tile<S: Simd, const V: usize, const M: usize>(&self, x: *const f32, dy: *const f32, to: *mut f32) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let mut acc = [[S::splat(0.0); V]; M];
-            for (i, acc) in acc.iter_mut().enumerate() {
-                for (v, acc) in acc.iter_mut().enumerate() {
-                    *acc = S::load(to.add((i * V + v) * S::LANES));
-                }
-            }
-            for r in 0..self.rows {
-                let (mut x, mut dy) = (x.add(r * self.x_row), dy.add(r * self.dy_row));
-                for _ in 0..self.columns {
-                    let mut g = [S::splat(0.0); V];
-                    for (v, g) in g.iter_mut().enumerate() {
-                        *g = S::load(dy.add(v * S::LANES));
-                    }
-                    for (i, acc) in acc.iter_mut().enumerate() {
-                        let value = S::splat(*x.add(i));
-                        for (acc, g) in acc.iter_mut().zip(g) {
-                            *acc = S::fma(value, g, *acc);
-                        }
-                    }
-                    x = x.wrapping_add(self.x_px);
-                    dy = dy.wrapping_add(V * S::LANES);
-                }
-            }
-            for (i, acc) in acc.iter().enumerate() {
-                for (v, acc) in acc.iter().enumerate() {
-                    store::<S>(to.add((i * V + v) * S::LANES), *acc, S::LANES);
-                }
-            }
-        }
     }
 }

@@ -51,9 +51,11 @@ pub(super) fn forward(
 ) -> Result<Map> {
     let bias = bias.map(|b| b.to_vec1::<f32>()).transpose()?;
     let op = with_floats(weight, |w| {
-        PackedConv::sized(spec, (out[1], out[2]), (w, bias.as_deref()), step.isa, Precision::F32)
+        PackedConv::sized_in(step.home.weights(), spec, (out[1], out[2]), (w, bias.as_deref()), step.isa)
     })?;
-    Ok(run(step, &op, (x, out), activation))
+    let y = run(step, &op, (x, out), activation);
+    step.home.weights_done(op.into_memory());
+    Ok(y)
 }
 
 fn run(step: &Step<'_>, op: &PackedConv, (x, out): (&Map, [usize; 4]), activation: Option<Activation>) -> Map {
@@ -90,9 +92,10 @@ pub(super) fn backward(step: &Step<'_>, spec: ConvSpec, x: &Map, dy: &Map, sink:
     if !sink.wants(0) {
         return Ok(());
     }
-    let (_, w) = (x.size[1], dy.size[2]);
-    let op =
-        with_floats(&step.value("weight"), |weight| DataGradient::new(spec, (x.size[1], x.size[2]), weight, step.isa))?;
+    let w = dy.size[2];
+    let op = with_floats(&step.value("weight"), |weight| {
+        DataGradient::new(spec, (x.size[1], x.size[2]), weight, step.isa, step.home.weights())
+    })?;
     let op = op.expect("steps of other convolutions are candle's");
     let (given, size) = (dy.clone().reshaped(flat(&spec, dy.size)), flat(&spec, x.size));
     let before = sink.before(0).map(|map| map.reshaped(size));
@@ -104,6 +107,7 @@ pub(super) fn backward(step: &Step<'_>, spec: ConvSpec, x: &Map, dy: &Map, sink:
             });
         });
     });
+    step.home.weights_done(op.into_memory());
     sink.put(0, dx.reshaped(x.size));
     Ok(())
 }

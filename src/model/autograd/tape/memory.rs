@@ -15,7 +15,7 @@ use std::{
 
 /// Buffers that wait to be used again.
 #[derive(Debug, Default)]
-pub(in crate::model::autograd) struct Home(Mutex<Shelf>);
+pub(in crate::model::autograd) struct Home(Mutex<Shelf>, Mutex<Aligned>);
 
 #[derive(Debug, Default)]
 struct Shelf {
@@ -49,6 +49,18 @@ impl Home {
         }
         drop(shelf);
         Buffer { memory: memory.unwrap_or_else(|| Aligned::zeros(len)), len, home: self.clone() }
+    }
+
+    /// Memory for a step's laid out weights; to be given back with [`Home::weights_done`].
+    pub(super) fn weights(&self) -> Aligned {
+        std::mem::take(&mut self.1.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Keeps the memory of laid out weights for the next step.
+    pub(super) fn weights_done(&self, memory: Aligned) {
+        if !memory.is_empty() {
+            *self.1.lock().unwrap_or_else(PoisonError::into_inner) = memory;
+        }
     }
 
     /// Most bytes that were in use at once.
