@@ -1,7 +1,5 @@
 //! Optimisers against PyTorch: the weights of twenty steps.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot read its own fixtures has failed")]
-
 use std::{collections::BTreeMap, path::PathBuf};
 use wsi_run::{
     config::settings::{self, Adam, Sgd},
