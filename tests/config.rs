@@ -242,7 +242,9 @@ fn the_readme_lists_every_key_as_the_program_does() {
     );
 }
 
-const LEAST_TRAINING: &str = "data: {}\nmodel: { name: stardist_unet }\n";
+const SETS: &str = "{ a: { path: a, layout: dsb2018, class: nucleus } }";
+const LEAST_TRAINING: &str = "data: { classes: { nucleus: {} }, sets: { a: { path: a, layout: dsb2018, class: nucleus } } }\n\
+    model: { name: stardist_unet }\n";
 
 #[test]
 fn names_of_the_users_are_keys_and_keep_their_order() {
@@ -263,6 +265,8 @@ fn a_file_with_train_or_data_is_a_training() {
 
 #[test]
 fn the_least_training_has_the_defaults_that_are_listed() {
-    let all = trains(&config::reference::all_training_keys_yaml(), &["model.name=stardist_unet"]).settings;
+    let sets = format!("data.sets={SETS}");
+    let said = ["model.name=stardist_unet", "data.classes={ nucleus: {} }", sets.as_str()];
+    let all = trains(&config::reference::all_training_keys_yaml(), &said).settings;
     assert_eq!(all, trains(LEAST_TRAINING, &[]).settings);
 }

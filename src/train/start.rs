@@ -25,6 +25,9 @@ pub enum Start {
     Encoder,
 }
 
+/// The values taken of a file for a tensor, if any.
+type Taken<'a> = dyn Fn(&Parameter) -> Option<Vec<f32>> + 'a;
+
 fn unusable(e: WeightsError) -> TrainError {
     let hint = e.hint;
     let error = TrainError::new(e.to_string());
@@ -77,7 +80,7 @@ pub fn first_weights(
         FirstValues::He => he(graph, metadata.clone(), seed),
     };
     let last = form.head.strip_suffix("weight").unwrap_or(form.head);
-    let kept: Box<KeptValues<'_>> = match (start, &model.start) {
+    let kept: Box<Taken<'_>> = match (start, &model.start) {
         (Start::Encoder, Some(path)) => {
             let encoder = encoder(path, graph, &metadata.classes, seed)?;
             let name = graph.name();
@@ -154,6 +157,3 @@ fn he(graph: &Graph, metadata: WeightsMetadata, seed: u64) -> Weights {
 fn name_of(graph: &Graph, node: NodeId) -> &str {
     &graph.nodes()[node.index()].name
 }
-
-/// The values a parameter keeps, if any.
-type KeptValues<'a> = dyn Fn(&Parameter) -> Option<Vec<f32>> + 'a;

@@ -147,7 +147,7 @@ impl Trainer<'_> {
     /// Batches of an epoch: whole ones, or the only one.
     fn batches_of(&self, epoch: u32) -> Vec<Range<usize>> {
         let (len, size) = (self.training.samples.len(), self.batch_size(epoch));
-        let size = size.min(len).max(1);
+        let size = if len < size { len.max(1) } else { size };
         (0..len / size).map(|b| b * size..(b + 1) * size).collect()
     }
 
@@ -173,7 +173,8 @@ impl Trainer<'_> {
     /// Whether a tensor learns in an epoch.
     fn is_learning(&self, name: &str, epoch: u32) -> bool {
         let starts = |prefixes: &[String]| prefixes.iter().any(|p| name.starts_with(p.as_str()));
-        let in_phase = self.train.freeze.as_ref().is_none_or(|f| epoch >= f.epochs) || !starts(&self.frozen);
+        let is_later = self.train.freeze.as_ref().is_none_or(|freeze| epoch >= freeze.epochs);
+        let in_phase = is_later || !starts(&self.frozen);
         in_phase && self.train.only_prefixes.as_ref().is_none_or(|only| starts(only))
     }
 }
