@@ -711,7 +711,13 @@ fn graph(name: &str) -> Graph {
 /// How far a network's worst value in half precision may be from single precision's, of the largest value.
 const TOLERANCE: f32 = 1e-2;
 
+/// Images of this side and more take minutes in the emulation: `WSI_RUN_SLOW=1` runs them, too.
+const SLOW_PX: usize = 150;
+
 fn check(name: &str, px: usize) {
+    if px >= SLOW_PX && std::env::var_os("WSI_RUN_SLOW").is_none() {
+        return println!("skipped: minutes in the emulation; `WSI_RUN_SLOW=1` runs it");
+    }
     let Some(program) = fast(Format::Half) else { return };
     let graph = graph(name);
     let weights = Weights::from_names(&graph);

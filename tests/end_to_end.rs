@@ -50,7 +50,7 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 /// Masks, tables and pictures; what records times and settings is left out.
 fn results(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut all = files(dir);
-    let is_record = |name: &str| matches!(name, "run.json" | "slides.parquet");
+    let is_record = |name: &str| matches!(name, "run.json" | "slides.parquet" | "report.html");
     all.retain(|name, _| !is_record(name) && !name.starts_with(".state/") && !name.starts_with("logs/"));
     all
 }

@@ -103,7 +103,7 @@ fn at_half_the_size_rays_begin_in_the_middle_of_four_px() {
     let dist = ask(&sample, "dist", Head::StarDistance, 4, (8, 8), 2);
     let at = |ray: usize, i: usize| numbers(&dist)[ray * 64 + 3 * 8 + i];
     // The middle of px 6 and 7 is 5 px from the right edge, and 3 from the left one.
-    assert_eq!((at(0, 3), at(2, 3), at(0, 1)), (5.0, 3.0, 0.0));
+    assert!((at(0, 3) - 5.0).abs() <= 0.25 && (at(2, 3) - 3.0).abs() <= 0.25 && at(0, 1) == 0.0);
     let prob = ask(&sample, "prob", Head::NuclearPixel, 1, (8, 8), 2);
     assert_eq!((numbers(&prob)[3], dist.weight[3]), (0.875, 0.875));
 }

@@ -147,7 +147,7 @@ fn squared_distance(w: usize, h: usize, is_object: impl Fn(usize, usize) -> bool
 /// `[rays, n]` length of each ray from each of the `n` px `at` to the end of its object; 0 on background.
 ///
 /// Ray `k` has the angle `2πk/rays`: row + d·sin, column + d·cos. Rays begin `shift` px right of and below the middle of
-/// the px; 0 is the package's.
+/// the px; 0 is the package's, others are within 0.25 px.
 pub fn star_dist(
     instances: &[u32],
     w: usize,
@@ -162,7 +162,8 @@ pub fn star_dist(
     for k in 0..rays {
         let phi = k as f32 * step;
         let (dy, dx) = (phi.sin(), phi.cos());
-        let overshoot = 0.5 / dx.abs().max(dy.abs()) - 1.0;
+        // From between px, steps are half as long: whole ones would be off by half a px, always to the same side.
+        let (stride, overshoot) = if shift == 0.0 { (1.0, 0.5 / dx.abs().max(dy.abs()) - 1.0) } else { (0.5, -0.25) };
         for (slot, at) in out[k * n..(k + 1) * n].iter_mut().zip(at.clone()) {
             let id = instances[at];
             if id == 0 {
@@ -171,8 +172,8 @@ pub fn star_dist(
             let (x0, y0) = ((at % w) as f32 + shift, (at / w) as f32 + shift);
             let (mut x, mut y) = (0.0_f32, 0.0_f32);
             loop {
-                x += dx;
-                y += dy;
+                x += stride * dx;
+                y += stride * dy;
                 let (i, j) = (round(x0 + x), round(y0 + y));
                 let inside = i >= 0 && j >= 0 && (i as usize) < w && (j as usize) < h;
                 if !inside || instances[j as usize * w + i as usize] != id {
