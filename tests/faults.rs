@@ -4,7 +4,7 @@
 //! Calls are made to fail by a preloaded C library, `tests/faults/shim.c`. Each call gets one of its faults in turn;
 //! `WSI_RUN_FAULTS=all` gives each all of them. `WSI_RUN_PROGRAM` is run instead of the program just built.
 
-#![expect(clippy::unwrap_used, reason = "a program that cannot be started has failed the test")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program that cannot be started has failed the test")]
 
 mod program;
 
@@ -247,9 +247,12 @@ fn a_slide_that_cannot_be_read_fails_alone_and_is_done_when_it_can() {
     });
 }
 
-/// The results and rows of an undisturbed run of `LONG`.
-fn undisturbed() -> &'static (BTreeMap<String, Vec<u8>>, BTreeMap<String, Vec<String>>) {
-    static QUIET: OnceLock<(BTreeMap<String, Vec<u8>>, BTreeMap<String, Vec<String>>)> = OnceLock::new();
+/// Results and rows.
+type Left = (BTreeMap<String, Vec<u8>>, BTreeMap<String, Vec<String>>);
+
+/// What an undisturbed run of `LONG` leaves.
+fn undisturbed() -> &'static Left {
+    static QUIET: OnceLock<Left> = OnceLock::new();
     QUIET.get_or_init(|| {
         let quiet = home(LONG);
         assert_code(&wsi_run(quiet.path(), &["p.yaml", "-q"]), 0);

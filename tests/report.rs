@@ -2,7 +2,7 @@
 //!
 //! `WSI_RUN_KEEP_REPORT=DIR` keeps the pages there, to be looked at.
 
-#![expect(clippy::unwrap_used, reason = "a browser that cannot be started has failed the test")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a browser that cannot be started has failed the test")]
 
 mod program;
 
