@@ -155,7 +155,12 @@ impl Claims {
             }
             Err(e) => return Err(io(e)),
         };
-        file.write_all(&serde_json::to_vec(&me).expect("an owner has only string keys")).map_err(io)?;
+        let written = file.write_all(&serde_json::to_vec(&me).expect("an owner has only string keys"));
+        if written.is_err() {
+            // A claim that does not say whose it is would be waited for.
+            let _ = fs::remove_file(&path);
+        }
+        written.map_err(io)?;
         let held =
             Held { dir: self.dir.clone(), name: name.into(), number, token: me.token, lost: AtomicBool::new(false) };
         Ok(Taking::Mine(Claim(Arc::new(held))))
