@@ -72,7 +72,7 @@ fn axis(values: impl Iterator<Item = f64>, marks: f64) -> (f64, f64, f64) {
     let rough = span / marks;
     let power = 10_f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|&s| s >= rough).unwrap_or(rough);
-    ((low / step).floor() * step, (high / step + 1e-9).ceil().max((low / step).floor() + 1.0) * step, step)
+    ((low / step).floor() * step, (high / step - 1e-9).ceil().max((low / step).floor() + 1.0) * step, step)
 }
 
 fn draw(image: &mut RgbImage, top: f64, panel: &Panel) {
