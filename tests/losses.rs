@@ -36,6 +36,8 @@ fn cases() -> Vec<Case> {
 
 fn term(name: &str) -> Term {
     let (alpha, beta, smooth) = (0.3, 0.7, 1.0);
+    let weighted =
+        |coarse_weight| Term::CrossEntropy { class_weights: Some(vec![0.3, 1.23, 0.74, 1.03]), coarse_weight };
     match name {
         "bce" => Term::Bce,
         "dice" => Term::Dice { smooth },
@@ -45,8 +47,9 @@ fn term(name: &str) -> Term {
         "histo" => Term::Histo { bce: 0.3, tversky: 0.7, alpha, beta, smooth },
         "asymmetric_focal" => Term::AsymmetricFocal { gamma_positive: 1.0, gamma_negative: 4.0, clip: 0.05 },
         "focal" => Term::Focal { alpha: 0.25, gamma: 2.0 },
-        "cross_entropy" => Term::CrossEntropy { class_weights: None },
-        "cross_entropy_weighted" => Term::CrossEntropy { class_weights: Some(vec![0.3, 1.23, 0.74, 1.03]) },
+        "cross_entropy" => Term::CrossEntropy { class_weights: None, coarse_weight: None },
+        "cross_entropy_weighted" => weighted(None),
+        "cross_entropy_coarse" => weighted(Some(0.3)),
         "mse" => Term::Mse,
         "msge" => Term::Msge,
         "mae" => Term::Mae { relative_from: None },
@@ -89,7 +92,7 @@ fn every_loss_and_its_gradient_is_that_of_pytorch() {
         }
         seen.insert(case.name.clone());
     }
-    assert_eq!(seen.len(), 14, "{seen:?}");
+    assert_eq!(seen.len(), 15, "{seen:?}");
 }
 
 #[test]

@@ -124,7 +124,7 @@ pub fn of_term(term: &Term, x: &Tensor, target: &TargetBatch, all: &[TargetBatch
     match *term {
         // Of more than two classes it is their cross entropy.
         Term::Bce if matches!(target.values, BatchValues::Channels(_)) && target.shape[1] > 2 => {
-            cross_entropy(x, target, None)
+            cross_entropy(x, target, None, None)
         }
         Term::Bce => bce(x, target),
         Term::Dice { smooth } => dice(x, target, smooth),
@@ -136,7 +136,9 @@ pub fn of_term(term: &Term, x: &Tensor, target: &TargetBatch, all: &[TargetBatch
             asymmetric_focal(x, target, [gamma_positive, gamma_negative], clip)
         }
         Term::Focal { alpha, gamma } => focal(x, target, alpha, gamma),
-        Term::CrossEntropy { ref class_weights } => cross_entropy(x, target, class_weights.as_deref()),
+        Term::CrossEntropy { ref class_weights, coarse_weight } => {
+            cross_entropy(x, target, class_weights.as_deref(), coarse_weight)
+        }
         Term::Mse => mse(x, target),
         Term::Msge => msge(x, target, all),
         Term::Mae { relative_from } => mae(x, target, relative_from),

@@ -326,6 +326,8 @@ pub enum Term {
     CrossEntropy {
         /// How much each channel counts; `None`: all the same.
         class_weights: Option<Vec<f64>>,
+        /// How much a label of several classes counts; `None`: the mean of its classes.
+        coarse_weight: Option<f64>,
     },
     /// Mean squared error.
     Mse,

@@ -10,14 +10,23 @@ use super::{
 use candle_core::{Result, Tensor, bail};
 use std::sync::Arc;
 
-/// `Σ v·(−log p) / Σ v`, `v` the px's weight times its class's; of a coarse label the mean of its classes'.
+/// `Σ v·(−log p) / Σ v`, `v` the px's weight times its class's; of a coarse label `coarse_weight`, or the
+/// mean of its classes'.
 ///
 /// # Errors
 /// The target has numbers; another number of class weights than of channels.
-pub fn cross_entropy(x: &Tensor, target: &TargetBatch, class_weights: Option<&[f64]>) -> Result<Tensor> {
+pub fn cross_entropy(
+    x: &Tensor,
+    target: &TargetBatch,
+    class_weights: Option<&[f64]>,
+    coarse_weight: Option<f64>,
+) -> Result<Tensor> {
     let masks = target.labels("cross_entropy")?;
     let channels = target.shape[1];
     let of_label = |mask: u32| {
+        if let Some(weight) = coarse_weight.filter(|_| mask.count_ones() > 1) {
+            return weight;
+        }
         let Some(weights) = class_weights else { return 1.0 };
         let chosen = weights.iter().enumerate().filter(|(c, _)| mask >> c & 1 == 1).map(|(_, w)| w);
         chosen.sum::<f64>() / f64::from(mask.count_ones().max(1))

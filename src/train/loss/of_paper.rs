@@ -9,7 +9,7 @@ use crate::{
 
 const SMOOTH: f64 = 1.0;
 const DICE: Term = Term::Dice { smooth: SMOOTH };
-const CLASSES: Term = Term::CrossEntropy { class_weights: None };
+const CLASSES: Term = Term::CrossEntropy { class_weights: None, coarse_weight: None };
 const HISTO: Term = Term::Histo { bce: 0.3, tversky: 0.7, alpha: 0.3, beta: 0.7, smooth: SMOOTH };
 const STRUCTURE: Term = Term::Structure { window_px: 31, edge_gain: 5.0 };
 

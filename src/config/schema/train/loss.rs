@@ -98,6 +98,13 @@ pub(crate) const KEYS: &[Key] = &[
         "",
         "how much each channel counts, background first where there is one; unset: all the same",
     ),
+    Key::value(
+        "train.loss.*.cross_entropy.coarse_weight",
+        WEIGHT,
+        Preset::Found("the mean of its classes", "0.3"),
+        "",
+        "how much a coarse label counts, which may mean several classes",
+    ),
     term("train.loss.*.mse", "mean squared error"),
     weight("train.loss.*.mse.weight"),
     term("train.loss.*.msge", "mean squared error of gradients of HV maps within nuclei (HoVer-Net)"),
@@ -183,7 +190,7 @@ term!(Histo { bce: f64, tversky: f64, alpha: f64, beta: f64, smooth: f64 });
 term!(AsymmetricFocal { gamma_positive: f64, gamma_negative: f64, clip: f64 });
 term!(Focal { alpha: f64, gamma: f64 });
 term!(Mae { relative_from_px: Option<f64> });
-term!(CrossEntropy { class_weights: Option<Vec<f64>> });
+term!(CrossEntropy { class_weights: Option<Vec<f64>>, coarse_weight: Option<f64> });
 
 impl LossOfOutput {
     pub(super) fn into_settings(self) -> settings::LossOfOutput {
@@ -204,7 +211,9 @@ impl LossOfOutput {
                 (weight, Term::AsymmetricFocal { gamma_positive, gamma_negative, clip })
             }),
             focal.map(|Focal { weight, alpha, gamma }| (weight, Term::Focal { alpha, gamma })),
-            cross_entropy.map(|t| (t.weight, Term::CrossEntropy { class_weights: t.class_weights })),
+            cross_entropy.map(|CrossEntropy { weight, class_weights, coarse_weight }| {
+                (weight, Term::CrossEntropy { class_weights, coarse_weight })
+            }),
             mse.map(|t| (t.weight, Term::Mse)),
             msge.map(|t| (t.weight, Term::Msge)),
             mae.map(|t| (t.weight, Term::Mae { relative_from: t.relative_from_px })),
