@@ -57,7 +57,7 @@ fn nuclei_benches(c: &mut Criterion) {
     let (w, h, labels) = labels();
     let nuclei = nuclei(w, &labels);
     let rgb: Vec<u8> = (0..w as usize * h as usize * 3).map(|i| (i * 37 % 251) as u8).collect();
-    let window = RgbWindow { rgb: &rgb, rect: Rect::new(0, 0, w, h) };
+    let window = RgbWindow { rgb: &rgb, rect: Rect::new(0, 0, w, h), factor: 1 };
     let mpp = Mpp::new(0.5).expect("positive");
     let mut group = c.benchmark_group("cpu/measure");
     group.throughput(Throughput::Elements(nuclei.len() as u64));

@@ -5,7 +5,7 @@ use std::{hint::black_box, io::Read};
 use wsi_run::{
     config::settings,
     geometry::{Rect, Size, TargetGrid},
-    instances::{STAR_DEFAULTS, extract_stars},
+    instances::{MaskGrid, STAR_DEFAULTS, extract_stars},
     model::{HEMATOXYLIN_DEFAULTS, Head, HematoxylinModel, Model},
     stitch::{Plane, Region},
     units::{Mpp, MppXy},
@@ -54,12 +54,13 @@ fn stars(c: &mut Criterion) {
     let mpp = Mpp::new(0.5).expect("0.5 is positive");
     let region = crowded(1024);
     let grid = TargetGrid::new(Size::new(1024, 1024), MppXy::square(mpp), mpp);
+    let masks = MaskGrid::of_maps(&grid);
     for prob_threshold in [0.5, 0.69] {
-        let settings = settings::Star { prob_threshold, ..STAR_DEFAULTS };
-        let nuclei = extract_stars(&region, &grid, &settings, model.spec()).len() as u64;
+        let settings = settings::Star { prob_threshold: Some(prob_threshold), ..STAR_DEFAULTS };
+        let nuclei = extract_stars(&region, &grid, &masks, &settings, model.spec()).len() as u64;
         group.throughput(Throughput::Elements(nuclei));
         group.bench_function(BenchmarkId::from_parameter(format!("above_{prob_threshold}")), |b| {
-            b.iter(|| extract_stars(black_box(&region), &grid, &settings, model.spec()));
+            b.iter(|| extract_stars(black_box(&region), &grid, &masks, &settings, model.spec()));
         });
     }
     group.finish();

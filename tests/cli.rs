@@ -333,6 +333,8 @@ fn convert_says_what_it_made_and_from_what() {
         normalisation: wsi_run::model::weights::Normalisation::UNIT,
         licence: String::new(),
         training_data: String::new(),
+        prob_threshold: None,
+        about: None,
     };
     // Formats are told by what is in a file, not by its name.
     Weights::random(&graph, metadata, 1).write(&theirs).unwrap();

@@ -2,14 +2,14 @@
 
 use proptest::prelude::*;
 use std::path::PathBuf;
-use wsi_run::config::settings::{ModelChoice, SlideSource, Stain, StainReference, Term, TissueMethod};
+use wsi_run::config::settings::{ModelChoice, NetworkWeights, SlideSource, Stain, StainReference, Term, TissueMethod};
 use wsi_run::config::{
     self, Loaded, LoadedTraining,
     environment::Environment,
     resolve::{is_training, load_text, load_training_text},
 };
 use wsi_run::{
-    instances::{NP_HV_DEFAULTS, WATERSHED_DEFAULTS},
+    instances::{NP_HV_DEFAULTS, STAR_DEFAULTS, WATERSHED_DEFAULTS},
     model::HEMATOXYLIN_DEFAULTS,
 };
 
@@ -226,11 +226,15 @@ proptest! {
 
 /// A library user who takes the constants and one who loads the least YAML must get the same run.
 #[test]
-fn the_least_pipeline_has_the_constants_of_the_model_and_of_the_watershed() {
+fn the_least_pipeline_has_the_constants_of_models_and_of_ways_to_find_nuclei() {
     let settings = loads("slides: { dir: a }\n", &[]).settings;
-    assert_eq!(settings.model, ModelChoice::Hematoxylin(HEMATOXYLIN_DEFAULTS));
+    let ModelChoice::Network(network) = &settings.model else { panic!("{:?}", settings.model) };
+    assert_eq!((&network.weights, &network.name), (&NetworkWeights::Nuclei, &None));
+    let hematoxylin = loads("slides: { dir: a }\nmodel: hematoxylin\n", &[]).settings.model;
+    assert_eq!(hematoxylin, ModelChoice::Hematoxylin(HEMATOXYLIN_DEFAULTS));
     assert_eq!(settings.instances.watershed, WATERSHED_DEFAULTS);
     assert_eq!(settings.instances.np_hv, NP_HV_DEFAULTS);
+    assert_eq!(settings.instances.star, STAR_DEFAULTS);
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn colours_measure_as_in_numpy() {
         let runs = shape.runs();
         let (h, w) = size(&runs);
         let pixels = rgb(h, w);
-        let f = measure(&runs, px(), Some(RgbWindow { rgb: &pixels, rect: Rect::new(0, 0, w, h) }));
+        let f = measure(&runs, px(), Some(RgbWindow { rgb: &pixels, rect: Rect::new(0, 0, w, h), factor: 1 }));
         let mean = [f.hematoxylin_od_mean, f.eosin_od_mean, f.red_mean, f.green_mean, f.blue_mean];
         for (found, expected) in
             mean.iter().zip(shape.mean).chain([f.hematoxylin_od_std, f.eosin_od_std].iter().zip(shape.std))
@@ -280,8 +280,8 @@ proptest! {
         let moved: Vec<Run> = runs.iter().map(|r| Run { y: r.y + dy, x0: r.x0 + dx, x1: r.x1 + dx }).collect();
         let (h, w) = size(&runs);
         let pixels = rgb(h, w);
-        let here = RgbWindow { rgb: &pixels, rect: Rect::new(0, 0, w, h) };
-        let there = RgbWindow { rgb: &pixels, rect: Rect::<Target>::new(i64::from(dx), i64::from(dy), w, h) };
+        let here = RgbWindow { rgb: &pixels, rect: Rect::new(0, 0, w, h), factor: 1 };
+        let there = RgbWindow { rgb: &pixels, rect: Rect::<Target>::new(i64::from(dx), i64::from(dy), w, h), factor: 1 };
         prop_assert_eq!(measure(&runs, px(), Some(here)), measure(&moved, px(), Some(there)));
         let (a, b) = (centroid(&runs), centroid(&moved));
         prop_assert!((a.0 + f64::from(dx) - b.0).abs() < 1e-9 && (a.1 + f64::from(dy) - b.1).abs() < 1e-9);

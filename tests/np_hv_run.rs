@@ -36,6 +36,7 @@ impl Oracle {
             usual_margin_px: MARGIN_PX,
             is_certain: false,
             out_stride: 1,
+            prob_threshold: None,
             weights_sha256: None,
             heads: vec![head(Head::TypeProbability, 3), head(Head::NuclearPixel, 1), head(Head::HorizontalVertical, 2)],
             classes: vec![class("even", [255, 0, 0]), class("odd", [0, 0, 255])],

@@ -67,6 +67,7 @@ fn data(sets: Vec<DataSet>, patch_px: u32) -> Data {
         split: Split { method: SplitMethod::Share(0.0), shared_patients: SharedPatients::Refuse, seed: 1 },
         mix: Mix::Ratios,
         patch_px,
+        beyond: Beyond::Mirror,
         sampling: Sampling { samples_per_epoch: None, balance: 0.0, min_tissue: 0.3 },
         stain: settings::Stain::None,
         augment: Augment::default(),

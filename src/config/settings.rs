@@ -246,6 +246,8 @@ pub struct Network {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NetworkWeights {
+    /// Those of nuclei in H&E that the program has in itself.
+    Nuclei,
     /// A file made by `wsi-run convert`.
     File(PathBuf),
     /// What the network starts training with: for trying out speed and memory, its results mean nothing.
@@ -422,8 +424,8 @@ pub struct NpHv {
 /// Settings of star-convex nuclei.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Star {
-    /// A pixel proposes a nucleus above it.
-    pub prob_threshold: f64,
+    /// A pixel proposes a nucleus above it; `None`: what the weights say, or [`Star::USUAL_THRESHOLD`].
+    pub prob_threshold: Option<f64>,
     /// Of two proposals that share more than this part of the smaller one's area, the less probable goes.
     pub nms_overlap: f64,
     /// Smaller nuclei are dropped.
@@ -432,6 +434,16 @@ pub struct Star {
     pub max_area_um2: f64,
     /// Distances from a nucleus' centre are cut here.
     pub max_radius_um: f64,
+}
+
+impl Star {
+    /// Threshold of `stardist`'s network for H&E.
+    pub const USUAL_THRESHOLD: f64 = 0.69;
+
+    /// The threshold.
+    pub fn threshold(&self) -> f64 {
+        self.prob_threshold.unwrap_or(Self::USUAL_THRESHOLD)
+    }
 }
 
 /// Settings of lesions.

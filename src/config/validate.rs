@@ -114,12 +114,15 @@ fn tiling(settings: &Settings, problems: &mut Vec<Problem>) {
     }
 }
 
+/// Network of the weights that the program has in itself.
+const NUCLEI: &str = "stardist_unet";
+
 fn model(settings: &Settings, problems: &mut Vec<Problem>) {
     if let ModelChoice::Network(m) = &settings.model {
         match (&m.weights, &m.name) {
-            (NetworkWeights::File(path), _) if path.as_os_str().is_empty() => problems.push(problem(
-                &["model.network.weights", "model.network"],
-                "`model.network` has no weights, expected `weights`".to_owned(),
+            (NetworkWeights::Nuclei, Some(name)) if name != NUCLEI => problems.push(problem(
+                &["model.network.weights", "model.network.name"],
+                format!("`model.network` has no weights for `{name}`, expected `weights`: those of `nuclei` are for `{NUCLEI}`"),
                 "`wsi-run convert` makes a file of a PyTorch checkpoint; `weights: random` with a `name` tries a network",
             )),
             (NetworkWeights::Random, None) => problems.push(problem(

@@ -6,7 +6,7 @@ use super::{
     Before, Bootstrap, Case, Change, Classes, Confusion, EvaluateError, Measure, OrganPredictor, Predicted,
     folder::{TrueCase, TrueCases},
     main_measure, measures,
-    picture::{draw_case, png_bytes},
+    picture::draw_case,
     report::{Shown, report_html},
     results::ResultsJudge,
     score::{CaseScore, score},
@@ -250,7 +250,7 @@ impl Evaluation {
             let case = truth.case(index)?;
             let (predicted, mpp) = ask(judged, &case, &self.options)?;
             let picture = draw_case(&case, &predicted, &self.classes, self.options.radius_um / mpp.um_per_px());
-            let png = png_bytes(&picture).map_err(EvaluateError::new)?;
+            let png = picture.png().map_err(EvaluateError::new)?;
             shown.push(Shown { rank, name: case.name, value, png });
         }
         write_plain_table(dir, Path::new("metrics.parquet"), &self.columns())?;

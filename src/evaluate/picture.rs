@@ -1,6 +1,6 @@
 //! An image with what is true and what was said drawn on it.
 //!
-//! Owns: [`draw_case`], [`png_bytes`]. Must not know: measures, pages.
+//! Owns: [`draw_case`]. Must not know: measures, pages.
 
 use super::{
     MATCH_IOU, Overlaps, Point,
@@ -136,22 +136,6 @@ fn disc(canvas: &mut RgbImage, (cx, cy): (f64, f64), radius: f64, color: [u8; 3]
             }
         }
     }
-}
-
-/// A picture as PNG.
-///
-/// # Errors
-/// The encoder's words.
-pub fn png_bytes(image: &RgbImage) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, image.w, image.h);
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_depth(png::BitDepth::Eight);
-    encoder.set_compression(png::Compression::High);
-    let mut writer = encoder.write_header().map_err(|e| e.to_string())?;
-    writer.write_image_data(&image.data).map_err(|e| e.to_string())?;
-    writer.finish().map_err(|e| e.to_string())?;
-    Ok(bytes)
 }
 
 #[cfg(test)]

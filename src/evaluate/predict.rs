@@ -13,7 +13,7 @@ use super::{
 use crate::{
     config::settings::{Settings, Stain},
     geometry::{Size, TargetGrid},
-    instances::{prob_u8, semantic_classes},
+    instances::{MaskGrid, prob_u8, semantic_classes},
     model::{Head, HeadMap, ModelSpec},
     output::ResultKind,
     pipeline::Setup,
@@ -124,6 +124,7 @@ impl Predictor {
 struct Gathered<'a> {
     setup: &'a Setup,
     grid: TargetGrid,
+    masks: MaskGrid,
     canvas: SlideCanvas,
     pool: Arc<RegionPool>,
     nuclei: Vec<FoundNucleus>,
@@ -143,6 +144,10 @@ impl<'a> Gathered<'a> {
         Self {
             setup,
             grid: plan.grid,
+            masks: MaskGrid {
+                grid: TargetGrid::new(plan.grid.level0, plan.grid.slide_mpp, setup.mask_mpp()),
+                factor: setup.mask_factor(),
+            },
             canvas,
             pool,
             nuclei: vec![],
@@ -176,8 +181,8 @@ impl<'a> Gathered<'a> {
     fn take(&mut self, plan: &TilePlan, region: &Region) {
         let spec = self.setup.model.spec();
         if let Some(extractor) = self.setup.extractor {
-            let found = extractor.extract(region, &plan.grid, &self.setup.settings.instances, spec);
-            let level0 = |x: f64, y: f64| plan.grid.level0_from_target_point(x, y);
+            let found = extractor.extract(region, &plan.grid, &self.masks, &self.setup.settings.instances, spec);
+            let level0 = |x: f64, y: f64| self.masks.grid.level0_from_target_point(x, y);
             self.nuclei.extend(found.into_iter().map(|nucleus| {
                 FoundNucleus {
                     rings: nucleus

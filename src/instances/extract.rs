@@ -10,6 +10,7 @@ use super::{
     foreground::Foreground,
     grouped_runs::GroupedRuns,
     instance::{Instance, Run},
+    mask_grid::MaskGrid,
     pieces::keep_largest_piece,
     semantic::fixed_threshold,
     watershed::{Reach, Watershed},
@@ -62,7 +63,9 @@ pub fn extract_nuclei(
     spec: &ModelSpec,
 ) -> Vec<Instance> {
     let area_um2 = [settings.min_area_um2, settings.max_area_um2];
-    let Some(finisher) = Finisher::new(region, grid, spec, area_um2, Vote::Mean) else { return Vec::new() };
+    let Some(finisher) = Finisher::new(region, MaskGrid::of_maps(grid), spec, area_um2, Vote::Mean) else {
+        return Vec::new();
+    };
     let reach = Reach::new(settings, grid.input_mpp);
     let w = region.rect.w as usize;
     let at_least = fixed_threshold(Head::NuclearPixel, settings.threshold);

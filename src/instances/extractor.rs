@@ -5,6 +5,7 @@
 use super::{
     extract::{extract_nuclei, halo_px, scratch_bytes},
     instance::Instance,
+    mask_grid::MaskGrid,
     np_hv::{extract_np_hv, np_hv_halo_px, np_hv_scratch_bytes},
     star::{extract_stars, star_halo_px, star_scratch_bytes},
 };
@@ -44,28 +45,35 @@ impl Extractor {
         }
     }
 
-    /// Bytes that a thread keeps after extracting from a region of `rect_px` pixels, halo included, without the
-    /// instances.
-    pub fn scratch_bytes(self, rect_px: u64) -> u64 {
+    /// Pixels of the masks along one pixel of the maps, of a model that says one thing per `out_stride` × `out_stride`
+    /// pixels of the image: polygons are drawn on those.
+    pub fn mask_factor(self, out_stride: u32) -> u32 {
+        if self == Self::Star { out_stride } else { 1 }
+    }
+
+    /// Bytes that a thread keeps after extracting from a region of `rect_px` pixels of the maps, halo included, without
+    /// the instances; `mask_factor` pixels of the masks are along one of them.
+    pub fn scratch_bytes(self, rect_px: u64, mask_factor: u32) -> u64 {
         match self {
             Self::Watershed => scratch_bytes(rect_px),
             Self::NpHv => np_hv_scratch_bytes(rect_px),
-            Self::Star => star_scratch_bytes(rect_px),
+            Self::Star => star_scratch_bytes(rect_px, mask_factor),
         }
     }
 
-    /// Finds the nuclei whose centroid lies in the region's core, sorted by the first pixel.
+    /// Finds the nuclei whose centroid lies in the region's core, sorted by the first pixel; in pixels of `masks`.
     pub fn extract(
         self,
         region: &Region,
-        grid: &TargetGrid,
+        maps: &TargetGrid,
+        masks: &MaskGrid,
         settings: &settings::Instances,
         spec: &ModelSpec,
     ) -> Vec<Instance> {
         match self {
-            Self::Watershed => extract_nuclei(region, grid, &settings.watershed, spec),
-            Self::NpHv => extract_np_hv(region, grid, &settings.np_hv, spec),
-            Self::Star => extract_stars(region, grid, &settings.star, spec),
+            Self::Watershed => extract_nuclei(region, maps, &settings.watershed, spec),
+            Self::NpHv => extract_np_hv(region, maps, &settings.np_hv, spec),
+            Self::Star => extract_stars(region, maps, masks, &settings.star, spec),
         }
     }
 }

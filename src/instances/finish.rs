@@ -5,11 +5,11 @@
 use super::{
     contour::rings,
     instance::{Instance, Run},
+    mask_grid::MaskGrid,
     measure::{RgbWindow, measure},
     own::{Sums, touches_unknown},
 };
 use crate::{
-    geometry::TargetGrid,
     model::{Head, ModelSpec},
     stitch::{Plane, Region},
 };
@@ -27,7 +27,7 @@ pub(super) enum Vote {
 /// What finishing an instance needs to see.
 pub(super) struct Finisher<'a> {
     region: &'a Region,
-    grid: &'a TargetGrid,
+    masks: MaskGrid,
     /// Smallest and largest area.
     area_px: [f64; 2],
     all_computed: bool,
@@ -37,18 +37,19 @@ pub(super) struct Finisher<'a> {
 }
 
 impl<'a> Finisher<'a> {
-    /// Finishes the nuclei of `region` of an area in `area_um2`; `None` when it has no nuclear-pixel plane.
+    /// Finishes the nuclei of `region`, drawn on `masks`, of an area in `area_um2`; `None` when it has no
+    /// nuclear-pixel plane.
     pub(super) fn new(
         region: &'a Region,
-        grid: &'a TargetGrid,
+        masks: MaskGrid,
         spec: &ModelSpec,
         area_um2: [f64; 2],
         vote: Vote,
     ) -> Option<Self> {
         Some(Self {
             region,
-            grid,
-            area_px: area_um2.map(|um2| um2 / grid.px_area_um2()),
+            masks,
+            area_px: area_um2.map(|um2| um2 / masks.grid.px_area_um2()),
             all_computed: !region.computed.contains(&0),
             nuclear: region.plane(Head::NuclearPixel)?,
             types: region.plane(Head::TypeProbability).filter(|p| p.channels as usize == spec.classes.len() + 1),
@@ -66,7 +67,10 @@ impl<'a> Finisher<'a> {
         let mut sums = Sums::default();
         runs.iter().for_each(|&run| sums.add(run));
         let area_px = sums.area_px as f64;
-        if !sums.centroid_is_in(self.region.core) || area_px < self.area_px[0] || area_px > self.area_px[1] {
+        if !sums.centroid_is_in(self.region.core.enlarge(self.masks.factor))
+            || area_px < self.area_px[0]
+            || area_px > self.area_px[1]
+        {
             return None;
         }
         let class_probs: Vec<f32> = match self.types {
@@ -83,27 +87,31 @@ impl<'a> Finisher<'a> {
             runs: runs.to_vec(),
             centroid: sums.centroid(),
             rings: rings(runs),
-            truncated: touches_unknown(runs, self.region, self.grid.size, self.all_computed),
-            features: measure(runs, self.grid.input_mpp, self.rgb()),
+            truncated: touches_unknown(runs, self.region, &self.masks, self.all_computed),
+            features: measure(runs, self.masks.grid.input_mpp, self.rgb()),
         })
     }
 
     /// The pixels to measure colours on, if the region has them.
     fn rgb(&self) -> Option<RgbWindow<'_>> {
-        (!self.region.rgb.is_empty()).then_some(RgbWindow { rgb: &self.region.rgb, rect: self.region.rect })
+        let (rgb, rect, factor) = (&self.region.rgb[..], self.region.rect, self.masks.factor);
+        (!rgb.is_empty()).then_some(RgbWindow { rgb, rect, factor })
     }
 
     /// Mean of a channel over the pixels of `runs`; the sum is of integers, so the order does not matter.
     fn mean(&self, plane: &Plane, channel: u32, runs: &[Run], area_px: u64) -> f32 {
-        let rect = &self.region.rect;
-        let w = rect.w as usize;
-        let first = channel as usize * w * rect.h as usize;
+        let size = self.region.rect.area() as usize;
+        let data = &plane.data[channel as usize * size..][..size];
         let sum: i64 = runs
             .iter()
             .map(|run| {
-                let row = first + (i64::from(run.y) - rect.y) as usize * w;
-                let x = |x: u32| (i64::from(x) - rect.x) as usize;
-                plane.data[row + x(run.x0)..row + x(run.x1)].iter().map(|&v| i64::from(v)).sum::<i64>()
+                let mut under = self.masks.under(self.region, run.y, run.x0, run.x1);
+                match (self.masks.factor, under.next()) {
+                    (1, Some(first)) => {
+                        data[first..first + (run.x1 - run.x0) as usize].iter().map(|&v| i64::from(v)).sum::<i64>()
+                    }
+                    (_, first) => first.into_iter().chain(under).map(|at| i64::from(data[at])).sum(),
+                }
             })
             .sum();
         (sum as f64 / area_px as f64 / f64::from(plane.head.scale())) as f32
@@ -112,12 +120,10 @@ impl<'a> Finisher<'a> {
     /// The class most pixels of `runs` have as their most probable; of equals the first. `None` when the background is
     /// most probable for all of them.
     fn most_voted(&self, plane: &Plane, runs: &[Run]) -> Option<usize> {
-        let (w, size) = (self.region.rect.w as usize, self.region.rect.area() as usize);
+        let size = self.region.rect.area() as usize;
         let mut votes = vec![0u32; plane.channels as usize];
         for run in runs {
-            let row = (i64::from(run.y) - self.region.rect.y) as usize * w;
-            let x0 = (i64::from(run.x0) - self.region.rect.x) as usize;
-            for at in row + x0..row + x0 + (run.x1 - run.x0) as usize {
+            for at in self.masks.under(self.region, run.y, run.x0, run.x1) {
                 let (mut best, mut channel) = (plane.data[at], 0);
                 for (c, values) in plane.data.chunks_exact(size).enumerate().skip(1) {
                     if values[at] > best {

@@ -8,24 +8,31 @@ use crate::{
     geometry::{Rect, Target},
     units::Mpp,
 };
-use std::f64::consts::PI;
+use std::{borrow::Cow, f64::consts::PI};
 
 /// Pixels of the slide over a rectangle.
 #[derive(Debug, Clone, Copy)]
 pub struct RgbWindow<'a> {
     /// `[rect.h, rect.w, 3]`.
     pub rgb: &'a [u8],
-    /// Where it lies.
+    /// Where it lies, in its own pixels.
     pub rect: Rect<Target>,
+    /// Pixels of an instance along one of these.
+    pub factor: u32,
 }
 
 impl RgbWindow<'_> {
-    /// The bytes under `run`.
-    fn bytes(&self, run: &Run) -> &[u8] {
-        let column = (i64::from(run.x0) - self.rect.x) as usize;
-        let row = (i64::from(run.y) - self.rect.y) as usize;
-        let start = (row * self.rect.w as usize + column) * 3;
-        &self.rgb[start..start + (run.x1 - run.x0) as usize * 3]
+    /// The bytes under each pixel of `run`.
+    fn bytes(&self, run: &Run) -> Cow<'_, [u8]> {
+        let place = |x: u32| {
+            let column = (i64::from(x / self.factor) - self.rect.x) as usize;
+            let row = (i64::from(run.y / self.factor) - self.rect.y) as usize;
+            (row * self.rect.w as usize + column) * 3
+        };
+        if self.factor == 1 {
+            return Cow::Borrowed(&self.rgb[place(run.x0)..][..(run.x1 - run.x0) as usize * 3]);
+        }
+        (run.x0..run.x1).flat_map(|x| self.rgb[place(x)..][..3].iter().copied()).collect()
     }
 }
 
@@ -45,7 +52,7 @@ impl RgbWindow<'_> {
 /// - `rgb`: covers all runs
 ///
 /// # Units
-/// `runs` and `rgb` are in target px at `input_mpp`; see [`Features`] for the results.
+/// `runs` are in target px at `input_mpp`, `rgb` in those or coarser ones; see [`Features`] for the results.
 ///
 /// # Panics
 /// If `runs` is empty or `rgb` does not cover it.
@@ -77,7 +84,7 @@ pub fn measure(runs: &[Run], input_mpp: Mpp, rgb: Option<RgbWindow<'_>>) -> Feat
     if let Some(window) = rgb {
         let mut sums = ColourSums::default();
         for run in runs {
-            sums.add(window.bytes(run));
+            sums.add(&window.bytes(run));
         }
         sums.write(&mut features);
     }

@@ -31,6 +31,7 @@ mod perimeter; // Length of the edge.
 mod hull; // Convex hull.
 mod colour; // Stain and colour.
 mod contour; // Outlines.
+mod mask_grid;
 mod measure; // All of them.
 
 pub use contour::rings;
@@ -38,6 +39,7 @@ pub use extract::{extract_nuclei, halo_px, scratch_bytes};
 pub use extractor::Extractor;
 pub use instance::{Features, Instance, Run};
 pub use lesions::{Lesion, LesionFinder};
+pub use mask_grid::MaskGrid;
 pub use measure::{RgbWindow, centroid, measure};
 pub use np_hv::{NP_HV_DEFAULTS, extract_np_hv, np_hv_halo_px, np_hv_scratch_bytes};
 pub use semantic::{prob_u8, semantic_classes};

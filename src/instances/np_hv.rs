@@ -25,6 +25,7 @@ use super::{
     joined_runs::{Area, JoinedRuns},
     marked_watershed::{MarkedRules, MarkedWatershed},
     markers::{MarkerRules, Markers},
+    mask_grid::MaskGrid,
     pieces::keep_largest_piece,
     semantic::fixed_threshold,
     slopes::SLOPE_REACH_PX,
@@ -129,7 +130,9 @@ struct Scratch {
 /// nuclear-pixel plane or the two distance planes.
 pub fn extract_np_hv(region: &Region, grid: &TargetGrid, settings: &settings::NpHv, spec: &ModelSpec) -> Vec<Instance> {
     let area_um2 = [settings.min_area_um2, settings.max_area_um2];
-    let Some(finisher) = Finisher::new(region, grid, spec, area_um2, Vote::Pixels) else { return Vec::new() };
+    let Some(finisher) = Finisher::new(region, MaskGrid::of_maps(grid), spec, area_um2, Vote::Pixels) else {
+        return Vec::new();
+    };
     let hv = region.plane(Head::HorizontalVertical).filter(|p| p.channels == 2);
     let Some(hv) = hv.filter(|_| region.rect.w > 0 && region.rect.h > 0) else { return Vec::new() };
     let (rect, slide) = (region.rect, grid.size);

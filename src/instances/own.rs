@@ -4,9 +4,9 @@
 //!
 //! In integers: the pixel a centroid falls in must not depend on the order of a sum.
 
-use super::instance::Run;
+use super::{instance::Run, mask_grid::MaskGrid};
 use crate::{
-    geometry::{Rect, Size, Target},
+    geometry::{Rect, Target},
     stitch::Region,
 };
 
@@ -45,22 +45,22 @@ impl Sums {
 }
 
 /// Whether the pixels lie at the slide's edge or beside pixels that were not computed.
-pub(super) fn touches_unknown(runs: &[Run], region: &Region, slide: Size<Target>, all_computed: bool) -> bool {
+pub(super) fn touches_unknown(runs: &[Run], region: &Region, masks: &MaskGrid, all_computed: bool) -> bool {
+    let slide = masks.grid.size;
     runs.iter().any(|run| {
         let at_edge = run.y == 0 || run.y + 1 == slide.h || run.x0 == 0 || run.x1 == slide.w;
-        at_edge || (!all_computed && !surroundings_are_computed(run, region))
+        at_edge || (!all_computed && !surroundings_are_computed(run, region, masks))
     })
 }
 
 /// Whether a run's pixels and all eight neighbours of each were computed.
-fn surroundings_are_computed(run: &Run, region: &Region) -> bool {
+fn surroundings_are_computed(run: &Run, region: &Region, masks: &MaskGrid) -> bool {
     let around =
         Rect::from_edges(i64::from(run.x0) - 1, i64::from(run.y) - 1, i64::from(run.x1) + 1, i64::from(run.y) + 2)
-            .intersect(&region.rect);
-    let left = (around.x - region.rect.x) as usize;
+            .intersect(&masks.pixels_of(region.rect));
     (around.y..around.bottom()).all(|y| {
-        let row = (y - region.rect.y) as usize * region.rect.w as usize;
-        !region.computed[row + left..row + left + around.w as usize].contains(&0)
+        let mut under = masks.under(region, y as u32, around.x as u32, around.right() as u32);
+        under.all(|at| region.computed[at] != 0)
     })
 }
 

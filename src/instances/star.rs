@@ -13,6 +13,7 @@
 use super::{
     finish::{Finisher, Vote},
     instance::{Instance, Run},
+    mask_grid::MaskGrid,
     pieces::keep_largest_piece,
     star_polygon::{Outline, Star, Stars, take_free},
     suppress::{Suppression, reach_px},
@@ -26,11 +27,11 @@ use crate::{
 };
 use std::cell::RefCell;
 
-/// Thresholds of `stardist`'s network for H&E; areas as for other nuclei.
+/// The overlap of `stardist`'s network for H&E; areas as for other nuclei.
 pub const STAR_DEFAULTS: settings::Star = settings::Star {
-    prob_threshold: 0.69,
+    prob_threshold: None,
     nms_overlap: 0.3,
-    min_area_um2: 12.0,
+    min_area_um2: 8.0,
     max_area_um2: 400.0,
     max_radius_um: 12.0,
 };
@@ -49,9 +50,10 @@ pub fn star_halo_px(settings: &settings::Star, input_mpp: Mpp) -> u32 {
 }
 
 /// Bytes that a thread keeps after extracting from a region of `rect_px` pixels, halo included, without the instances,
-/// when one pixel in eight proposes a nucleus of 32 rays: 6 bytes a ray and 128 more for each.
-pub fn star_scratch_bytes(rect_px: u64) -> u64 {
-    rect_px + rect_px / 8 * (6 * 32 + 128)
+/// when one pixel in eight proposes a nucleus of 32 rays: 6 bytes a ray and 128 more for each; of masks `factor` times as
+/// fine as the maps.
+pub fn star_scratch_bytes(rect_px: u64, factor: u32) -> u64 {
+    rect_px * u64::from(factor).pow(2) + rect_px / 8 * (6 * 32 + 128)
 }
 
 fn max_radius_px(settings: &settings::Star, input_mpp: Mpp) -> u32 {
@@ -81,22 +83,35 @@ struct Scratch {
 /// piece is kept. With a type head, a nucleus' class is the one with the largest mean probability over its pixels
 /// (background left out); without, it is the model's first, and its probability is that of the pixel that proposed
 /// it. Empty when the region has no nuclear-pixel or no star-distance plane.
-pub fn extract_stars(region: &Region, grid: &TargetGrid, settings: &settings::Star, spec: &ModelSpec) -> Vec<Instance> {
+///
+/// Polygons are drawn on `masks`, which may be finer than the maps: as the package does, whose labels have the pixels of
+/// the image.
+pub fn extract_stars(
+    region: &Region,
+    maps: &TargetGrid,
+    masks: &MaskGrid,
+    settings: &settings::Star,
+    spec: &ModelSpec,
+) -> Vec<Instance> {
     let area_um2 = [settings.min_area_um2, settings.max_area_um2];
     let (Some(finisher), Some(distances)) =
-        (Finisher::new(region, grid, spec, area_um2, Vote::Mean), region.plane(Head::StarDistance))
+        (Finisher::new(region, *masks, spec, area_um2, Vote::Mean), region.plane(Head::StarDistance))
     else {
         return Vec::new();
     };
     let typed = region.plane(Head::TypeProbability).is_some_and(|p| p.channels as usize == spec.classes.len() + 1);
-    let radius_px = max_radius_px(settings, grid.input_mpp);
+    let radius_px = max_radius_px(settings, maps.input_mpp);
     // Whoever has pixels in common with a nucleus of this region.
     let painted = region.core.inflate(3 * radius_px);
     SCRATCH.with_borrow_mut(|s| {
         s.stars.clear(distances.channels as usize);
-        propose(region, grid.size, settings.prob_threshold, [finisher.nuclear(), distances], radius_px, &mut s.stars);
+        propose(region, maps.size, settings.threshold(), [finisher.nuclear(), distances], radius_px, &mut s.stars);
         s.free.clear();
-        s.free.extend_from_slice(&region.computed);
+        let rect = masks.pixels_of(region.rect);
+        for y in rect.y..rect.bottom() {
+            let under = masks.under(region, y as u32, rect.x as u32, rect.right() as u32);
+            s.free.extend(under.map(|at| region.computed[at]));
+        }
         let mut instances = Vec::new();
         let Scratch { stars, suppression, outline, free, runs, pieces } = s;
         suppression.run(stars, settings.nms_overlap as f32, radius_px, |star| {
@@ -104,7 +119,7 @@ pub fn extract_stars(region: &Region, grid: &TargetGrid, settings: &settings::St
                 return;
             }
             runs.clear();
-            paint(stars, star, region.rect, outline, free, runs);
+            paint(stars, star, (rect, masks.factor), outline, free, runs);
             if runs.is_empty() {
                 return;
             }
@@ -148,10 +163,17 @@ fn propose(
     }
 }
 
-/// Takes the free pixels of a polygon.
-fn paint(stars: &Stars, star: &Star, rect: Rect<Target>, outline: &mut Outline, free: &mut [u8], runs: &mut Vec<Run>) {
+/// Takes the free pixels of a polygon; `rect` is in pixels of which `factor` are along one of the maps.
+fn paint(
+    stars: &Stars,
+    star: &Star,
+    (rect, factor): (Rect<Target>, u32),
+    outline: &mut Outline,
+    free: &mut [u8],
+    runs: &mut Vec<Run>,
+) {
     let (left, right, w) = (rect.x, rect.right(), rect.w as usize);
-    stars.pixels(star, outline, |y, x0, x1| {
+    stars.pixels(star, factor, outline, |y, x0, x1| {
         let (y, x0, x1) = (i64::from(y), i64::from(x0).max(left), i64::from(x1).min(right));
         if y >= rect.y && y < rect.bottom() && x0 < x1 {
             let row = &mut free[(y - rect.y) as usize * w..][..w];

@@ -131,17 +131,21 @@ impl Stars {
         self.vertices[star.slot as usize * 2 * n..][..2 * n].split_at(n)
     }
 
-    /// The pixels whose centre lies in the polygon or on its edge, in px of the slide, in raster order; may be negative.
+    /// The pixels whose centre lies in the polygon or on its edge, in raster order: rows and columns of the slide in px of
+    /// which `factor` are along one of the polygon's; may be negative.
     ///
     /// A vertex at distance 0 lies at the centre of the centre's pixel.
-    pub(super) fn pixels(&self, star: &Star, outline: &mut Outline, mut emit: impl FnMut(i32, i32, i32)) {
+    pub(super) fn pixels(&self, star: &Star, factor: u32, outline: &mut Outline, mut emit: impl FnMut(i32, i32, i32)) {
         let n = self.rays.len();
         let distances = &self.distances[star.slot as usize * n..][..n];
-        let scale = Head::StarDistance.scale();
+        let scale = Head::StarDistance.scale() / factor as f32;
+        // From the centre of the first fine pixel in the centre's pixel to the centre of that.
+        let middle = (factor - 1) as f32 / 2.0;
+        let (left, top) = (star.x * factor as i32, star.y * factor as i32);
         outline.points.clear();
         outline.points.extend((0..n).map(|k| {
             let d = f32::from(distances[k]) / scale;
-            [d * self.rays.cos[k], d * self.rays.sin[k]]
+            [d * self.rays.cos[k] + middle, d * self.rays.sin[k] + middle]
         }));
         outline.scan();
         let mut crossings = &outline.crossings[..];
@@ -155,13 +159,13 @@ impl Stars {
                     to = to.max(x1);
                 } else {
                     if from < to {
-                        emit(star.y + row, star.x + from, star.x + to);
+                        emit(top + row, left + from, left + to);
                     }
                     (from, to) = (x0, x1);
                 }
             }
             if from < to {
-                emit(star.y + row, star.x + from, star.x + to);
+                emit(top + row, left + from, left + to);
             }
             crossings = &crossings[here..];
         }

@@ -211,6 +211,7 @@ mod tests {
             usual_margin_px: 0,
             is_certain: false,
             out_stride: 1,
+            prob_threshold: None,
             heads: heads.map(|(head, channels)| HeadSpec { head, channels }).into(),
             classes: vec![],
         };

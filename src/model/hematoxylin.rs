@@ -92,6 +92,7 @@ impl HematoxylinModel {
             usual_margin_px: margin_px,
             is_certain: false,
             out_stride: 1,
+            prob_threshold: None,
             heads: vec![HeadSpec { head: Head::NuclearPixel, channels: 1 }],
             classes: vec![ClassInfo { name: "nucleus".into(), color: [0, 255, 0] }],
         };

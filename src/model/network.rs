@@ -100,6 +100,7 @@ impl NetworkModel {
     ) -> Result<Self, ModelError> {
         let (graph, weights) = match &settings.weights {
             NetworkWeights::Random => random(settings.name.as_deref().unwrap_or_default())?,
+            NetworkWeights::Nuclei => Weights::nuclei(),
             NetworkWeights::File(path) => Weights::open(path).map_err(|e| {
                 let hint = e.hint.map_or_else(String::new, |hint| format!("; {hint}"));
                 ModelError(format!("{e}{hint}"))
@@ -153,6 +154,8 @@ fn random(name: &str) -> Result<(Graph, Weights), ModelError> {
         normalisation: form.normalisation,
         licence: "none".to_owned(),
         training_data: "none: random values".to_owned(),
+        prob_threshold: None,
+        about: None,
     };
     let weights = Weights::random(&graph, metadata, 0);
     Ok((graph, weights))
@@ -189,6 +192,7 @@ fn spec(
         usual_margin_px: margin_px + used.context_px,
         is_certain: false,
         out_stride: used.out_stride,
+        prob_threshold: weights.metadata.prob_threshold,
         heads: head_plans(graph, used.out_stride).iter().map(|p| p.spec).collect(),
         classes,
     })

@@ -77,6 +77,8 @@ fn check(network: &str, graph: Graph) {
         normalisation: Normalisation::UNIT,
         licence: String::new(),
         training_data: String::new(),
+        prob_threshold: None,
+        about: None,
     };
     let weights = Weights::from_fn(&graph, metadata, values);
     let heads: Vec<&str> = graph.outputs().iter().map(|o| o.name).collect();

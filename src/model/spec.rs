@@ -105,6 +105,8 @@ pub struct ModelSpec {
     pub usual_margin_px: u32,
     /// Px of the tile along one px of the output.
     pub out_stride: u32,
+    /// For star-convex nuclei: the probability above which its weights best propose one.
+    pub prob_threshold: Option<f64>,
     /// Whether its probabilities are but 0 and 1: nothing is lost with them.
     pub is_certain: bool,
     /// Outputs, in the order `forward` gives them.

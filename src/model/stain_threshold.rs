@@ -31,6 +31,7 @@ impl StainThresholdModel {
             usual_margin_px: 0,
             is_certain: true,
             out_stride: 1,
+            prob_threshold: None,
             heads: vec![HeadSpec { head: Head::Semantic, channels: 1 }],
             classes: vec![ClassInfo { name: settings.class.clone(), color: settings.color }],
         };

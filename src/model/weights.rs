@@ -125,6 +125,8 @@ impl Weights {
             normalisation: Normalisation::UNIT,
             licence: String::new(),
             training_data: String::new(),
+            prob_threshold: None,
+            about: None,
         };
         Self::from_fn(graph, metadata, |p| {
             let units = random::units(0, &p.name, p.len()).map(f64::from);
@@ -168,6 +170,18 @@ impl Weights {
         let graph = file.graph().map_err(fail)?;
         let weights = file.whole(&graph).map_err(fail)?;
         Ok((graph, weights))
+    }
+
+    /// The weights that the program has in itself: a StarDist U-Net for nuclei of H&E slides, trained by
+    /// `pipelines/train_nuclei.yaml`; the file says on what, and how good it is.
+    ///
+    /// # Panics
+    /// Never: a test reads it.
+    pub fn nuclei() -> (Graph, Self) {
+        let file = Opened::new(include_bytes!("nuclei.safetensors")).expect("the file is whole");
+        let graph = file.graph().expect("its network is one of the zoo");
+        let weights = file.whole(&graph).expect("it holds the network's tensors");
+        (graph, weights)
     }
 
     /// The encoder of a file made for the same network, whole or of the encoder alone; every other tensor as before

@@ -50,14 +50,7 @@ pub fn write_plot(path: &Path, panels: &[Panel]) -> Result<(), OutputError> {
     for (i, panel) in panels.iter().enumerate() {
         draw(&mut image, f64::from(SIZE.1) * i as f64, panel);
     }
-    let mut bytes = vec![];
-    let mut encoder = png::Encoder::new(&mut bytes, image.w, image.h);
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_depth(png::BitDepth::Eight);
-    let mut writer = encoder.write_header().map_err(OutputError::format("PNG", path))?;
-    writer.write_image_data(&image.data).map_err(OutputError::format("PNG", path))?;
-    writer.finish().map_err(OutputError::format("PNG", path))?;
-    write_atomically(path, &bytes)
+    write_atomically(path, &image.png().map_err(OutputError::format("PNG", path))?)
 }
 
 fn finite(panel: &Panel) -> impl Iterator<Item = (f64, f64)> + '_ {

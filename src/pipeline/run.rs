@@ -191,6 +191,7 @@ fn spawn_all<'scope, 'env: 'scope>(s: &'scope Scope<'scope, 'env>, common: &'env
         let stage = ExtractStage {
             settings: setup.settings.instances.clone(),
             extractor: setup.extractor,
+            mask_factor: setup.mask_factor(),
             spec: setup.model.spec().clone(),
             writes_prob: setup.writes_prob(),
             pool: regions.clone(),

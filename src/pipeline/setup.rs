@@ -96,8 +96,11 @@ impl Setup {
     /// # Errors
     /// [`RunError::Setup`] when an override is not one the model can take.
     pub fn with_model(settings: &Settings, model: Arc<dyn Model>) -> Result<Self, RunError> {
-        let wanted = &settings.tiling;
         let spec = model.spec().clone();
+        let mut settings = settings.clone();
+        let threshold = &mut settings.instances.star.prob_threshold;
+        *threshold = threshold.or(spec.prob_threshold);
+        let wanted = &settings.tiling;
         let input_mpp = wanted.input_mpp.unwrap_or(spec.input_mpp);
         if !spec.any_mpp && input_mpp != spec.input_mpp {
             return Err(refused(
@@ -152,7 +155,7 @@ impl Setup {
         let stain = StainTarget::new(&settings.pixels.stain).map_err(|e| refused(e.to_string(), e.hint()))?;
         let usual = if model.is_one_core() { ONE_CORE_BATCH } else { WHOLE_MACHINE_BATCH };
         let batch_size = settings.batch.size.unwrap_or(usual) as usize;
-        Ok(Self { settings: settings.clone(), model, input_mpp, tiler, extractor, kind, batch_size, stain })
+        Ok(Self { settings, model, input_mpp, tiler, extractor, kind, batch_size, stain })
     }
 
     /// Compute threads.
@@ -187,12 +190,18 @@ impl Setup {
         self.input_mpp.times(self.tiler.out_stride)
     }
 
-    /// Resolution of the masks: a pixel per tile for models that say one thing per tile.
+    /// Resolution of the masks: a pixel per tile for models that say one thing per tile; finer than the maps where
+    /// nuclei are polygons.
     pub fn mask_mpp(&self) -> Mpp {
-        match self.kind {
-            ResultKind::Tiles => self.input_mpp.times(self.tiler.stride_px),
-            _ => self.target_mpp(),
-        }
+        self.input_mpp.times(match self.kind {
+            ResultKind::Tiles => self.tiler.stride_px,
+            _ => self.tiler.out_stride / self.mask_factor(),
+        })
+    }
+
+    /// Pixels of nuclei's masks along one pixel of the maps.
+    pub fn mask_factor(&self) -> u32 {
+        self.extractor.map_or(1, |e| e.mask_factor(self.tiler.out_stride))
     }
 
     /// Bytes of one tile buffer.
@@ -225,7 +234,7 @@ impl Setup {
         let region = u64::from(self.tiler.region_px + 2 * self.tiler.halo_px).pow(2);
         // A region waiting or being extracted: its planes, mask and pixels; the scratch of those being extracted, and
         // what they hand on.
-        let scratch = self.extractor.map_or(16 * region, |e| e.scratch_bytes(region)) + 4 * region;
+        let scratch = self.extractor.map_or(16 * region, |e| e.scratch_bytes(region, self.mask_factor())) + 4 * region;
         let regions = (2 * self.threads() + 2) as u64 * region * (2 * channels + 4) + self.threads() as u64 * scratch;
         let model = self.model.bytes(self.tiler.tile_px, self.batch_size as u32);
         self.pool_buffers() as u64 * self.tile_bytes() as u64 + batches * maps + regions + model

@@ -27,6 +27,21 @@ impl RgbImage {
         [self.data[at], self.data[at + 1], self.data[at + 2]]
     }
 
+    /// Its bytes as PNG.
+    ///
+    /// # Errors
+    /// In words, the library's.
+    pub fn png(&self) -> Result<Vec<u8>, String> {
+        let mut bytes = vec![];
+        let mut encoder = png::Encoder::new(&mut bytes, self.w, self.h);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        let mut writer = encoder.write_header().map_err(|e| e.to_string())?;
+        writer.write_image_data(&self.data).map_err(|e| e.to_string())?;
+        writer.finish().map_err(|e| e.to_string())?;
+        Ok(bytes)
+    }
+
     /// Its bytes as JPEG.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use std::{
 };
 
 /// Raised whenever the same slide and settings give other pixels or rows than before.
-pub const OUTPUT_VERSION: u32 = 3;
+pub const OUTPUT_VERSION: u32 = 4;
 
 /// A file a result depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

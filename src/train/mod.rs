@@ -14,6 +14,7 @@ mod loader;
 pub mod loss;
 pub mod optimiser;
 mod outcome;
+mod picture;
 mod progress;
 pub mod rng;
 pub mod sample;

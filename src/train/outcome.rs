@@ -8,6 +8,7 @@
 //! | `last.safetensors` | those of the last step, when it has ended |
 //! | `steps.parquet`, `epochs.parquet` | the history |
 //! | `curves.png` | a picture of it |
+//! | `samples.png` | what the network is shown first, and what is asked of it |
 //! | `checkpoint.safetensors` | what the same command goes on from |
 //! | `training.yaml` | the settings, each with where it is from |
 
@@ -15,6 +16,7 @@ use super::{TrainError, history::History};
 use crate::{
     model::weights::Weights,
     output::{Curve, OutputError, Panel, write_atomically, write_numbers, write_plot},
+    pixels::RgbImage,
 };
 use std::path::{Path, PathBuf};
 
@@ -98,6 +100,15 @@ impl Files {
     /// A file that cannot be written.
     pub fn write_last(&self, weights: &Weights) -> Result<(), TrainError> {
         weights.write(&self.dir.join("last.safetensors")).map_err(|e| TrainError::new(e.to_string()))
+    }
+
+    /// Writes the picture of the first samples.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn write_samples(&self, picture: &RgbImage) -> Result<(), TrainError> {
+        let png = picture.png().map_err(TrainError::new)?;
+        write_atomically(&self.dir.join("samples.png"), &png).map_err(not_written)
     }
 
     /// Writes tables and picture.

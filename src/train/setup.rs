@@ -7,6 +7,7 @@ use super::{
     data::{self, DataSets},
     loss::Losses,
     optimiser::Optimiser,
+    picture::samples_picture,
     sample::Sample,
     start::{Start, first_weights},
     target::{DotRules, Target, TargetPlan},
@@ -28,6 +29,9 @@ use serde_json::Value;
 const CLASS_RADIUS_UM: f64 = 3.0;
 /// Beyond this distance of every dot is background, µm.
 const BACKGROUND_FROM_UM: f64 = 5.0;
+
+/// Rows of the picture of the first samples.
+const SAMPLES_SHOWN: usize = 12;
 
 /// Everything a training needs, its data found and its weights drawn.
 pub struct Setup<'s> {
@@ -97,6 +101,8 @@ impl<'s> Setup<'s> {
             training_data: model.training_data.clone().unwrap_or_else(|| {
                 settings.data.sets.iter().map(|set| set.name.as_str()).collect::<Vec<_>>().join(", ")
             }),
+            prob_threshold: model.prob_threshold,
+            about: model.about.clone(),
         };
         let weights = first_weights(&start, &graph, &form, metadata, model, settings.train.seed)?;
         let organs: &[&str] = if name == "clin_seg_net" { &CLIN_SEG_NET_ORGANS } else { &[] };
@@ -120,6 +126,10 @@ impl<'s> Setup<'s> {
         let learner =
             Learner::new(&self.graph, &self.weights, self.losses.clone(), train, self.settings.model.batch_norm)?;
         let targets = |sample: &Sample| self.targets.targets(sample);
+        if !files.checkpoint().exists() {
+            let (samples, tree) = (&*self.data.train, &self.data.tree);
+            files.write_samples(&samples_picture(samples, &targets, tree, train.seed, SAMPLES_SHOWN)?)?;
+        }
         self.trainer(files, watch, &targets).run(learner)
     }
 
@@ -238,6 +248,9 @@ fn fingerprint(settings: &Training) -> Value {
     }
     if let Some(map) = value["train"].as_object_mut() {
         ["readers", "queue_batches", "checkpoint_secs"].iter().for_each(|key| drop(map.remove(*key)));
+    }
+    if let Some(map) = value["model"].as_object_mut() {
+        ["licence", "training_data", "prob_threshold", "about"].iter().for_each(|key| drop(map.remove(*key)));
     }
     if let Some(map) = value["data"].as_object_mut() {
         map.remove("cache_bytes");

@@ -27,7 +27,7 @@ It leaves metrics.json, metrics.parquet and report.html.";
 #[derive(Debug, Clone, Args)]
 #[command(group(clap::ArgGroup::new("judged").required(true)), group(clap::ArgGroup::new("truth").required(true)))]
 pub struct EvaluateArgs {
-    /// A model without weights: hematoxylin, stain_threshold
+    /// A model that needs no file: nuclei, hematoxylin, stain_threshold
     #[arg(long, value_name = "NAME", group = "judged", help_heading = "What is evaluated")]
     pub model: Option<String>,
     /// A network's weights, with the settings of a pipeline that says no more

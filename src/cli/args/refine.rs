@@ -34,7 +34,7 @@ pub enum RefineVerb {
 #[derive(Debug, Clone, Args)]
 #[command(group(clap::ArgGroup::new("judged").required(true)))]
 pub struct ExportArgs {
-    /// A model without weights: hematoxylin, stain_threshold
+    /// A model that needs no file: nuclei, hematoxylin, stain_threshold
     #[arg(long, value_name = "NAME", group = "judged", requires = "images")]
     pub model: Option<String>,
     /// A network's weights

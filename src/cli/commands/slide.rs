@@ -133,12 +133,8 @@ pub(super) fn picture(args: &ThumbnailArgs, style: Style) -> anyhow::Result<u8> 
         let stem = args.slide.file_stem().map_or_else(|| "slide".into(), ToOwned::to_owned);
         Path::new(&stem).with_extension("png")
     });
-    let file = std::fs::File::create(&path).with_context(|| format!("cannot write `{}`", path.display()))?;
-    let mut encoder = png::Encoder::new(std::io::BufWriter::new(file), image.w, image.h);
-    encoder.set_color(png::ColorType::Rgb);
-    let mut writer = encoder.write_header()?;
-    writer.write_image_data(&image.data)?;
-    writer.finish()?;
+    let png = image.png().map_err(anyhow::Error::msg)?;
+    std::fs::write(&path, png).with_context(|| format!("cannot write `{}`", path.display()))?;
     writeln!(std::io::stdout(), "{}: {} × {} px", path.display(), image.w, image.h)?;
     Ok(exit::OK)
 }

@@ -28,6 +28,14 @@ pub(super) const KEYS: &[Key] = &[
         "px",
         "side of a training picture, at the resolution of the model; what the network takes",
     ),
+    Key::value(
+        "data.beyond",
+        Kind::OneOf(&["mirror", "white"]),
+        Preset::Is("mirror"),
+        "",
+        "what a training picture shows where it reaches beyond the edge of a picture: its mirror image, or the white glass \
+         that a run sees beyond a slide; beyond slides it is always white",
+    ),
     Key::section(
         "data.classes",
         "the classes, each by its name, the general before the particular; the network predicts those of which no \
@@ -148,6 +156,7 @@ pub(super) const KEYS: &[Key] = &[
 #[serde(deny_unknown_fields)]
 pub struct Data {
     patch_px: u32,
+    beyond: settings::Beyond,
     #[serde(deserialize_with = "forms::named")]
     classes: Vec<(String, Class)>,
     #[serde(deserialize_with = "forms::named")]
@@ -206,6 +215,7 @@ impl Data {
             split: settings::Split { method, shared_patients: self.split.shared_patients, seed: self.split.seed },
             mix: self.mix,
             patch_px: self.patch_px,
+            beyond: self.beyond,
             sampling: settings::Sampling {
                 samples_per_epoch: self.sampling.samples_per_epoch,
                 balance: self.sampling.balance,

@@ -80,7 +80,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::value(
         "instances.star.prob_threshold",
         Kind::Real { min: 0.01, max: 0.99 },
-        Preset::Is("0.69"),
+        Preset::Found("what the weights say, or 0.69", "0.69"),
         "",
         "a pixel proposes a nucleus above this probability; each network has its own best value",
     ),
@@ -91,7 +91,7 @@ pub(super) const KEYS: &[Key] = &[
         "",
         "of two proposals that share more than this part of the smaller one's area, the less probable goes",
     ),
-    Key::value("instances.star.min_area_um2", AREA, Preset::Is("12"), "µm²", "smaller nuclei are dropped"),
+    Key::value("instances.star.min_area_um2", AREA, Preset::Is("8"), "µm²", "smaller nuclei are dropped"),
     Key::value("instances.star.max_area_um2", AREA, Preset::Is("400"), "µm²", "larger nuclei are dropped"),
     Key::value(
         "instances.star.max_radius_um",
@@ -129,7 +129,7 @@ pub(super) const KEYS: &[Key] = &[
 ///   max_area_um2: 400
 ///   min_marker_um2: 1
 ///   max_hole_um2: 16
-/// star: { prob_threshold: 0.69, nms_overlap: 0.3, min_area_um2: 12, max_area_um2: 400, max_radius_um: 12 }
+/// star: { prob_threshold: 0.69, nms_overlap: 0.3, min_area_um2: 8, max_area_um2: 400, max_radius_um: 12 }
 /// lesions: { min_area_um2: 1000 }
 /// region_px: 1024
 /// "#)?;
@@ -206,7 +206,7 @@ pub struct NpHv {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Star {
-    prob_threshold: f64,
+    prob_threshold: Option<f64>,
     nms_overlap: f64,
     min_area_um2: f64,
     max_area_um2: f64,

@@ -24,7 +24,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::choice(
         "model.hematoxylin",
         Kind::Section,
-        Preset::Is("{}"),
+        Preset::Unset("{}"),
         "nuclei of an H&E slide by colour deconvolution and an adaptive local threshold; needs no weights",
     ),
     Key::value(
@@ -86,21 +86,22 @@ pub(super) const KEYS: &[Key] = &[
     Key::choice(
         "model.network",
         Kind::Section,
-        Preset::Unset("{ weights: weights/hover_net_fast.safetensors }"),
+        Preset::Is("{}"),
         "a network of `wsi-run models` with weights made by `wsi-run convert`; the file says which network, classes and \
          resolution",
     ),
     Key::value(
         "model.network.weights",
         Kind::Path,
-        Preset::Unset("weights/a.safetensors"),
+        Preset::Is("nuclei"),
         "",
-        "the weights, or `random` for a trial of speed and memory; must be said",
+        "the weights: a file; `nuclei`, which the program has in itself: lymphocytes, tumour and other epithelium, and \
+         stroma of H&E slides; or `random` for a trial of speed and memory",
     ),
     Key::value(
         "model.network.name",
         Kind::Text,
-        Preset::Found("what the weights say", "hover_net_fast"),
+        Preset::Found("what the weights say", "stardist_unet"),
         "",
         "network the weights must be for; must be said for `random`",
     ),
@@ -221,7 +222,7 @@ pub struct StainThreshold {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Network {
-    weights: Option<PathBuf>,
+    weights: PathBuf,
     name: Option<String>,
     precision: settings::Precision,
     device: String,
@@ -251,10 +252,10 @@ impl Model {
                 color: m.color,
             }),
             Self::Network(m) => settings::ModelChoice::Network(settings::Network {
-                weights: match m.weights {
-                    Some(path) if path.as_os_str() == "random" => settings::NetworkWeights::Random,
-                    // `validate` refuses the empty path.
-                    path => settings::NetworkWeights::File(path.unwrap_or_default()),
+                weights: match m.weights.to_str() {
+                    Some("nuclei") => settings::NetworkWeights::Nuclei,
+                    Some("random") => settings::NetworkWeights::Random,
+                    _ => settings::NetworkWeights::File(m.weights),
                 },
                 name: m.name,
                 precision: m.precision,

@@ -20,6 +20,8 @@ pub struct Data {
     pub mix: Mix,
     /// Side of a training picture, px.
     pub patch_px: u32,
+    /// What lies beyond the edge of a picture.
+    pub beyond: Beyond,
     /// Where training pictures are cut.
     pub sampling: Sampling,
     /// Stain normalisation of every picture, as in inference.
@@ -28,6 +30,16 @@ pub struct Data {
     pub augment: Augment,
     /// Decoded pictures kept in memory, at most.
     pub cache_bytes: u64,
+}
+
+/// What lies beyond the edge of a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Beyond {
+    /// Its mirror image, with the nuclei in it; where only dots are known, px of which nothing is known.
+    Mirror,
+    /// White glass: background without nuclei.
+    White,
 }
 
 /// A class, and what it is a kind of.

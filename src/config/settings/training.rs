@@ -47,6 +47,10 @@ pub struct TrainModel {
     pub licence: String,
     /// Data it was trained on; `None`: the names of the data sets.
     pub training_data: Option<String>,
+    /// The probability above which a pixel best proposes a star-convex nucleus.
+    pub prob_threshold: Option<f64>,
+    /// How the result was trained and how good it is.
+    pub about: Option<String>,
 }
 
 /// What is done to pixels.

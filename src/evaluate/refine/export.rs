@@ -136,13 +136,13 @@ fn export_one(
             .hint("nuclei and areas can be corrected; for whole images, correct their folders")
     })?;
     let at = |folder: &str, end: &str| dir.join(folder).join(format!("{}.{end}", tile.name));
-    write_atomically(&at("images", "png"), &picture::png_bytes(&image).map_err(EvaluateError::new)?)?;
+    write_atomically(&at("images", "png"), &image.png().map_err(EvaluateError::new)?)?;
     write_atomically(&at("geojson", "geojson"), write_outlines(&outlines, classes).as_bytes())?;
     let sample = Sample { image, truth: Truth::default(), mpp: Some(mpp.um_per_px()), kind: 0 };
     let case = TrueCase { sample, name: String::new(), patient: String::new(), organ: None };
     let none = ClassTree::new(vec![]).map_err(EvaluateError::new)?;
     let drawn = picture::draw_case(&case, predicted, &Classes::new(&none, std::iter::empty(), classes), 1.0);
-    write_atomically(&at("overlays", "png"), &picture::png_bytes(&drawn).map_err(EvaluateError::new)?)?;
+    write_atomically(&at("overlays", "png"), &drawn.png().map_err(EvaluateError::new)?)?;
     Ok(())
 }
 

@@ -139,17 +139,27 @@ fn two_types() -> ModelSpec {
 }
 
 fn extract_cut(maps: &Maps, xs: &[u32], ys: &[u32], settings: &settings::Star) -> Vec<Instance> {
+    extract_on(maps, xs, ys, settings, &MaskGrid::of_maps(&grid(maps.w, maps.h)))
+}
+
+fn extract_on(maps: &Maps, xs: &[u32], ys: &[u32], settings: &settings::Star, masks: &MaskGrid) -> Vec<Instance> {
     let grid = grid(maps.w, maps.h);
     let halo_px = star_halo_px(settings, grid.input_mpp);
     let mut all = Vec::new();
     for y in ys.windows(2) {
         for x in xs.windows(2) {
             let core = Rect::new(i64::from(x[0]), i64::from(y[0]), x[1] - x[0], y[1] - y[0]);
-            all.extend(extract_stars(&maps.region(core, halo_px), &grid, settings, &two_types()));
+            all.extend(extract_stars(&maps.region(core, halo_px), &grid, masks, settings, &two_types()));
         }
     }
     all.sort_by_key(|i| i.runs[0]);
     all
+}
+
+/// Masks with four pixels for each of the maps; the slide ends in the middle of the maps' last.
+fn twice_as_fine(w: u32, h: u32) -> MaskGrid {
+    let mpp = Mpp::new(0.25).unwrap();
+    MaskGrid { grid: TargetGrid::new(Size::new(2 * w - 1, 2 * h - 1), MppXy::square(mpp), mpp), factor: 2 }
 }
 
 fn cuts(end: u32, random: &mut Random, largest: u32) -> Vec<u32> {
@@ -162,7 +172,7 @@ fn cuts(end: u32, random: &mut Random, largest: u32) -> Vec<u32> {
 
 fn small_settings(max_radius_px: u32, nms_overlap: f64) -> settings::Star {
     let max_radius_um = 0.5 * f64::from(max_radius_px);
-    settings::Star { prob_threshold: 0.4, nms_overlap, min_area_um2: 1.0, max_area_um2: 400.0, max_radius_um }
+    settings::Star { prob_threshold: Some(0.4), nms_overlap, min_area_um2: 1.0, max_area_um2: 400.0, max_radius_um }
 }
 
 proptest! {
@@ -180,6 +190,9 @@ proptest! {
         let (xs, ys) = (cuts(w, &mut random, largest), cuts(h, &mut random, largest));
         let cut = extract_cut(&maps, &xs, &ys, &settings);
         prop_assert_eq!(cut, whole);
+        let masks = twice_as_fine(w, h);
+        let whole = extract_on(&maps, &[0, w], &[0, h], &settings, &masks);
+        prop_assert_eq!(extract_on(&maps, &xs, &ys, &settings, &masks), whole);
     }
 
     #[test]
@@ -230,7 +243,7 @@ fn every_disc_of_a_slide_comes_out_once() {
             discs.push((x, y, radius));
         }
     }
-    let settings = settings::Star { prob_threshold: 0.5, ..STAR_DEFAULTS };
+    let settings = settings::Star { prob_threshold: Some(0.5), ..STAR_DEFAULTS };
     let found = extract_cut(&maps, &[0, 301, w], &[0, 255, h], &settings);
     assert_eq!(found.len(), discs.len());
     for (x, y, radius) in discs {
@@ -239,6 +252,36 @@ fn every_disc_of_a_slide_comes_out_once() {
         let area = std::f64::consts::PI * radius * radius;
         assert!((nucleus.features.area_um2 / 0.25 / area - 1.0).abs() < 0.12, "{nucleus:?} {radius}");
     }
+}
+
+#[test]
+fn a_nucleus_drawn_on_finer_pixels_lies_where_it_was_found_and_is_rounder() {
+    let mut maps = Maps::empty(60, 40, RAYS);
+    let (x, y, radius) = (20.3, 19.8, 4.6);
+    maps.disc(x, y, radius, 1.0);
+    // The right half has another type than the left one.
+    let n = 60 * 40;
+    (0..n).for_each(|at| maps.types[if at % 60 < 20 { 1 } else { 2 } * n + at] = 16384);
+    let settings = settings::Star { prob_threshold: Some(0.5), ..STAR_DEFAULTS };
+    let coarse = extract_cut(&maps, &[0, 60], &[0, 40], &settings);
+    let fine = extract_on(&maps, &[0, 60], &[0, 40], &settings, &twice_as_fine(60, 40));
+    assert_eq!((coarse.len(), fine.len()), (1, 1));
+    // Places count pixel edges, the disc's middle counts the maps' pixel centres.
+    let off = (fine[0].centroid.0 / 2.0 - 0.5 - x).hypot(fine[0].centroid.1 / 2.0 - 0.5 - y);
+    assert!(off < 0.2, "{:?}", fine[0].centroid);
+    let misses = |nucleus: &Instance, px: f64| {
+        let inside =
+            |i: u32, j: u32| ((f64::from(i) + 0.5) * px - 0.5 - x).hypot((f64::from(j) + 0.5) * px - 0.5 - y) <= radius;
+        let outside = nucleus.runs.iter().flat_map(|r| (r.x0..r.x1).map(|i| (i, r.y))).filter(|&(i, j)| !inside(i, j));
+        outside.count() as f64 * px * px
+    };
+    assert!(misses(&fine[0], 0.5) <= misses(&coarse[0], 1.0));
+    let area = std::f64::consts::PI * radius * radius;
+    assert!((fine[0].features.area_um2 / 0.25 / area - 1.0).abs() < 0.03, "{:?}", fine[0].features);
+    // The types meet 0.8 px left of the middle: 0.39 of the disc are of the first.
+    assert_eq!((fine[0].class, fine[0].class_probs.len()), (2, 2));
+    let first = f64::from(fine[0].class_probs[0]);
+    assert!((0.35..0.43).contains(&first) && (first + f64::from(fine[0].class_probs[1]) - 1.0).abs() < 1e-6, "{first}");
 }
 
 // ── against the `stardist` package ──
@@ -274,7 +317,13 @@ fn read_expected(gz: &[u8]) -> Expected {
 
 /// Everything that is kept, whatever its size.
 fn as_stardist() -> settings::Star {
-    settings::Star { prob_threshold: 0.5, nms_overlap: 0.3, min_area_um2: 0.0, max_area_um2: 1e9, max_radius_um: 20.0 }
+    settings::Star {
+        prob_threshold: Some(0.5),
+        nms_overlap: 0.3,
+        min_area_um2: 0.0,
+        max_area_um2: 1e9,
+        max_radius_um: 20.0,
+    }
 }
 
 #[test]

@@ -14,6 +14,8 @@ fn metadata(graph: &Graph) -> WeightsMetadata {
         normalisation: Normalisation::UNIT,
         licence: "CC0-1.0".to_owned(),
         training_data: "none".to_owned(),
+        prob_threshold: None,
+        about: None,
     }
 }
 

@@ -124,6 +124,8 @@ fn metadata(conversion: &Conversion<'_>, form: &Form) -> Result<WeightsMetadata,
         normalisation: conversion.normalisation.unwrap_or(form.normalisation),
         licence: conversion.licence.to_owned(),
         training_data: conversion.training_data.to_owned(),
+        prob_threshold: None,
+        about: None,
     })
 }
 

@@ -31,6 +31,8 @@ fn random(graph: &Graph) -> Weights {
         normalisation: Normalisation::UNIT,
         licence: "CC BY 4.0".to_owned(),
         training_data: "none".to_owned(),
+        prob_threshold: None,
+        about: None,
     };
     Weights::random(graph, metadata, 3)
 }

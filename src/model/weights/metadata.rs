@@ -3,7 +3,8 @@
 //! Owns: [`WeightsMetadata`], [`Normalisation`]. Must not know: tensors.
 //!
 //! In the file it is safetensors' `__metadata__`, a map of strings: `model`, `classes` (JSON: name and colour),
-//! `input_mpp`, `normalisation` (JSON), `licence`, `training_data`, and `sha256`, which `weights.rs` makes and checks.
+//! `input_mpp`, `normalisation` (JSON), `licence`, `training_data`, and `sha256`, which `weights.rs` makes and checks; where
+//! they are known, `prob_threshold` and `about`.
 
 use crate::{model::spec::ClassInfo, units::Mpp};
 use std::collections::HashMap;
@@ -40,19 +41,26 @@ pub struct WeightsMetadata {
     pub licence: String,
     /// Data the weights were trained on.
     pub training_data: String,
+    /// For star-convex nuclei: the probability above which a pixel best proposes one.
+    pub prob_threshold: Option<f64>,
+    /// How they were trained and how good they are.
+    pub about: Option<String>,
 }
 
 impl WeightsMetadata {
     pub(super) fn to_map(&self) -> HashMap<String, String> {
         let json = "strings and finite numbers always have a JSON form";
-        HashMap::from([
+        let maybe = [("prob_threshold", self.prob_threshold.map(|t| t.to_string())), ("about", self.about.clone())];
+        let maybe = maybe.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        let said = [
             ("model".to_owned(), self.model.clone()),
             ("classes".to_owned(), serde_json::to_string(&self.classes).expect(json)),
             ("input_mpp".to_owned(), self.input_mpp.um_per_px().to_string()),
             ("normalisation".to_owned(), serde_json::to_string(&self.normalisation).expect(json)),
             ("licence".to_owned(), self.licence.clone()),
             ("training_data".to_owned(), self.training_data.clone()),
-        ])
+        ];
+        said.into_iter().chain(maybe).collect()
     }
 
     /// # Errors
@@ -67,7 +75,13 @@ impl WeightsMetadata {
         {
             return Err(format!("metadata `normalisation` is `{normalisation:?}`, expected finite means, std above 0"));
         }
+        let prob_threshold = map.get("prob_threshold").map(|said| {
+            let share = said.parse().ok().filter(|t: &f64| (0.0..=1.0).contains(t));
+            share.ok_or_else(|| format!("metadata `prob_threshold` is `{said}`, expected a number from 0 to 1"))
+        });
         Ok(Self {
+            prob_threshold: prob_threshold.transpose()?,
+            about: map.get("about").cloned(),
             model: text("model")?.clone(),
             classes: serde_json::from_str(text("classes")?)
                 .map_err(|e| format!("metadata `classes` cannot be read: {e}"))?,

@@ -23,6 +23,8 @@ fn metadata() -> WeightsMetadata {
         normalisation: Normalisation::IMAGENET,
         licence: "CC BY 4.0".to_owned(),
         training_data: "none".to_owned(),
+        prob_threshold: None,
+        about: None,
     }
 }
 

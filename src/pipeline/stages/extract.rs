@@ -4,7 +4,7 @@ use super::{Stitched, TileAnswer, WriteMessage};
 use crate::{
     config::settings,
     error::{SlideError, StageName},
-    instances::{self, Extractor},
+    instances::{self, Extractor, MaskGrid},
     model::{Head, ModelSpec},
     output::SlidePart,
     pipeline::{
@@ -28,6 +28,8 @@ pub struct ExtractStage {
     pub settings: settings::Instances,
     /// Which way, for a model that tells nuclei.
     pub extractor: Option<Extractor>,
+    /// Pixels of nuclei's masks along one pixel of the maps.
+    pub mask_factor: u32,
     /// What the model's heads mean.
     pub spec: ModelSpec,
     /// Whether probabilities are written too.
@@ -41,21 +43,21 @@ pub struct ExtractStage {
 impl ExtractStage {
     fn parts(&self, job: &SlideJob, region: &Region) -> Vec<SlidePart> {
         let mut parts = vec![];
+        let masks = MaskGrid { grid: job.header.grid, factor: self.mask_factor };
+        let core = masks.pixels_of(region.core);
         let prob_head = if self.spec.has(Head::NuclearPixel) { Head::NuclearPixel } else { Head::Semantic };
         if let (true, Some(plane)) = (self.writes_prob, region.plane(prob_head)) {
             let channels = plane.channels;
-            let data = (0..channels).flat_map(|c| instances::prob_u8(region, prob_head, c)).collect();
-            parts.push(SlidePart::Prob { core: region.core, channels, data });
+            let of_channel = |c| masks.spread(region, instances::prob_u8(region, prob_head, c));
+            parts.push(SlidePart::Prob { core, channels, data: (0..channels).flat_map(of_channel).collect() });
         }
         if let Some(extractor) = self.extractor {
-            let found = extractor.extract(region, &job.plan.grid, &self.settings, &self.spec);
+            let found = extractor.extract(region, &job.plan.grid, &masks, &self.settings, &self.spec);
             self.progress.tiles_done(&job.header.id, 0, found.len() as u64);
-            parts.push(SlidePart::Nuclei { core: region.core, computed: region.core_computed(), instances: found });
+            let computed = masks.spread(region, region.core_computed());
+            parts.push(SlidePart::Nuclei { core, computed, instances: found });
         } else {
-            parts.push(SlidePart::Semantic {
-                core: region.core,
-                classes: instances::semantic_classes(region, SEMANTIC_THRESHOLD),
-            });
+            parts.push(SlidePart::Semantic { core, classes: instances::semantic_classes(region, SEMANTIC_THRESHOLD) });
         }
         parts
     }

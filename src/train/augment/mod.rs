@@ -16,7 +16,7 @@ mod warp;
 pub use elastic::Elastic;
 pub use map::Map;
 pub use stain::Look;
-pub use warp::{Beyond, warp};
+pub use warp::warp;
 
 use super::{rng::Rng, sample::Sample};
 use crate::config::settings::data::Augment;

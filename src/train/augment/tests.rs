@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    config::settings::data::Beyond,
     pixels::RgbImage,
     train::{
         class_tree::UNKNOWN,

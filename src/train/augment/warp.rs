@@ -1,26 +1,18 @@
 //! Bringing a sample into another shape: pixels, classes, nuclei and dots together, in one resampling.
 //!
-//! Owns: [`warp`], [`Beyond`]. Must not know: what was drawn, files.
+//! Owns: [`warp`]. Must not know: what was drawn, files.
 //!
 //! Pixels are bilinear, labels nearest. Where px fall on px (flips, quarter turns, shifts) both are copied exactly.
 
 use super::Map;
 use crate::{
+    config::settings::data::Beyond,
     pixels::RgbImage,
     train::{
         class_tree::{BACKGROUND, NodeIndex, UNKNOWN},
         sample::{Dot, Sample, Truth},
     },
 };
-
-/// What lies beyond the source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Beyond {
-    /// Its mirror image, with the nuclei in it; where only dots are known, px of which nothing is known.
-    Mirror,
-    /// White glass: background without nuclei.
-    White,
-}
 
 /// The sample of `[h, w]` px whose places come from those of `source` that `map` says.
 pub fn warp(source: &Sample, map: &Map, (w, h): (u32, u32), beyond: Beyond) -> Sample {

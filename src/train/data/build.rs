@@ -200,5 +200,5 @@ fn open(
         Layout::Folders | Layout::Breakhis | Layout::Isicdm => annotated(Kind::Folders, files)?,
         Layout::Pannuke => Box::new(Pannuke::new(set, &files, &labels)?),
     };
-    Ok(Arc::new(Pictures::new(reader, mpp.um_per_px(), &data.stain, kind, data.cache_bytes)?))
+    Ok(Arc::new(Pictures::new(reader, mpp.um_per_px(), kind, data)?))
 }

@@ -4,14 +4,16 @@
 
 use super::source::{Entry, Piece, Place, Source};
 use crate::{
-    config::settings::{Resample, Stain},
+    config::settings::{
+        Resample,
+        data::{Beyond, Data},
+    },
     pixels::{
         Axis, RgbImage, resample,
         stain::{StainTarget, reinhard},
     },
     train::{
         TrainError,
-        augment::Beyond,
         class_tree::{BACKGROUND, NodeIndex, UNKNOWN},
         sample::{Dot, Sample, Truth},
     },
@@ -64,25 +66,20 @@ pub struct Pictures {
     mpp: f64,
     stain: StainTarget,
     kind: usize,
+    beyond: Beyond,
     cache_bytes: u64,
     cache: Mutex<Cache>,
 }
 
 impl Pictures {
-    /// Pictures of `reader` at `mpp` µm/px; at most `cache_bytes` of them are kept decoded.
+    /// Pictures of `reader` at `mpp` µm/px, of which `kind` is the network's row of embeddings; `data` says the rest.
     ///
     /// # Errors
     /// A stain reference that cannot be used.
-    pub fn new(
-        reader: Box<dyn ReadPicture>,
-        mpp: f64,
-        stain: &Stain,
-        kind: usize,
-        cache_bytes: u64,
-    ) -> Result<Self, TrainError> {
-        let stain = StainTarget::new(stain).map_err(|e| TrainError::new(e.to_string()).hint(e.hint()))?;
+    pub fn new(reader: Box<dyn ReadPicture>, mpp: f64, kind: usize, data: &Data) -> Result<Self, TrainError> {
+        let stain = StainTarget::new(&data.stain).map_err(|e| TrainError::new(e.to_string()).hint(e.hint()))?;
         let cache = Mutex::new(Cache { held: HashMap::new(), order: VecDeque::new(), bytes: 0 });
-        Ok(Self { reader, mpp, stain, kind, cache_bytes, cache })
+        Ok(Self { reader, mpp, stain, kind, beyond: data.beyond, cache_bytes: data.cache_bytes, cache })
     }
 
     fn whole(&self, entry: usize) -> Result<Arc<Sample>, TrainError> {
@@ -129,7 +126,7 @@ impl Source for Pictures {
     }
 
     fn piece(&self, entry: usize, _: (f64, f64), _: f64) -> Result<Piece, TrainError> {
-        Ok(Piece { sample: self.whole(entry)?, corner: (0, 0), beyond: Beyond::Mirror })
+        Ok(Piece { sample: self.whole(entry)?, corner: (0, 0), beyond: self.beyond })
     }
 
     fn places(&self, entry: usize) -> Result<Vec<Place>, TrainError> {

@@ -18,7 +18,7 @@ use crate::{
     config::settings::{
         ReaderChoice, Resample, SlideSource, Slides as SlideSettings, Stain, Tissue, TissueChannel, TissueMethod,
         Window as Blend,
-        data::{DataSet, Layout, Unlabelled},
+        data::{Beyond, DataSet, Layout, Unlabelled},
     },
     error::SlideError,
     geometry::{Rect, Target, TargetGrid},
@@ -32,7 +32,6 @@ use crate::{
     tissue::find_tissue,
     train::{
         TrainError,
-        augment::Beyond,
         sample::{Sample, Truth},
     },
     units::{Mpp, MppXy},

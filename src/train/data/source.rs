@@ -2,7 +2,10 @@
 //!
 //! Owns: [`Entry`], [`Source`], [`Piece`], [`Place`], [`Window`]. Must not know: files, splits, augmentation.
 
-use crate::train::{TrainError, augment::Beyond, class_tree::NodeIndex, sample::Sample};
+use crate::{
+    config::settings::data::Beyond,
+    train::{TrainError, class_tree::NodeIndex, sample::Sample},
+};
 use std::sync::Arc;
 
 /// A picture or slide of a data set: what splits divide.
