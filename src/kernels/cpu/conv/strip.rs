@@ -2,7 +2,7 @@
 //!
 //! Owns: padding, the prologue, rounding to bfloat16, the strip's three orders. Must not know: weights, sums.
 
-use super::{ConvSpec, blocked::Band, tile::Mac};
+use super::{ConvSpec, band::Band, blocked::Blocked, tile::Mac};
 use crate::kernels::cpu::{
     elementwise::{load, store},
     simd::Simd,
@@ -79,7 +79,7 @@ impl Strip {
 /// A prologue as pointers: factors, addends, whether ReLU follows.
 pub(super) type Factors = (*const f32, *const f32, bool);
 
-impl Band<'_, '_> {
+impl Band<'_, '_, Blocked> {
     /// Padded input rows as they are.
     #[inline(always)]
     pub(super) unsafe fn pack_rows<M: Mac>(&mut self, rows: Range<usize>) {
