@@ -223,7 +223,7 @@ impl Column<'_> {
             }
             if let Some((low, high)) = self.bounds {
                 for v in &mut acc {
-                    *v = S::min(S::max(*v, S::splat(low)), S::splat(high));
+                    *v = S::clamp(*v, S::splat(low), S::splat(high));
                 }
             }
             for i in 0..N {

@@ -13,7 +13,7 @@ use super::{
     finish::finish,
     tile::{Mac, MacKernel},
 };
-use crate::kernels::cpu::{isa::Isa, simd::Simd};
+use crate::kernels::cpu::{isa::Isa, math::relu, simd::Simd};
 
 /// The most channels out.
 const MAX_OUT: usize = 4;
@@ -142,7 +142,7 @@ impl Band<'_, '_, Thin> {
                     let (scale, shift) = (p.scale[i], p.shift[i]);
                     for v in &mut to[inside.clone()] {
                         *v = *v * scale + shift;
-                        *v = if p.relu { v.max(0.0) } else { *v };
+                        *v = if p.relu { relu(*v) } else { *v };
                     }
                 }
             }

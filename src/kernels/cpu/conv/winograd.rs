@@ -259,7 +259,7 @@ impl Band<'_, '_, Winograd> {
                         if let Some((scale, shift, relu)) = factors {
                             d[r] = S::fma(d[r], scale, shift);
                             if relu {
-                                d[r] = S::max(d[r], S::splat(0.0));
+                                d[r] = S::relu(d[r]);
                             }
                         }
                     }
@@ -357,7 +357,7 @@ impl Band<'_, '_, Winograd> {
                             v = S::add(v, r);
                         }
                         if let Some((low, high)) = bounds {
-                            v = S::min(S::max(v, S::splat(low)), S::splat(high));
+                            v = S::clamp(v, S::splat(low), S::splat(high));
                         }
                         if let Some(r) = r.filter(|_| !e.residual_before_activation) {
                             v = S::add(v, r);
