@@ -16,6 +16,7 @@ mod columns; // What the tables say.
 mod parquet; // Tables of instances.
 mod geojson; // For QuPath.
 mod text; // Letters on pictures.
+mod shape; // Rectangles on pictures.
 mod legend; // Its numbers in words.
 mod overview; // The picture of a slide.
 mod slide; // Everything written for one slide.
