@@ -6,7 +6,7 @@
 #pragma once
 #include "prims.cuh"
 
-/// A function of one value, as `infer/cpu/reference.rs: activate`. Numbers as in `infer/cuda/argument.rs`.
+/// A function of one value, as `kernels/cpu/reference.rs: activate`; a NaN stays one. Numbers as in `infer/cuda/argument.rs`.
 enum { NONE = 0, RELU = 1, RELU6 = 2, GELU = 3, SILU = 4, SIGMOID = 5 };
 
 /// N values at once: one branch for all of them.
@@ -14,10 +14,10 @@ template <int N>
 DEVICE void activate(float (&v)[N], int activation) {
     switch (activation) {
         case RELU:
-            UNROLL for (int i = 0; i < N; i++) v[i] = fmaxf(v[i], 0.f);
+            UNROLL for (int i = 0; i < N; i++) v[i] = larger(v[i], 0.f);
             break;
         case RELU6:
-            UNROLL for (int i = 0; i < N; i++) v[i] = fminf(fmaxf(v[i], 0.f), 6.f);
+            UNROLL for (int i = 0; i < N; i++) v[i] = smaller(larger(v[i], 0.f), 6.f);
             break;
         case GELU:
             UNROLL for (int i = 0; i < N; i++) v[i] = 0.5f * v[i] * (1.f + erff(v[i] * 0.70710678f));

@@ -1,8 +1,34 @@
 // Functions of single values and single pixels.
 //
-// References: `infer/cpu/elementwise.rs`. A thread has V channels of a pixel, or a warp a pixel.
+// References: `kernels/cpu/elementwise.rs`, `kernels/cpu/norm.rs: layer_norm`. A thread has V channels of a pixel, or a warp a pixel.
 #pragma once
 #include "common.cuh"
+
+/// A part of a pixel's channels.
+struct Cell {
+    int part, x, y, image;
+};
+/// Where number `at` of all parts lies, channels first; past the last one `image` is none of the images.
+template <class Args>
+DEVICE Cell cell(i64 at, int parts, const Args& a) {
+    Cell cell;
+    cell.part = (int)(at % parts);
+    at /= parts;
+    cell.x = (int)(at % a.w);
+    at /= a.w;
+    cell.y = (int)(at % a.h);
+    cell.image = (int)(at / a.h);
+    return cell;
+}
+/// Its pixel in the input, and in the output.
+template <class Args>
+DEVICE const elem* x_of(const Args& a, const Cell& at) {
+    return a.x + at.image * a.x_image + (i64)at.y * a.x_row + (i64)at.x * a.x_pixel;
+}
+template <class Args>
+DEVICE elem* out_of(const Args& a, const Cell& at) {
+    return a.out + at.image * a.out_image + (i64)at.y * a.out_row + (i64)at.x * a.out_pixel;
+}
 
 struct Source {
     const elem* x;  // [images][rows][pixels][c]; steps may be 0: one pixel for many, one image for all
@@ -24,23 +50,19 @@ struct CombineArgs {
 /// `activation(sum of the sources)`: sums, enlarged ones too, activations, copies.
 template <int V>
 DEVICE void combine(const CombineArgs& a) {
-    i64 at = thread_index();
-    const int parts = a.c / V, channel = (int)(at % parts) * V;
-    at /= parts;
-    const int x = (int)(at % a.w);
-    at /= a.w;
-    const int y = (int)(at % a.h), image = (int)(at / a.h);
-    if (image >= a.images) return;
+    const Cell at = cell(thread_index(), a.c / V, a);
+    if (at.image >= a.images) return;
     float sum[V];
     UNROLL for (int s = 0; s < 8; s++) {
         if (s >= a.count) break;
         const Source& from = a.sources[s];
         float v[V];
-        load<V>(v, from.x + image * from.image + (i64)(y / from.factor) * from.row + (i64)(x / from.factor) * from.pixel + channel);
+        const int y = at.y / from.factor, x = at.x / from.factor;
+        load<V>(v, from.x + at.image * from.image + (i64)y * from.row + (i64)x * from.pixel + at.part * V);
         UNROLL for (int i = 0; i < V; i++) sum[i] = s ? sum[i] + v[i] : v[i];
     }
     activate<V>(sum, a.activation);
-    store<V>(a.out + image * a.out_image + (i64)y * a.out_row + (i64)x * a.out_pixel + channel, sum);
+    store<V>(out_of(a, at) + at.part * V, sum);
 }
 KERNEL(combine_v8, CombineArgs, 256, 4) { combine<8>(a); }
 KERNEL(combine_v1, CombineArgs, 256, 4) { combine<1>(a); }
@@ -60,17 +82,13 @@ struct MapArgs {
 /// `x * gate`, or `activation(x * scale + shift)`.
 template <int V>
 DEVICE void map(const MapArgs& a) {
-    i64 at = thread_index();
-    const int parts = a.c / V, channel = (int)(at % parts) * V;
-    at /= parts;
-    const int x = (int)(at % a.w);
-    at /= a.w;
-    const int y = (int)(at % a.h), image = (int)(at / a.h);
-    if (image >= a.images) return;
+    const Cell at = cell(thread_index(), a.c / V, a);
+    if (at.image >= a.images) return;
+    const int channel = at.part * V;
     float v[V];
-    load<V>(v, a.x + image * a.x_image + (i64)y * a.x_row + (i64)x * a.x_pixel + channel);
+    load<V>(v, x_of(a, at) + channel);
     if (a.gate) {
-        const elem* from = a.gate + image * a.gate_image + (i64)y * a.gate_row + (i64)x * a.gate_pixel;
+        const elem* from = a.gate + at.image * a.gate_image + (i64)at.y * a.gate_row + (i64)at.x * a.gate_pixel;
         if (a.is_narrow) {
             const float by = to_float(*from);
             UNROLL for (int i = 0; i < V; i++) v[i] *= by;
@@ -80,12 +98,12 @@ DEVICE void map(const MapArgs& a) {
             UNROLL for (int i = 0; i < V; i++) v[i] *= by[i];
         }
     } else {
-        const float* scale = a.scale + image * a.scale_image + channel;
-        const float* shift = a.shift + image * a.shift_image + channel;
+        const float* scale = a.scale + at.image * a.scale_image + channel;
+        const float* shift = a.shift + at.image * a.shift_image + channel;
         UNROLL for (int i = 0; i < V; i++) v[i] = v[i] * scale[i] + shift[i];
         activate<V>(v, a.activation);
     }
-    store<V>(a.out + image * a.out_image + (i64)y * a.out_row + (i64)x * a.out_pixel + channel, v);
+    store<V>(out_of(a, at) + channel, v);
 }
 KERNEL(map_v8, MapArgs, 256, 4) { map<8>(a); }
 KERNEL(map_v1, MapArgs, 256, 4) { map<1>(a); }
@@ -108,16 +126,10 @@ struct WarpPixel {
     int lane;
 };
 DEVICE WarpPixel warp_pixel(const PixelArgs& a) {
-    i64 at = thread_index() / 32;
-    const int x = (int)(at % a.w);
-    at /= a.w;
-    const int y = (int)(at % a.h), image = (int)(at / a.h);
-    WarpPixel p = {nullptr, nullptr, (int)(threadIdx.x % 32)};
-    if (image < a.images) {
-        p.x = a.x + image * a.x_image + (i64)y * a.x_row + (i64)x * a.x_pixel;
-        p.out = a.out + image * a.out_image + (i64)y * a.out_row + (i64)x * a.out_pixel;
-    }
-    return p;
+    const Cell at = cell(thread_index() / 32, 1, a);
+    const int lane = (int)(threadIdx.x % 32);
+    if (at.image >= a.images) return {nullptr, nullptr, lane};
+    return {x_of(a, at), out_of(a, at), lane};
 }
 
 /// `exp(x - max) / sum of exp(x - max)` over the channels of a pixel.

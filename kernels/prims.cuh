@@ -2,7 +2,7 @@
 //
 // The only file with PTX, so that the others need no CUDA header and run under the emulation too, which has its own
 // version of each of these in emulation/prims.h. Compiled with WSI_BF16, numbers are bfloat16, else IEEE half.
-// Source: PTX ISA 8.1, sections on mma.m16n8k16, ldmatrix and cp.async.
+// Source: PTX ISA 8.1, sections on mma.m16n8k16, ldmatrix, cp.async, max and min.
 #pragma once
 
 typedef unsigned int u32;
@@ -28,6 +28,18 @@ struct elem {
 #define SHARED __shared__
 #define UNROLL _Pragma("unroll")
 #define NO_UNROLL _Pragma("unroll 1")
+
+/// The larger, and the smaller; NaN where either is one, which fmaxf and fminf drop. One instruction too.
+DEVICE float larger(float a, float b) {
+    float r;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b));
+    return r;
+}
+DEVICE float smaller(float a, float b) {
+    float r;
+    asm("min.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b));
+    return r;
+}
 
 DEVICE u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 
@@ -85,8 +97,8 @@ DEVICE float to_float(elem e) {
     asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(e.bits));
     return f;
 }
-/// What a half cannot hold becomes its largest number: infinity would become NaN further on.
-DEVICE float bounded(float f) { return fminf(fmaxf(f, -65504.f), 65504.f); }
+/// What a half cannot hold becomes its largest number: infinity would become NaN further on. A NaN stays one.
+DEVICE float bounded(float f) { return smaller(larger(f, -65504.f), 65504.f); }
 DEVICE elem to_elem(float f) {
     elem e;
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(e.bits) : "f"(bounded(f)));

@@ -185,17 +185,6 @@ impl TargetGrid {
         )
     }
 
-    /// The smallest target rectangle that covers `rect`.
-    pub fn target_from_level0(&self, rect: Rect<Level0>) -> Rect<Target> {
-        let (sx, sy) = self.level0_px_per_target_px();
-        Rect::from_edges(
-            (rect.x as f64 / sx).floor() as i64,
-            (rect.y as f64 / sy).floor() as i64,
-            (rect.right() as f64 / sx).ceil() as i64,
-            (rect.bottom() as f64 / sy).ceil() as i64,
-        )
-    }
-
     /// µm² of one target pixel.
     pub fn px_area_um2(&self) -> f64 {
         self.input_mpp.um_per_px().powi(2)

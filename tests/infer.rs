@@ -1,7 +1,10 @@
 //! Compiled inference: every network gives what candle gives, whatever the instructions, the threads and the batch.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod every_network;
+
 use candle_core::{DType, Device, Tensor};
+use every_network::{every_network, graph};
 use std::{process::Command, sync::Mutex};
 use wsi_run::{
     infer::{Compiled, HeadRows, Isa, Options, Precision},
@@ -12,10 +15,6 @@ use wsi_run::{
         zoo::zoo,
     },
 };
-
-fn graph(name: &str) -> Graph {
-    (zoo().into_iter().find(|e| e.name == name).unwrap().build)()
-}
 
 /// Byte `i` of image `n`.
 fn image(n: usize, px: usize) -> Vec<u8> {
@@ -109,47 +108,9 @@ fn check(name: &str, px: usize) {
     }
 }
 
-macro_rules! networks {
-    ($($name:ident $px:literal)*) => {
-        /// Every network is as candle runs it, in f32 and bf16, for 1, 2 and 5 threads, alone and in a batch.
-        mod is_as_candle_runs_it {
-            $(#[test] fn $name() { super::check(stringify!($name), $px) })*
-        }
-
-        #[test]
-        fn every_network_is_checked() {
-            let checked = [$(stringify!($name)),*];
-            for entry in zoo() {
-                // Larger ones of a kind that is checked take minutes.
-                let is_larger = ["histonext_base", "histonext_large", "histonext_xlarge"].contains(&entry.name);
-                assert!(is_larger || checked.contains(&entry.name), "{}", entry.name);
-            }
-        }
-    };
-}
-
-networks! {
-    crescent_seg_net 64
-    crescent_dense_net 75
-    histonext_tiny 256
-    clin_seg_net 64
-    light_mu_seg 64
-    light_mu_seg_v3 64
-    stardist_unet 48
-    hover_net 198
-    hover_net_fast 96
-    u_net 48
-    attention_u_net 32
-    u_net_resnet34 64
-    u_net_efficientnet_b5 64
-    u_net_mobilenet_v2 64
-    u_net_mit_b0 64
-    deeplab_v3_plus_mobilenet_v2 64
-    deeplab_v3_resnet101 64
-    resnet_50 64
-    efficientnet_v2_b0 64
-    hybrid_effnet_resnet 64
-    ctranspath 224
+every_network! {
+    /// Every network is as candle runs it, in f32 and bf16, for 1, 2 and 5 threads, alone and in a batch.
+    mod is_as_candle_runs_it
 }
 
 #[test]

@@ -25,6 +25,8 @@
 #define rsqrtf(x) (1.0f / sqrtf(x))
 using std::max;
 using std::min;
+DEVICE float larger(float a, float b) { return a != a || b != b ? NAN : std::max(a, b); }
+DEVICE float smaller(float a, float b) { return a != a || b != b ? NAN : std::min(a, b); }
 
 #ifdef WSI_BF16
 DEVICE float to_float(elem e) {
@@ -47,9 +49,9 @@ DEVICE float to_float(elem e) {
     return (float)h;
 }
 DEVICE elem to_elem(float f) {
-    // As fminf and fmaxf do on the device: NaN becomes a bound, so that it cannot hide here.
+    // What nobody wrote is NaN, and what is bounded makes none: a NaN says that something was read which is not there.
     if (f != f && !EMULATION_THREADS) emulation::die("NaN is stored");
-    _Float16 h = (_Float16)std::min(std::max(f, -65504.f), 65504.f);
+    _Float16 h = (_Float16)smaller(larger(f, -65504.f), 65504.f);
     elem e;
     memcpy(&e, &h, 2);
     return e;

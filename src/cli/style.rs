@@ -1,6 +1,6 @@
-//! Colour of what is printed, where colour is wanted.
+//! How what is printed looks: colour where it is wanted, large numbers in groups.
 //!
-//! Owns: [`Style`], [`ColorChoice`]. Must not know: what is printed.
+//! Owns: [`Style`], [`ColorChoice`], [`grouped`]. Must not know: what is printed.
 
 use std::io::IsTerminal;
 
@@ -64,6 +64,19 @@ impl Style {
 
 fn is_underline(text: &str) -> bool {
     text.contains('^') && text.chars().all(|c| c == '^' || c == ' ')
+}
+
+/// `1234567` as `1,234,567`.
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 #[cfg(test)]

@@ -124,6 +124,11 @@ impl Key {
         Self { path, kind, preset, unit, meaning, choice: false }
     }
 
+    /// A value without a unit that is `preset` when not said.
+    pub const fn plain(path: &'static str, kind: Kind, preset: &'static str, meaning: &'static str) -> Self {
+        Self::value(path, kind, Preset::Is(preset), "", meaning)
+    }
+
     /// One of the alternatives of the parent. `Preset::Unset` unless it is the one that holds by default.
     pub const fn choice(path: &'static str, kind: Kind, preset: Preset, meaning: &'static str) -> Self {
         Self { path, kind, preset, unit: "", meaning, choice: true }

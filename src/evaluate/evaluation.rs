@@ -253,7 +253,7 @@ impl Evaluation {
             let png = picture.png().map_err(EvaluateError::new)?;
             shown.push(Shown { rank, name: case.name, value, png });
         }
-        write_plain_table(dir, Path::new("metrics.parquet"), &self.columns())?;
+        write_plain_table(&dir.join("metrics.parquet"), &self.columns())?;
         let json = serde_json::to_string_pretty(&self.json()).expect("numbers and text are JSON");
         write_atomically(&dir.join("metrics.json"), json.as_bytes())?;
         write_atomically(&dir.join("report.html"), report_html(self, &shown).as_bytes())?;

@@ -36,12 +36,12 @@ impl CustomOp1 for Relu {
     }
 }
 
-/// `grad` where `result > 0`, else 0.
+/// `grad`, 0 where `result <= 0`.
 struct ReluGradient;
 
 impl OnFloats for ReluGradient {
     fn run<T: WithDType>(&self, inputs: &[&[T]]) -> Vec<T> {
-        inputs[0].iter().zip(inputs[1]).map(|(&r, &g)| if r > T::zero() { g } else { T::zero() }).collect()
+        inputs[0].iter().zip(inputs[1]).map(|(&r, &g)| if r <= T::zero() { T::zero() } else { g }).collect()
     }
 }
 

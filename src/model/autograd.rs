@@ -85,9 +85,14 @@ impl Network {
     }
 
     /// Leaves learned values of these names out of the gradients, and only those: what nobody trains costs nothing in a
-    /// backward pass.
+    /// backward pass. A batch normalisation whose weight is frozen works as in inference: its statistics stay, too.
     pub fn freeze(&mut self, is_frozen: impl Fn(&str) -> bool) {
         self.frozen = Arc::new(self.learned.iter().filter(|name| is_frozen(name)).cloned().collect());
+    }
+
+    /// Whether a batch normalisation takes the batch's statistics, and moves its own.
+    fn takes_batch_statistics(&self, norm: &Node, mode: Mode) -> bool {
+        mode.batch_statistics && !self.frozen.contains(&format!("{}.weight", norm.name))
     }
 
     /// Whether gradients are asked for a value.

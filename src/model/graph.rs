@@ -27,7 +27,7 @@ mod parameter;
 mod shape;
 
 pub use crate::kernels::{Activation, Pool, ResizeMode};
-pub use normalised::{NORM_SUFFIX, fold_batch_norm};
+pub use normalised::{IDENTITY_VAR, NORM_SUFFIX, fold_batch_norm};
 pub use op::{Conv, Crop, Op, Padding, TransposedConv};
 pub use parameter::{Init, Parameter, ParameterKind};
 pub use shape::{Shape, ShapeError};

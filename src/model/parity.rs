@@ -18,9 +18,8 @@ use super::{
     hover_net::{HoverNetMode, hover_net},
     hybrid_effnet_resnet, light_mu_seg, resnet_50, stardist_unet,
     u_net::{UNetEncoder, attention_u_net, u_net, u_net_on},
-    weights::{Normalisation, Weights, WeightsMetadata, random},
+    weights::{Weights, random},
 };
-use crate::units::Mpp;
 use candle_core::{DType, Device, Tensor};
 use sha2::{Digest, Sha256};
 
@@ -44,20 +43,6 @@ struct HeadCase {
     values: Vec<f64>,
 }
 
-/// The rule of `make.py`.
-fn values(p: &Parameter) -> Vec<f32> {
-    let units = random::units(0, &p.name, p.len()).map(f64::from);
-    let fan_in: usize = p.shape.iter().skip(1).product();
-    if p.shape.len() >= 2 {
-        let bound = (3.0 / fan_in as f64).sqrt();
-        units.map(|u| ((2.0 * u - 1.0) * bound) as f32).collect()
-    } else if p.name.ends_with("bias") || p.name.ends_with("running_mean") {
-        units.map(|u| (0.2 * (2.0 * u - 1.0)) as f32).collect()
-    } else {
-        units.map(|u| (0.5 + u) as f32).collect()
-    }
-}
-
 /// sha256 of all names and shapes.
 fn keys_sha256(graph: &Graph) -> String {
     let shape = |p: &Parameter| p.shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
@@ -70,17 +55,7 @@ fn check(network: &str, graph: Graph) {
     let cases: Vec<Case> = serde_json::from_str(include_str!("../../fixtures/models/parity.json")).unwrap();
     let case = cases.into_iter().find(|c| c.network == network).unwrap();
     assert_eq!(keys_sha256(&graph), case.keys_sha256, "names and shapes of {network}");
-    let metadata = WeightsMetadata {
-        model: graph.name().to_owned(),
-        classes: vec![],
-        input_mpp: Mpp::new(0.5).unwrap(),
-        normalisation: Normalisation::UNIT,
-        licence: String::new(),
-        training_data: String::new(),
-        prob_threshold: None,
-        about: None,
-    };
-    let weights = Weights::from_fn(&graph, metadata, values);
+    let weights = Weights::from_names(&graph);
     let heads: Vec<&str> = graph.outputs().iter().map(|o| o.name).collect();
     assert_eq!(heads, case.heads.iter().map(|h| h.head.as_str()).collect::<Vec<_>>());
     let image: Vec<f32> = random::units(0, "image", 3 * case.px * case.px).map(|u| 2.0 * u - 1.0).collect();

@@ -3,14 +3,18 @@
 //! Owns: [`Column`], WKB. Must not know: files, row groups.
 //! Source: scikit-image `regionprops` for names and meaning of the shape columns; OGC 06-103r4 (WKB).
 
-use super::{ResultKind, SlideHeader, record::FEATURES, record::features_array};
+use super::{
+    ResultKind, SlideHeader,
+    plain_table::described,
+    record::{FEATURES, features_array},
+};
 use crate::instances::Instance;
 use arrow_array::{
     ArrayRef, BooleanArray, DictionaryArray, Float32Array, Float64Array, Int32Array, StringArray, StructArray,
     UInt32Array, builder::BinaryBuilder,
 };
 use arrow_schema::{DataType, Field, Fields};
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 /// A row of a table: id and instance.
 pub(super) type Row = (u32, Instance);
@@ -81,9 +85,7 @@ pub(super) fn columns(kind: ResultKind, header: &SlideHeader) -> Vec<Column> {
     };
     let mut columns = Vec::new();
     let mut add = |name: &str, data_type: DataType, nullable: bool, unit: &str, what: String, content: Content| {
-        let meta = HashMap::from([("description".to_owned(), what), ("unit".to_owned(), unit.to_owned())]);
-        let field = Field::new(name, data_type, nullable).with_metadata(meta);
-        columns.push(Column { field, content });
+        columns.push(Column { field: described(name, data_type, (unit, &what), nullable), content });
     };
     let id = match kind {
         ResultKind::Nuclei => "number of the nucleus in its slide, its value in the instance mask; row + 1",

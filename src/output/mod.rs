@@ -16,11 +16,11 @@ mod columns; // What the tables say.
 mod parquet; // Tables of instances.
 mod geojson; // For QuPath.
 mod text; // Letters on pictures.
+mod shape; // Rectangles on pictures.
 mod legend; // Its numbers in words.
 mod overview; // The picture of a slide.
 mod slide; // Everything written for one slide.
 mod slides_table; // One row per slide of a run.
-mod number_table; // A plain table.
 mod plot; // Curves as a picture.
 mod report; // The batch on one page.
 mod verify; // Do outputs agree?
@@ -29,7 +29,6 @@ mod plain_table; // Small tables.
 
 pub use commit::{PARTIAL_DIR, is_plain_name, sweep, sweep_aside, unique_token, write_atomically, write_whole};
 pub use life::{is_over, life_of};
-pub use number_table::write_numbers;
 pub use plain_table::{PlainColumn, PlainValues, write_plain_table};
 pub use plot::{Curve, Panel, write_plot};
 pub use read_back::{ClassMask, NucleusRow, Results};

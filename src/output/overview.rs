@@ -10,6 +10,7 @@ use super::{
     columns::Row,
     legend::{Legend, scale_bar},
     pyramid::LabelPyramid,
+    shape::{fill, swatch},
     text::{Text, blend, grouped, trimmed},
 };
 use crate::{geometry::Rect, pixels::RgbImage, tissue::TissueMask};
@@ -354,25 +355,6 @@ impl Overview {
             small.draw(page, (x + 28.0 * u, top + 18.0 * u), "edge of the tissue");
         }
     }
-}
-
-/// A rounded square of a class's colour.
-fn swatch(page: &mut RgbImage, (x, y): (f32, f32), side: f32, color: [u8; 3]) {
-    let (half, radius) = (side / 2.0, side * 0.25);
-    for py in y as i64..=(y + side) as i64 {
-        for px in x as i64..=(x + side) as i64 {
-            let dx = ((px as f32 + 0.5 - x - half).abs() - half + radius).max(0.0);
-            let dy = ((py as f32 + 0.5 - y - half).abs() - half + radius).max(0.0);
-            let alpha = (radius + 0.5 - dx.hypot(dy)).clamp(0.0, 1.0);
-            blend(page, (px as u32, py as u32), color, alpha);
-        }
-    }
-}
-
-fn fill(page: &mut RgbImage, (x, y): (f32, f32), (w, h): (f32, f32), color: [u8; 3], alpha: f32) {
-    let (x0, x1) = (x.round().max(0.0) as u32, (x + w).round().max(0.0) as u32);
-    let (y0, y1) = (y.round().max(0.0) as u32, (y + h).round().max(0.0) as u32);
-    (y0..y1).for_each(|y| (x0..x1).for_each(|x| blend(page, (x, y), color, alpha)));
 }
 
 /// Area-averages a picture down so that its longest side is at most `max_px`.

@@ -1,12 +1,14 @@
 //! Small Parquet tables: named columns of text and numbers.
 //!
-//! Owns: [`PlainColumn`], [`write_plain_table`]. Must not know: what the columns mean.
+//! Owns: [`PlainColumn`], [`write_plain_table`]; [`described`] and [`encoded`] for other tables. Must not know: what the columns mean.
 
-use super::{Artifact, OutputError, commit::write_whole, parquet::properties};
+use super::{OutputError, parquet::properties, write_atomically};
 use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray};
-use arrow_schema::{Field, Schema};
+use arrow_schema::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
-use std::{collections::HashMap, fs::File, path::Path, sync::Arc};
+use std::{collections::HashMap, path::Path, sync::Arc};
+
+const FORMAT: &str = "Parquet";
 
 /// A column of a small table.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,35 +32,43 @@ pub enum PlainValues {
     Number(Vec<Option<f64>>),
 }
 
-/// Writes `relative` below `dir`, whole or not at all.
+/// Writes a table, whole or not at all.
 ///
 /// # Errors
 /// The file system's; columns of different lengths.
-pub fn write_plain_table(dir: &Path, relative: &Path, columns: &[PlainColumn]) -> Result<Artifact, OutputError> {
-    write_whole(dir, relative, &mut |path| {
-        let file = File::create(path).map_err(OutputError::io(path))?;
-        let (mut fields, mut arrays) = (Vec::new(), Vec::<ArrayRef>::new());
-        for column in columns {
-            arrays.push(match &column.values {
-                PlainValues::Text(values) => Arc::new(StringArray::from_iter(values.iter().map(Option::as_deref))),
-                PlainValues::Number(values) => Arc::new(Float64Array::from_iter(values.iter().copied())),
-            });
-            let meta = [("description", column.description.as_str()), ("unit", column.unit)];
-            let meta: HashMap<String, String> = meta.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-            let data_type = arrays[arrays.len() - 1].data_type().clone();
-            fields.push(Field::new(&column.name, data_type, true).with_metadata(meta));
-        }
-        let schema = Arc::new(Schema::new(fields));
-        let write = || -> Result<(), String> {
-            let batch = RecordBatch::try_new(schema.clone(), arrays).map_err(|e| e.to_string())?;
-            let mut writer =
-                ArrowWriter::try_new(file, schema, Some(properties(3)?.build())).map_err(|e| e.to_string())?;
-            writer.write(&batch).map_err(|e| e.to_string())?;
-            writer.close().map_err(|e| e.to_string())?;
-            Ok(())
+pub fn write_plain_table(path: &Path, columns: &[PlainColumn]) -> Result<(), OutputError> {
+    let (mut fields, mut arrays) = (Vec::new(), Vec::<ArrayRef>::new());
+    for column in columns {
+        let array: ArrayRef = match &column.values {
+            PlainValues::Text(values) => Arc::new(StringArray::from_iter(values.iter().map(Option::as_deref))),
+            PlainValues::Number(values) => Arc::new(Float64Array::from_iter(values.iter().copied())),
         };
-        write().map_err(OutputError::format("Parquet", path))
-    })
+        fields.push(described(&column.name, array.data_type().clone(), (column.unit, &column.description), true));
+        arrays.push(array);
+    }
+    let bytes = encoded(fields, arrays).map_err(OutputError::format(FORMAT, path))?;
+    write_atomically(path, &bytes)
+}
+
+/// The field of a column, with its unit (`1` where there is none) and meaning as metadata.
+pub(super) fn described(name: &str, data_type: DataType, (unit, meaning): (&str, &str), nullable: bool) -> Field {
+    let meta = [("description", meaning), ("unit", unit)].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    Field::new(name, data_type, nullable).with_metadata(HashMap::from(meta))
+}
+
+/// A small table as the bytes of a Parquet file.
+///
+/// # Errors
+/// Columns of different lengths, or nulls where there are to be none.
+pub(super) fn encoded(fields: Vec<Field>, arrays: Vec<ArrayRef>) -> Result<Vec<u8>, String> {
+    let schema = Arc::new(Schema::new(fields));
+    let batch = RecordBatch::try_new(schema.clone(), arrays).map_err(|e| e.to_string())?;
+    let mut bytes = vec![];
+    let mut writer =
+        ArrowWriter::try_new(&mut bytes, schema, Some(properties(3)?.build())).map_err(|e| e.to_string())?;
+    writer.write(&batch).map_err(|e| e.to_string())?;
+    writer.close().map_err(|e| e.to_string())?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -75,13 +85,13 @@ mod tests {
             column("a", PlainValues::Text(vec![Some("x".into()), None])),
             column("b", PlainValues::Number(vec![None, Some(0.5)])),
         ];
-        write_plain_table(dir.path(), Path::new("t.parquet"), &columns).unwrap();
-        let file = File::open(dir.path().join("t.parquet")).unwrap();
+        write_plain_table(&dir.path().join("t.parquet"), &columns).unwrap();
+        let file = std::fs::File::open(dir.path().join("t.parquet")).unwrap();
         let batch = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap().next().unwrap().unwrap();
         let numbers = batch.column(1).as_any().downcast_ref::<Float64Array>().unwrap();
         assert_eq!(numbers.iter().collect::<Vec<_>>(), [None, Some(0.5)]);
         assert_eq!(batch.schema().field(0).metadata()["description"], "what");
         let uneven = [columns[0].clone(), column("c", PlainValues::Number(vec![]))];
-        assert!(write_plain_table(dir.path(), Path::new("u.parquet"), &uneven).is_err());
+        assert!(write_plain_table(&dir.path().join("u.parquet"), &uneven).is_err());
     }
 }

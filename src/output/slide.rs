@@ -5,20 +5,19 @@
 //! While a slide runs, parts arrive in any order and are put where memory stays flat: classes into encoded chunks,
 //! instances into a spool. `commit` does what needs the whole: canonical order, painting, pyramids, tables, picture.
 
+mod masks;
 mod resume;
 
 use super::{
     Committed, OutputError, ResultKind, SlideHeader, SlidePart,
-    assembly::Assembly,
     commit::Staging,
     geojson::GeojsonFile,
     journal::Journal,
-    ome_zarr::{self, NOT_COMPUTED},
+    ome_zarr::NOT_COMPUTED,
     overview::Overview,
-    paint,
     parquet::InstanceTable,
-    pyramid::{LabelPyramid, Rows, level_count},
-    spool::{Spool, SpoolPages},
+    pyramid::Rows,
+    spool::{Outline, Spool},
 };
 use crate::{
     config::settings,
@@ -27,6 +26,7 @@ use crate::{
     pixels::RgbImage,
     tissue::TissueMask,
 };
+use masks::{MaskWriter, scratch_settings};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 
@@ -50,20 +50,6 @@ pub struct SlideWriter {
     journal: Option<Journal>,
     class_px: Vec<u64>,
     computed_px: u64,
-}
-
-/// The class mask while parts arrive, and what the other masks need to be made.
-struct MaskWriter {
-    root: PathBuf,
-    /// Where probabilities go that are no output: lesions are told by them.
-    prob_scratch: Option<PathBuf>,
-    settings: settings::OmeZarr,
-    levels: u32,
-    semantic: LabelPyramid<u8>,
-    classes: Assembly<u8>,
-    prob: Option<(u32, LabelPyramid<u8>, Assembly<u8>)>,
-    /// Squares in which parts will arrive, kept for the probabilities, whose channels the first part tells.
-    planned: Vec<Rect<Target>>,
 }
 
 /// Final names of a slide's outputs, relative to the output directory.
@@ -245,21 +231,8 @@ impl SlideWriter {
             .overview
             .as_ref()
             .map(|settings| Overview::new(&self.header, self.kind, &self.thumbnail, &self.tissue, settings.max_px));
-        let mut table = match &self.settings.parquet {
-            Some(parquet) => {
-                let name = names.table(self.kind);
-                outputs.push(name.clone());
-                Some(InstanceTable::create(&self.staging.path(name)?, self.kind, &self.header, pages.outline, parquet)?)
-            }
-            None => None,
-        };
-        let mut geojson = match &self.settings.geojson {
-            Some(geojson) => {
-                outputs.push(names.geojson.clone());
-                Some(GeojsonFile::create(&self.staging.path(&names.geojson)?, self.kind, &self.header, geojson)?)
-            }
-            None => None,
-        };
+        let of = (self.kind, &self.header, pages.outline);
+        let (mut table, mut geojson) = tables(&self.settings, &self.staging, of, &names, &mut outputs)?;
         let px_area_um2 = self.header.grid.px_area_um2();
         let class_area_um2: Vec<f64> = self.class_px.iter().map(|&px| px as f64 * px_area_um2).collect();
         let computed_area_um2 = self.computed_px as f64 * px_area_um2;
@@ -308,6 +281,29 @@ impl SlideWriter {
     }
 }
 
+/// Tables without rows, as far as they are among the outputs; those are noted.
+fn tables(
+    settings: &settings::Output,
+    staging: &Staging,
+    (kind, header, outline): (ResultKind, &SlideHeader, Outline),
+    names: &Names,
+    outputs: &mut Vec<PathBuf>,
+) -> Result<(Option<InstanceTable>, Option<GeojsonFile>), OutputError> {
+    let mut place = |name: &PathBuf| {
+        outputs.push(name.clone());
+        staging.path(name)
+    };
+    let table = match &settings.parquet {
+        Some(parquet) => Some(InstanceTable::create(&place(names.table(kind))?, kind, header, outline, parquet)?),
+        None => None,
+    };
+    let geojson = match &settings.geojson {
+        Some(geojson) => Some(GeojsonFile::create(&place(&names.geojson)?, kind, header, geojson)?),
+        None => None,
+    };
+    Ok((table, geojson))
+}
+
 /// Pixels of each value.
 fn histogram(classes: &[u8]) -> [u64; 256] {
     let count = |block: &[u8]| {
@@ -322,128 +318,4 @@ fn histogram(classes: &[u8]) -> [u64; 256] {
     };
     let add = |a: [u64; 256], b: [u64; 256]| std::array::from_fn(|class| a[class] + b[class]);
     classes.par_chunks(1 << 16).map(count).reduce(|| [0; 256], add)
-}
-
-/// Masks nobody will see: fast and small.
-fn scratch_settings() -> settings::OmeZarr {
-    settings::OmeZarr { chunk_px: 512, version: settings::OmeZarrVersion::V05, zstd_level: 1, prob: false }
-}
-
-impl MaskWriter {
-    fn create(
-        header: &SlideHeader,
-        kind: ResultKind,
-        (root, prob_scratch): (PathBuf, Option<PathBuf>),
-        settings: settings::OmeZarr,
-        tissue: &TissueMask,
-        planned: &dyn Fn(Rect<Target>) -> bool,
-    ) -> Result<Self, OutputError> {
-        let size = (header.grid.size.w, header.grid.size.h);
-        let levels = level_count(size.0, size.1, settings.chunk_px);
-        ome_zarr::write_groups(&root, settings.version, header, kind, tissue, levels)?;
-        let labels = root.join("labels");
-        let semantic = LabelPyramid::create(&labels.join("semantic"), size, None, levels, NOT_COMPUTED, &settings)?;
-        let expects_classes = kind != ResultKind::Nuclei;
-        let classes = Assembly::new(semantic.base().clone(), &|rect| expects_classes && planned(rect));
-        let keeps_prob = settings.prob || prob_scratch.is_some();
-        let planned = if keeps_prob { planned_cells(size, planned) } else { Vec::new() };
-        Ok(Self { root, prob_scratch, settings, levels, semantic, classes, prob: None, planned })
-    }
-
-    fn write_prob(
-        &mut self,
-        header: &SlideHeader,
-        core: Rect<Target>,
-        channels: u32,
-        data: &[u8],
-    ) -> Result<(), OutputError> {
-        if !self.settings.prob && self.prob_scratch.is_none() {
-            return Ok(());
-        }
-        let (expected, _, assembly) = match &mut self.prob {
-            Some(prob) => prob,
-            None => {
-                let size = (header.grid.size.w, header.grid.size.h);
-                let pyramid = match self.prob_scratch.as_ref().filter(|_| !self.settings.prob) {
-                    Some(dir) => LabelPyramid::create(dir, size, Some(channels), 1, 0, &scratch_settings())?,
-                    None => {
-                        ome_zarr::write_prob_group(&self.root, self.settings.version, header, channels, self.levels)?;
-                        let dir = self.root.join("prob");
-                        LabelPyramid::create(&dir, size, Some(channels), self.levels, 0, &self.settings)?
-                    }
-                };
-                let cells = std::mem::take(&mut self.planned);
-                let is_planned =
-                    |rect: Rect<Target>| cells.binary_search_by_key(&(rect.y, rect.x), |c| (c.y, c.x)).is_ok();
-                let assembly = Assembly::new(pyramid.base().clone(), &is_planned);
-                self.prob.insert((channels, pyramid, assembly))
-            }
-        };
-        if *expected != channels {
-            let reason = format!("probabilities of a part have `{channels}` channels, expected `{expected}`");
-            return Err(OutputError::format("OME-Zarr", &self.root)(reason));
-        }
-        let planes = data.chunks_exact((core.area() as usize).max(1));
-        (0..).zip(planes).try_for_each(|(plane, data)| assembly.write(plane, core, data))
-    }
-
-    /// Paints, and builds every level of every mask.
-    fn finish(
-        &mut self,
-        header: &SlideHeader,
-        kind: ResultKind,
-        pages: &SpoolPages,
-        tissue: &TissueMask,
-        is_output: bool,
-    ) -> Result<(), OutputError> {
-        let labels = self.root.join("labels");
-        let of_tissue = || write_tissue(&labels, tissue, self.levels, &self.settings);
-        let (classes, tissue) = rayon::join(|| self.finish_classes(&labels, header, kind, pages, is_output), of_tissue);
-        classes.and(tissue)?;
-        if let Some((_, pyramid, assembly)) = &mut self.prob {
-            assembly.finish()?;
-            pyramid.build()?;
-        }
-        Ok(())
-    }
-
-    /// Paints nuclei, and builds every level of the classes.
-    fn finish_classes(
-        &self,
-        labels: &Path,
-        header: &SlideHeader,
-        kind: ResultKind,
-        pages: &SpoolPages,
-        is_output: bool,
-    ) -> Result<(), OutputError> {
-        if kind != ResultKind::Nuclei || !is_output {
-            return self.semantic.build();
-        }
-        let size = (header.grid.size.w, header.grid.size.h);
-        let ids = LabelPyramid::create(&labels.join("instances"), size, None, self.levels, 0_u32, &self.settings)?;
-        paint::paint(pages, self.semantic.base(), ids.base())?;
-        // The coarsest levels are a block or two: side by side they keep more threads busy.
-        let (ids, semantic) = rayon::join(|| ids.build(), || self.semantic.build());
-        ids.and(semantic)
-    }
-}
-
-/// Writes the tissue mask at every level.
-fn write_tissue(
-    labels: &Path,
-    tissue: &TissueMask,
-    levels: u32,
-    settings: &settings::OmeZarr,
-) -> Result<(), OutputError> {
-    let size = (tissue.w, tissue.h);
-    let pyramid = LabelPyramid::create(&labels.join("tissue"), size, None, levels, 0_u8, settings)?;
-    let mut assembly = Assembly::new(pyramid.base().clone(), &|_| true);
-    assembly.write(0, Rect::new(0, 0, tissue.w, tissue.h), &tissue.bits)?;
-    assembly.finish()?;
-    pyramid.build()
-}
-
-/// The squares in which parts will arrive, by row and then column.
-fn planned_cells((w, h): (u32, u32), planned: &dyn Fn(Rect<Target>) -> bool) -> Vec<Rect<Target>> {
-    super::assembly::cells(w, h).filter(|&cell| planned(cell)).collect()
 }

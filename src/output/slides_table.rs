@@ -2,16 +2,14 @@
 //!
 //! Owns: [`SlideRecord`], [`SlideStatus`], the columns. Must not know: how a slide is run.
 
-use super::{Artifact, OutputError, commit::write_whole, parquet::properties};
-use arrow_array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
-use arrow_schema::{Field, Schema};
-use parquet::arrow::ArrowWriter;
-use std::{
-    collections::{BTreeSet, HashMap},
-    fs::File,
-    path::Path,
-    sync::Arc,
+use super::{
+    Artifact, OutputError,
+    commit::write_whole,
+    plain_table::{described, encoded},
 };
+use arrow_array::{ArrayRef, BooleanArray, Float64Array, StringArray, UInt32Array, UInt64Array};
+use arrow_schema::Field;
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 /// What became of a slide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -114,8 +112,7 @@ struct Columns<'a> {
 
 impl Columns<'_> {
     fn add(&mut self, name: &str, array: ArrayRef, unit: &str, what: &str, nullable: bool) {
-        let meta = HashMap::from([("description".to_owned(), what.to_owned()), ("unit".to_owned(), unit.to_owned())]);
-        self.fields.push(Field::new(name, array.data_type().clone(), nullable).with_metadata(meta));
+        self.fields.push(described(name, array.data_type().clone(), (unit, what), nullable));
         self.arrays.push(array);
     }
 
@@ -207,17 +204,8 @@ pub fn write_slides_table(out_dir: &Path, records: &[SlideRecord]) -> Result<Art
     records.sort_by(|a, b| a.id.cmp(&b.id));
     write_whole(out_dir, Path::new("slides.parquet"), &mut |path| {
         let columns = columns(&records);
-        let schema = Arc::new(Schema::new(columns.fields));
-        let file = File::create(path).map_err(OutputError::io(path))?;
-        let write = || -> Result<(), String> {
-            let batch = RecordBatch::try_new(schema.clone(), columns.arrays).map_err(|e| e.to_string())?;
-            let properties = properties(3)?.build();
-            let mut writer = ArrowWriter::try_new(file, schema, Some(properties)).map_err(|e| e.to_string())?;
-            writer.write(&batch).map_err(|e| e.to_string())?;
-            writer.close().map_err(|e| e.to_string())?;
-            Ok(())
-        };
-        write().map_err(OutputError::format("Parquet", path))
+        let bytes = encoded(columns.fields, columns.arrays).map_err(OutputError::format("Parquet", path))?;
+        fs::write(path, bytes).map_err(OutputError::io(path))
     })
 }
 
@@ -241,7 +229,7 @@ mod tests {
         let bad =
             SlideRecord { id: "a".to_owned(), status: Some(SlideStatus::Failed), error, ..SlideRecord::default() };
         write_slides_table(dir.path(), &[good, bad]).unwrap();
-        let file = File::open(dir.path().join("slides.parquet")).unwrap();
+        let file = fs::File::open(dir.path().join("slides.parquet")).unwrap();
         let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
         let batches: Vec<_> = reader.map(Result::unwrap).collect();
         let column = |name: &str| batches[0].column_by_name(name).unwrap().clone();

@@ -188,14 +188,7 @@ pub(super) fn execute_under(
     };
     let entries = if failed == Failed::Only { lacking(entries, &state) } else { entries };
     let name = Manifest::name_of(shard);
-    let config = (request.config_path, request.config_text, request.overrides);
-    let mut manifest = Manifest::new(config, request.settings, setup.weights());
-    let spec = setup.model.spec();
-    manifest.model = Some(spec.name.to_owned());
-    manifest.classes.clone_from(&spec.classes);
-    manifest.results = Some(setup.kind);
-    manifest.shard = shard.map(|shard| shard.to_string());
-    manifest.list_digest = Some(list.digest.clone());
+    let mut manifest = manifest(request, &setup, &list, shard);
     manifest.write(dir, &name).map_err(|e| unwritable(&e))?;
     let claims = Claims::new(&state, lease);
     let share = Share { state, claims, failed, shard: manifest.shard.clone(), lock };
@@ -228,6 +221,19 @@ pub(super) fn execute_under(
             Err(error)
         }
     }
+}
+
+/// What is known before the first slide.
+fn manifest(request: &Request<'_>, setup: &Setup, list: &SlideList, shard: Option<Shard>) -> Manifest {
+    let config = (request.config_path, request.config_text, request.overrides);
+    let mut manifest = Manifest::new(config, request.settings, setup.weights());
+    let spec = setup.model.spec();
+    manifest.model = Some(spec.name.to_owned());
+    manifest.classes.clone_from(&spec.classes);
+    manifest.results = Some(setup.kind);
+    manifest.shard = shard.map(|shard| shard.to_string());
+    manifest.list_digest = Some(list.digest.clone());
+    manifest
 }
 
 /// Slides that failed or lost tiles; those that nothing is known of were never run, and are no failures.

@@ -15,7 +15,7 @@ mod synthetic; // Slides drawn by the program.
 pub use discover::{DiscoverError, EntrySource, SlideEntry, discover};
 pub use identity::{content_hash, files_of};
 pub use mpp::{check_mpp, stated_mpp};
-pub use open::open;
+pub use open::{open, open_file};
 pub use picture::{Picture, decode_jpeg, decode_png, encode_jpeg, over_white};
 pub use reader::{Level, LevelInfo, MppSource, ReadError, SlideInfo, SlideReader};
 pub use synthetic::{SyntheticNucleus, SyntheticSlide};

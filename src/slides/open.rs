@@ -1,6 +1,6 @@
 //! Choosing the reader of a slide.
 //!
-//! Owns: [`open`], the words and hints of slides that do not open. Must not know: how any reader works.
+//! Owns: [`open`], [`open_file`], the words and hints of slides that do not open. Must not know: how any reader works.
 
 use super::{
     discover::{EntrySource, SlideEntry},
@@ -32,6 +32,17 @@ const EXPORT_RGB: &str = "export the H&E image as 8-bit RGB, in QuPath for one";
 
 type Mpp = Option<(MppXy, MppSource)>;
 type Opened = Result<Arc<dyn SlideReader>, SlideError>;
+
+/// Opens a file by itself, as a run of all defaults would; `mpp` wins over what the file says.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_file(path: &Path, mpp: Option<MppXy>) -> Opened {
+    let id = path.file_stem().map_or_else(|| "slide".to_owned(), |stem| stem.to_string_lossy().into_owned());
+    let entry = SlideEntry { id, path: path.to_owned(), source: EntrySource::File };
+    let source = SlideSource::List(vec![path.to_owned()]);
+    open(&entry, &Slides { source, exclude: vec![], mpp, mpp_csv: None, reader: ReaderChoice::Auto })
+}
 
 /// Opens a slide with the reader that the settings ask for; its `info().mpp` comes from the ordered sources.
 ///

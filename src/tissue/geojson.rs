@@ -43,7 +43,7 @@ pub(super) fn read_polygons(
         SlideError::new(StageName::Tissue, format!("cannot use tissue outline: {reason}: {}", path.display()))
             .hint("export the annotations from QuPath as GeoJSON, or write polygons in level-0 px")
     };
-    let text = read_text(path).map_err(fail)?;
+    let text = read_geojson_text(path, MAX_BYTES).map_err(fail)?;
     fill_geojson(&text, (w, h), step).map_err(fail)
 }
 
@@ -71,17 +71,21 @@ pub fn fill_geojson(text: &[u8], (w, h): (u32, u32), step: (f64, f64)) -> Result
     Ok((bits, note))
 }
 
-fn read_text(path: &Path) -> Result<Vec<u8>, String> {
+/// The text of a GeoJSON file, plain or gzipped.
+///
+/// # Errors
+/// In words: not readable, or longer than `most_bytes`.
+pub(crate) fn read_geojson_text(path: &Path, most_bytes: u64) -> Result<Vec<u8>, String> {
     let file = File::open(path).map_err(|e| e.to_string())?;
     let mut text = Vec::new();
     let read = if path.extension().is_some_and(|e| e == "gz") {
-        flate2::read::MultiGzDecoder::new(file).take(MAX_BYTES + 1).read_to_end(&mut text)
+        flate2::read::MultiGzDecoder::new(file).take(most_bytes + 1).read_to_end(&mut text)
     } else {
-        file.take(MAX_BYTES + 1).read_to_end(&mut text)
+        file.take(most_bytes + 1).read_to_end(&mut text)
     };
     read.map_err(|e| e.to_string())?;
-    if text.len() as u64 > MAX_BYTES {
-        return Err(format!("more than {} MiB of text", MAX_BYTES >> 20));
+    if text.len() as u64 > most_bytes {
+        return Err(format!("more than {} MiB of text", most_bytes >> 20));
     }
     // A byte-order mark is not JSON, but some editors write it.
     Ok(text.strip_prefix(b"\xef\xbb\xbf").map(<[u8]>::to_vec).unwrap_or(text))

@@ -15,6 +15,7 @@ mod pen;
 
 pub use color::{ColorKind, ColorVerdict, check_color};
 pub use find::{FoundTissue, find_tissue};
+pub(crate) use geojson::read_geojson_text;
 pub use geojson::{fill_geojson, fill_polygon};
 pub use mask::TissueMask;
 pub use morphology::{close, drop_small, fill_holes, open};

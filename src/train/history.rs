@@ -7,6 +7,8 @@
 pub struct Table {
     /// Names of the columns, with their units.
     pub columns: Vec<String>,
+    /// What each column means.
+    pub meanings: Vec<String>,
     /// Row by row.
     pub values: Vec<f64>,
 }
@@ -14,21 +16,37 @@ pub struct Table {
 /// Both tables.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct History {
-    /// A row per step: [`STEP_COLUMNS`], then the loss of each output.
+    /// A row per step: its loss, then that of each output.
     pub steps: Table,
-    /// A row per epoch: [`EPOCH_COLUMNS`], then the validation loss of each output, then metrics.
+    /// A row per epoch: its losses, then the validation loss of each output, then metrics.
     pub epochs: Table,
 }
 
-/// First columns of the steps.
-pub const STEP_COLUMNS: [&str; 6] = ["step", "epoch", "learning_rate", "loss", "gradient_norm", "secs"];
-/// First columns of the epochs.
-pub const EPOCH_COLUMNS: [&str; 7] = ["epoch", "step", "training_loss", "validation_loss", "score", "is_best", "secs"];
+/// First columns of the steps, with their meanings.
+const STEP_COLUMNS: [(&str, &str); 6] = [
+    ("step", "steps so far"),
+    ("epoch", "epoch it belongs to, from 0"),
+    ("learning_rate", "learning rate of the step"),
+    ("loss", "loss of the batch; null where nothing was known of it"),
+    ("gradient_norm", "length of the gradient over all weights, before it is shortened"),
+    ("secs", "wall-clock seconds of the training so far"),
+];
+/// First columns of the epochs, with their meanings.
+const EPOCH_COLUMNS: [(&str, &str); 7] = [
+    ("epoch", "number of the epoch, from 0"),
+    ("step", "steps so far"),
+    ("training_loss", "mean loss of the epoch's steps"),
+    ("validation_loss", "loss on the validation split"),
+    ("score", "score of the network's task on the validation split"),
+    ("is_best", "1 where the weights were the best so far, else 0"),
+    ("secs", "wall-clock seconds of the training so far"),
+];
 
 impl Table {
-    /// A table without rows.
-    pub fn new(columns: impl IntoIterator<Item = String>) -> Self {
-        Self { columns: columns.into_iter().collect(), values: vec![] }
+    /// A table without rows; of columns, their names and meanings.
+    pub fn new(columns: impl IntoIterator<Item = (String, String)>) -> Self {
+        let (columns, meanings) = columns.into_iter().unzip();
+        Self { columns, meanings, values: vec![] }
     }
 
     /// Adds a row; what is missing is NaN.
@@ -52,13 +70,14 @@ impl Table {
 impl History {
     /// No rows yet, of a network with these outputs.
     pub fn new(outputs: &[&str], metrics: &[String]) -> Self {
-        let named = |columns: &[&str]| columns.iter().map(|&c| c.to_owned()).collect::<Vec<_>>();
-        let losses = |prefix: &str| outputs.iter().map(|o| format!("{prefix}loss_{o}")).collect::<Vec<_>>();
-        let metrics = metrics.iter().cloned();
-        Self {
-            steps: Table::new(named(&STEP_COLUMNS).into_iter().chain(losses(""))),
-            epochs: Table::new(named(&EPOCH_COLUMNS).into_iter().chain(losses("validation_")).chain(metrics)),
-        }
+        let owned = |&(name, meaning): &(&str, &str)| (name.to_owned(), meaning.to_owned());
+        let losses = |prefix: &str, of: &str| -> Vec<(String, String)> {
+            outputs.iter().map(|o| (format!("{prefix}loss_{o}"), format!("loss of output {o}{of}"))).collect()
+        };
+        let validation = " on the validation split";
+        let metrics = metrics.iter().map(|name| (name.clone(), format!("{name}{validation}")));
+        let epochs = EPOCH_COLUMNS.iter().map(owned).chain(losses("validation_", validation)).chain(metrics);
+        Self { steps: Table::new(STEP_COLUMNS.iter().map(owned).chain(losses("", ""))), epochs: Table::new(epochs) }
     }
 
     /// Mean of the known losses of the steps of an epoch.

@@ -15,7 +15,7 @@ use crate::{
     config::settings::Train,
     model::{
         autograd::{Mode, Network},
-        graph::{Graph, Init, NORM_SUFFIX, fold_batch_norm},
+        graph::{Graph, IDENTITY_VAR, Init, NORM_SUFFIX, fold_batch_norm},
         weights::{Weights, WeightsMetadata},
     },
 };
@@ -78,6 +78,7 @@ impl Learner {
         // A normalisation that the weights do not have changes nothing at first.
         let all = Weights::from_fn(&graph, weights.metadata.clone(), |p| match (weights.get(&p.name), p.init) {
             (Some(tensor), _) => tensor.values.clone(),
+            (None, _) if p.name.ends_with(".running_var") => vec![IDENTITY_VAR; p.len()],
             (None, Init::Constant(value)) => vec![value as f32; p.len()],
             (None, _) => unreachable!("only normalisations are added"),
         });
@@ -110,7 +111,8 @@ impl Learner {
         })
     }
 
-    /// From here on only tensors of these names learn; what does not costs nothing in a backward pass.
+    /// From here on only tensors of these names learn; what does not costs nothing in a backward pass, and stays as it
+    /// is in the result: statistics of its normalisations do not move either.
     pub fn learn_only(&mut self, is_learning: impl Fn(&str) -> bool) {
         self.network.freeze(|name| !is_learning(name));
         self.learned

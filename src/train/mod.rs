@@ -28,7 +28,7 @@ mod validation;
 pub use batch::{Batch, BatchMaker};
 pub use checkpoint::Checkpoint;
 pub use error::TrainError;
-pub use history::{EPOCH_COLUMNS, History, STEP_COLUMNS, Table};
+pub use history::{History, Table};
 pub use learner::{Learner, StepResult};
 pub use loader::Readers;
 pub use outcome::Files;

@@ -12,10 +12,13 @@
 //! | `checkpoint.safetensors` | what the same command goes on from |
 //! | `training.yaml` | the settings, each with where it is from |
 
-use super::{TrainError, history::History};
+use super::{
+    TrainError,
+    history::{History, Table},
+};
 use crate::{
     model::weights::Weights,
-    output::{Curve, OutputError, Panel, write_atomically, write_numbers, write_plot},
+    output::{Curve, OutputError, Panel, PlainColumn, PlainValues, write_atomically, write_plain_table, write_plot},
     pixels::RgbImage,
 };
 use std::path::{Path, PathBuf};
@@ -117,12 +120,20 @@ impl Files {
     /// A file that cannot be written.
     pub fn write_history(&self, history: &History) -> Result<(), TrainError> {
         for (name, table) in [("steps", &history.steps), ("epochs", &history.epochs)] {
-            let columns: Vec<(String, Vec<f64>)> =
-                table.columns.iter().enumerate().map(|(at, name)| (name.clone(), table.column(at))).collect();
-            write_numbers(&self.dir.join(format!("{name}.parquet")), &columns).map_err(not_written)?;
+            write_plain_table(&self.dir.join(format!("{name}.parquet")), &columns(table)).map_err(not_written)?;
         }
         write_plot(&self.dir.join("curves.png"), &panels(history)).map_err(not_written)
     }
+}
+
+fn columns(table: &Table) -> Vec<PlainColumn> {
+    let column = |(at, (name, meaning)): (usize, (&String, &String))| PlainColumn {
+        name: name.clone(),
+        unit: if name == "secs" { "s" } else { "1" },
+        description: meaning.clone(),
+        values: PlainValues::Number(table.column(at).into_iter().map(|v| (!v.is_nan()).then_some(v)).collect()),
+    };
+    table.columns.iter().zip(&table.meanings).enumerate().map(column).collect()
 }
 
 fn panels(history: &History) -> Vec<Panel> {

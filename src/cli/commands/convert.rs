@@ -5,7 +5,7 @@
 use crate::{
     cli::{
         args::{CommonArgs, ConvertArgs},
-        style::Style,
+        style::{Style, grouped},
     },
     error::exit,
     model::{
@@ -109,7 +109,7 @@ fn print(args: &ConvertArgs, converted: &Converted) -> std::io::Result<()> {
     let part = if args.encoder_only { "encoder of " } else { "" };
     writeln!(out, "{}: {part}{}", args.output.display(), metadata.model)?;
     writeln!(out, "  tensors        {} ({} under another name)", converted.tensors, converted.renamed)?;
-    writeln!(out, "  parameters     {}", grouped(converted.parameters))?;
+    writeln!(out, "  parameters     {}", grouped(converted.parameters as u64))?;
     if !args.encoder_only {
         let color = |c: &ClassInfo| {
             let [r, g, b] = c.color;
@@ -130,19 +130,6 @@ fn print(args: &ConvertArgs, converted: &Converted) -> std::io::Result<()> {
         writeln!(out, "  left out       {}: {}{more}", converted.left_out.len(), named.join(", "))?;
     }
     writeln!(out, "  sha256         {}", converted.weights.sha256())
-}
-
-/// `37639626` as `37,639,626`.
-fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 fn report_weights(error: &WeightsError, common: &CommonArgs, style: Style) -> u8 {

@@ -7,10 +7,9 @@ use crate::{
         args::{InfoArgs, ThumbnailArgs},
         style::Style,
     },
-    config::settings::{ReaderChoice, SlideSource, Slides},
     error::{SlideError, exit},
     pixels::thumbnail,
-    slides::{self, EntrySource, SlideEntry, SlideInfo, SlideReader},
+    slides::{self, SlideInfo, SlideReader},
     units::{Mpp, MppXy},
 };
 use anyhow::Context;
@@ -19,16 +18,7 @@ use std::{io::Write, path::Path, sync::Arc};
 
 /// Opens one file as a run would; its error printed with its hint.
 fn open(path: &Path, style: Style) -> Result<Arc<dyn SlideReader>, u8> {
-    let settings = Slides {
-        source: SlideSource::List(vec![path.to_owned()]),
-        exclude: vec![],
-        mpp: None,
-        mpp_csv: None,
-        reader: ReaderChoice::Auto,
-    };
-    let id = path.file_stem().map_or_else(|| "slide".to_owned(), |s| s.to_string_lossy().into_owned());
-    let entry = SlideEntry { id, path: path.to_owned(), source: EntrySource::File };
-    slides::open(&entry, &settings).map_err(|error| {
+    slides::open_file(path, None).map_err(|error| {
         let _ = std::io::stderr().write_all(style.paint(&as_text(&error)).as_bytes());
         exit::SLIDES
     })

@@ -12,7 +12,7 @@ pub use json::JsonLines;
 pub use lines::Lines;
 pub use training::{TrainingProgress, of_training};
 
-use super::args::CommonArgs;
+use super::{args::CommonArgs, style::grouped};
 use crate::pipeline::Progress;
 use indicatif::MultiProgress;
 use std::collections::HashMap;
@@ -124,19 +124,6 @@ fn clock(secs: f64) -> String {
         (0, m, s) => format!("{m}:{s:02}"),
         (h, m, s) => format!("{h}:{m:02}:{s:02}"),
     }
-}
-
-/// `1234567` as `1,234,567`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]

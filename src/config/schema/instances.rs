@@ -13,11 +13,10 @@ const NUCLEUS_AREA: Kind = Kind::Real { min: 0.0, max: 2000.0 };
 pub(super) const KEYS: &[Key] = &[
     Key::section("instances", "how objects are found in the maps"),
     Key::section("instances.watershed", "nuclei from a probability map: threshold, distance transform, watershed"),
-    Key::value(
+    Key::plain(
         "instances.watershed.threshold",
         Kind::Real { min: 0.01, max: 0.99 },
-        Preset::Is("0.5"),
-        "",
+        "0.5",
         "a pixel is in a nucleus at or above this probability",
     ),
     Key::value("instances.watershed.min_area_um2", AREA, Preset::Is("12"), "µm²", "smaller nuclei are dropped"),
@@ -40,18 +39,16 @@ pub(super) const KEYS: &[Key] = &[
         "instances.np_hv",
         "nuclei from nuclear pixels and distances to their centres: HoVer-Net's post-processing; areas are its 10 px at 0.25 µm/px",
     ),
-    Key::value(
+    Key::plain(
         "instances.np_hv.np_threshold",
         Kind::Real { min: 0.01, max: 0.99 },
-        Preset::Is("0.5"),
-        "",
+        "0.5",
         "a pixel is in a nucleus at or above this probability",
     ),
-    Key::value(
+    Key::plain(
         "instances.np_hv.overall_threshold",
         Kind::Real { min: 0.01, max: 0.99 },
-        Preset::Is("0.4"),
-        "",
+        "0.4",
         "a pixel divides nuclei at or above this energy, 1 being the steepest edge of the connected area",
     ),
     Key::value(
@@ -84,11 +81,10 @@ pub(super) const KEYS: &[Key] = &[
         "",
         "a pixel proposes a nucleus above this probability; each network has its own best value",
     ),
-    Key::value(
+    Key::plain(
         "instances.star.nms_overlap",
         Kind::Real { min: 0.0, max: 1.0 },
-        Preset::Is("0.3"),
-        "",
+        "0.3",
         "of two proposals that share more than this part of the smaller one's area, the less probable goes",
     ),
     Key::value("instances.star.min_area_um2", AREA, Preset::Is("8"), "µm²", "smaller nuclei are dropped"),

@@ -61,11 +61,10 @@ pub(super) const KEYS: &[Key] = &[
         Preset::Unset("{}"),
         "one class where the optical density of a stain is above a value, for area fractions; needs no weights",
     ),
-    Key::value(
+    Key::plain(
         "model.stain_threshold.stain",
         Kind::OneOf(&["hematoxylin", "eosin", "dab", "total"]),
-        Preset::Is("hematoxylin"),
-        "",
+        "hematoxylin",
         "whose density is compared; `total` is the mean over red, green and blue",
     ),
     Key::value(
@@ -75,7 +74,7 @@ pub(super) const KEYS: &[Key] = &[
         "optical density",
         "the class is where the density is above it",
     ),
-    Key::value("model.stain_threshold.class", Kind::Text, Preset::Is("positive"), "", "name of the class"),
+    Key::plain("model.stain_threshold.class", Kind::Text, "positive", "name of the class"),
     Key::value(
         "model.stain_threshold.color",
         Kind::Color,
@@ -105,19 +104,17 @@ pub(super) const KEYS: &[Key] = &[
         "",
         "network the weights must be for; must be said for `random`",
     ),
-    Key::value(
+    Key::plain(
         "model.network.precision",
         Kind::OneOf(&["usual", "auto", "f32", "f16", "bf16"]),
-        Preset::Is("usual"),
-        "",
+        "usual",
         "numbers it computes with; `usual` is `f32` on the processor and `f16` on a GPU, `auto` is `bf16` where the \
          processor has instructions for it and `f16` on a GPU; a GPU has no `f32`, the processor no `f16`",
     ),
-    Key::value(
+    Key::plain(
         "model.network.device",
         Kind::Text,
-        Preset::Is("auto"),
-        "",
+        "auto",
         "what computes it: `auto` (all GPUs, or the processor where there are none), `cpu`, `cuda`, `cuda:0,1`",
     ),
     Key::value(
@@ -127,11 +124,10 @@ pub(super) const KEYS: &[Key] = &[
         "",
         "organ of the slides, for `clin_seg_net`, which is told it; unset is any organ",
     ),
-    Key::value(
+    Key::plain(
         "model.network.views",
         Kind::OneOf(&["one", "flips", "all"]),
-        Preset::Is("one"),
-        "",
+        "one",
         "test-time augmentation: answers to a tile, its 4 mirror images, or all 8 turns and mirror images are averaged",
     ),
 ];

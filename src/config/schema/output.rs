@@ -12,7 +12,7 @@ const ZSTD: Kind = Kind::Int { min: 1, max: 22, step: 1 };
 
 pub(super) const KEYS: &[Key] = &[
     Key::section("output", "what is written, and where"),
-    Key::value("output.dir", Kind::Path, Preset::Is("results"), "", "directory of the run; made when it is not there"),
+    Key::plain("output.dir", Kind::Path, "results", "directory of the run; made when it is not there"),
     Key::switch("output.ome_zarr", "{}", "masks, `masks/<slide>.ome.zarr`"),
     Key::value(
         "output.ome_zarr.chunk_px",
@@ -28,23 +28,21 @@ pub(super) const KEYS: &[Key] = &[
         "",
         "OME-Zarr version: 0.5 on Zarr v3, sharded; 0.4 on Zarr v2",
     ),
-    Key::value("output.ome_zarr.zstd_level", ZSTD, Preset::Is("3"), "", "zstd level: 1 is fastest, 22 smallest"),
-    Key::value("output.ome_zarr.prob", Kind::Bool, Preset::Is("false"), "", "also write probabilities, as uint8"),
+    Key::plain("output.ome_zarr.zstd_level", ZSTD, "3", "zstd level: 1 is fastest, 22 smallest"),
+    Key::plain("output.ome_zarr.prob", Kind::Bool, "false", "also write probabilities, as uint8"),
     Key::switch("output.parquet", "{}", "tables of nuclei and lesions"),
-    Key::value(
+    Key::plain(
         "output.parquet.row_group_rows",
         Kind::Int { min: 100, max: 1_000_000, step: 1 },
-        Preset::Is("20000"),
-        "",
+        "20000",
         "rows per row group; smaller groups let readers skip more",
     ),
-    Key::value("output.parquet.zstd_level", ZSTD, Preset::Is("3"), "", "zstd level: 1 is fastest, 22 smallest"),
+    Key::plain("output.parquet.zstd_level", ZSTD, "3", "zstd level: 1 is fastest, 22 smallest"),
     Key::switch("output.geojson", "false", "objects for QuPath, `geojson/<slide>.geojson.gz`"),
-    Key::value(
+    Key::plain(
         "output.geojson.origin",
         Kind::OneOf(&["full", "bounds"]),
-        Preset::Is("full"),
-        "",
+        "full",
         "where (0, 0) is: the corner of the whole slide, or of its scanned bounds",
     ),
     Key::switch("output.overview", "{}", "a picture per slide with tissue, classes, legend and scale bar"),
@@ -55,7 +53,7 @@ pub(super) const KEYS: &[Key] = &[
         "px",
         "longest side of the slide's picture",
     ),
-    Key::value("output.report", Kind::Bool, Preset::Is("true"), "", "the batch on one page, `report.html`"),
+    Key::plain("output.report", Kind::Bool, "true", "the batch on one page, `report.html`"),
 ];
 
 /// `output`.

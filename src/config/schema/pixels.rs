@@ -11,11 +11,10 @@ const REFERENCE: &str = "the look slides are brought to: `standard` (built in), 
 
 pub(super) const KEYS: &[Key] = &[
     Key::section("pixels", "what happens to pixels before the model"),
-    Key::value(
+    Key::plain(
         "pixels.resample",
         Kind::OneOf(&["area", "bilinear", "lanczos"]),
-        Preset::Is("area"),
-        "",
+        "area",
         "how pixels are brought to input_mpp, from the coarsest level not coarser than it",
     ),
     Key::section(
@@ -24,18 +23,18 @@ pub(super) const KEYS: &[Key] = &[
     ),
     Key::choice("pixels.stain.none", Kind::Section, Preset::Is("{}"), "pixels as they are"),
     Key::choice("pixels.stain.macenko", Kind::Section, Preset::Unset("{}"), "Macenko 2009"),
-    Key::value("pixels.stain.macenko.reference", Kind::Path, Preset::Is("standard"), "", REFERENCE),
+    Key::plain("pixels.stain.macenko.reference", Kind::Path, "standard", REFERENCE),
     Key::choice("pixels.stain.reinhard", Kind::Section, Preset::Unset("{}"), "Reinhard 2001"),
-    Key::value("pixels.stain.reinhard.reference", Kind::Path, Preset::Is("standard"), "", REFERENCE),
+    Key::plain("pixels.stain.reinhard.reference", Kind::Path, "standard", REFERENCE),
     Key::choice("pixels.stain.vahadane", Kind::Section, Preset::Unset("{}"), "Vahadane 2016"),
-    Key::value("pixels.stain.vahadane.reference", Kind::Path, Preset::Is("standard"), "", REFERENCE),
+    Key::plain("pixels.stain.vahadane.reference", Kind::Path, "standard", REFERENCE),
     Key::choice(
         "pixels.stain.ruifrok",
         Kind::Section,
         Preset::Unset("{}"),
         "the fixed vectors of Ruifrok and Johnston 2001, concentrations scaled to the reference's",
     ),
-    Key::value("pixels.stain.ruifrok.reference", Kind::Path, Preset::Is("standard"), "", REFERENCE),
+    Key::plain("pixels.stain.ruifrok.reference", Kind::Path, "standard", REFERENCE),
 ];
 
 /// `pixels`.

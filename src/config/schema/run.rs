@@ -6,20 +6,28 @@ use crate::config::key::{Key, Kind, Preset};
 use crate::config::settings;
 use serde::Deserialize;
 
+/// `run.threads`, of training files too.
+pub(super) const THREADS: Key = Key::value(
+    "run.threads",
+    Kind::Int { min: 1, max: 1024, step: 1 },
+    Preset::Found("the CPUs this process may use: affinity, cgroup and Slurm", "4"),
+    "",
+    "compute threads; also the environment variable WSI_RUN_THREADS",
+);
+
+/// `run.time_limit_secs`, of training files too.
+pub(super) const fn time_limit_secs(meaning: &'static str) -> Key {
+    let kind = Kind::Int { min: 1, max: 31_536_000, step: 1 };
+    Key::value("run.time_limit_secs", kind, Preset::Unset("28800"), "s", meaning)
+}
+
 pub(super) const KEYS: &[Key] = &[
     Key::section("run", "limits of the run"),
-    Key::value(
-        "run.threads",
-        Kind::Int { min: 1, max: 1024, step: 1 },
-        Preset::Found("the CPUs this process may use: affinity, cgroup and Slurm", "4"),
-        "",
-        "compute threads; also the environment variable WSI_RUN_THREADS",
-    ),
-    Key::value(
+    THREADS,
+    Key::plain(
         "run.slides_in_flight",
         Kind::Int { min: 1, max: 64, step: 1 },
-        Preset::Is("2"),
-        "",
+        "2",
         "slides worked on at the same time",
     ),
     Key::value(
@@ -29,18 +37,13 @@ pub(super) const KEYS: &[Key] = &[
         "",
         "most memory a slide's plan may ask for; a slide that needs more fails before it is read",
     ),
-    Key::value(
+    Key::plain(
         "run.on_tile_error",
         Kind::OneOf(&["fail_slide", "leave_uncomputed"]),
-        Preset::Is("leave_uncomputed"),
-        "",
+        "leave_uncomputed",
         "what an unreadable tile does: its slide fails, or its pixels are marked 255 and counted",
     ),
-    Key::value(
-        "run.time_limit_secs",
-        Kind::Int { min: 1, max: 31_536_000, step: 1 },
-        Preset::Unset("28800"),
-        "s",
+    time_limit_secs(
         "when the run ends, whatever is left: no slide starts that would not be done in time, and those in flight keep \
          what they have for the next run",
     ),

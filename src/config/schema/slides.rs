@@ -32,7 +32,7 @@ pub(super) const KEYS: &[Key] = &[
         Preset::Unset("{}"),
         "slides drawn by the program, with known nuclei",
     ),
-    Key::value("slides.synthetic.count", int(1, 10_000), Preset::Is("1"), "", "how many; each has its own seed"),
+    Key::plain("slides.synthetic.count", int(1, 10_000), "1", "how many; each has its own seed"),
     Key::value("slides.synthetic.width_px", int(64, 1_000_000), Preset::Is("12000"), "px", "width of level 0"),
     Key::value("slides.synthetic.height_px", int(64, 1_000_000), Preset::Is("9000"), "px", "height of level 0"),
     Key::value(
@@ -42,12 +42,11 @@ pub(super) const KEYS: &[Key] = &[
         "µm/px",
         "resolution of level 0",
     ),
-    Key::value("slides.synthetic.seed", int(0, u64::MAX), Preset::Is("1"), "", "seed of the first slide"),
-    Key::value(
+    Key::plain("slides.synthetic.seed", int(0, u64::MAX), "1", "seed of the first slide"),
+    Key::plain(
         "slides.exclude",
         Kind::Texts { min_count: 0 },
-        Preset::Is("[]"),
-        "",
+        "[]",
         "patterns of files to leave out, written like `glob`",
     ),
     Key::value(
@@ -64,11 +63,10 @@ pub(super) const KEYS: &[Key] = &[
         "",
         "CSV with columns `slide,mpp_x[,mpp_y]`: resolutions by file name, stem or relative path",
     ),
-    Key::value(
+    Key::plain(
         "slides.reader",
         Kind::OneOf(&["auto", "openslide", "tiff"]),
-        Preset::Is("auto"),
-        "",
+        "auto",
         "which reader opens slides; `auto` takes our TIFF reader where it can, else OpenSlide",
     ),
 ];

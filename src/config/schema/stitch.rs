@@ -20,7 +20,7 @@ pub(super) const KEYS: &[Key] = &[
         Preset::Unset("{}"),
         "all tiles that cover a pixel, weighted by a window",
     ),
-    Key::value("stitch.blend.window", Kind::OneOf(&["hann"]), Preset::Is("hann"), "", "the weights"),
+    Key::plain("stitch.blend.window", Kind::OneOf(&["hann"]), "hann", "the weights"),
     Key::value(
         "stitch.block_px",
         Kind::Int { min: 256, max: 8192, step: 256 },

@@ -38,11 +38,10 @@ pub(super) const KEYS: &[Key] = &[
         "px",
         "ring of a tile whose prediction is dropped",
     ),
-    Key::value(
+    Key::plain(
         "tiling.min_tissue",
         Kind::Real { min: 0.0, max: 1.0 },
-        Preset::Is("0.1"),
-        "",
+        "0.1",
         "a cell is computed when at least this share of it is tissue, and more than none",
     ),
 ];

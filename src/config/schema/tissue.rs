@@ -18,14 +18,13 @@ pub(super) const KEYS: &[Key] = &[
         "how tissue is found; exactly one of `otsu`, `fixed`, `mask_dir`, `geojson_dir`, `everything`",
     ),
     Key::choice("tissue.otsu", Kind::Section, Preset::Is("{}"), "a threshold per slide by Otsu's method"),
-    Key::value("tissue.otsu.channel", CHANNEL, Preset::Is("saturation"), "", "what is thresholded"),
+    Key::plain("tissue.otsu.channel", CHANNEL, "saturation", "what is thresholded"),
     Key::choice("tissue.fixed", Kind::Section, Preset::Unset("{}"), "the same threshold on every slide"),
-    Key::value("tissue.fixed.channel", CHANNEL, Preset::Is("saturation"), "", "what is thresholded"),
-    Key::value(
+    Key::plain("tissue.fixed.channel", CHANNEL, "saturation", "what is thresholded"),
+    Key::plain(
         "tissue.fixed.threshold",
         Kind::Real { min: 0.0, max: 5.0 },
-        Preset::Is("0.07"),
-        "",
+        "0.07",
         "tissue is above it: saturation from 0 to 1, or optical density",
     ),
     Key::choice(
@@ -50,14 +49,8 @@ pub(super) const KEYS: &[Key] = &[
     ),
     Key::value("tissue.min_area_um2", AREA, Preset::Is("20000"), "µm²", "smaller pieces of tissue are dropped"),
     Key::value("tissue.max_hole_um2", AREA, Preset::Is("5000"), "µm²", "smaller holes in tissue are filled"),
-    Key::value(
-        "tissue.exclude_pen",
-        Kind::Bool,
-        Preset::Is("true"),
-        "",
-        "leave out felt-pen marks (red, green, blue, black)",
-    ),
-    Key::value("tissue.exclude_blur", Kind::Bool, Preset::Is("false"), "", "leave out areas out of focus"),
+    Key::plain("tissue.exclude_pen", Kind::Bool, "true", "leave out felt-pen marks (red, green, blue, black)"),
+    Key::plain("tissue.exclude_blur", Kind::Bool, "false", "leave out areas out of focus"),
 ];
 
 /// `tissue`.

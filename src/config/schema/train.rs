@@ -16,35 +16,36 @@ const EPOCHS: Kind = Kind::Int { min: 1, max: 1_000_000, step: 1 };
 const SHARE: Kind = Kind::Real { min: 0.0, max: 1.0 };
 const BETA: Kind = Kind::Real { min: 0.0, max: 0.999_999 };
 const DECAY: Kind = Kind::Real { min: 0.0, max: 10.0 };
+const SAMPLES: Kind = Kind::Int { min: 1, max: 4096, step: 1 };
 
-const fn real(path: &'static str, kind: Kind, preset: &'static str, meaning: &'static str) -> Key {
-    Key::value(path, kind, Preset::Is(preset), "", meaning)
+const fn beta1(path: &'static str) -> Key {
+    Key::plain(path, BETA, "0.9", "of the mean of gradients")
+}
+
+const fn beta2(path: &'static str) -> Key {
+    Key::plain(path, BETA, "0.999", "of the mean of their squares")
+}
+
+const fn epsilon(path: &'static str) -> Key {
+    Key::plain(path, SHARE, "1e-8", "added to the root of that mean")
 }
 
 pub(super) const KEYS: &[Key] = &[
     Key::section("train", "how the network learns"),
-    Key::value(
+    Key::plain(
         "train.seed",
         Kind::Int { min: 0, max: u64::MAX, step: 1 },
-        Preset::Is("1"),
-        "",
+        "1",
         "of everything drawn at random: first weights, order, augmentation, dropout",
     ),
-    Key::value("train.epochs", EPOCHS, Preset::Is("100"), "", "how often every sample is seen"),
-    Key::value(
+    Key::plain("train.epochs", EPOCHS, "100", "how often every sample is seen"),
+    Key::plain(
         "train.batch_size",
-        Kind::Int { min: 1, max: 4096, step: 1 },
-        Preset::Is("8"),
-        "",
+        SAMPLES,
+        "8",
         "samples per step; those left at the end of an epoch that fill no batch are left out of it",
     ),
-    Key::value(
-        "train.learning_rate",
-        Kind::Real { min: 0.0, max: 10.0 },
-        Preset::Is("0.0001"),
-        "",
-        "before the schedule changes it",
-    ),
+    Key::plain("train.learning_rate", Kind::Real { min: 0.0, max: 10.0 }, "0.0001", "before the schedule changes it"),
     Key::section("train.optimiser", "how gradients change weights; one of `adam`, `adamw`, `sgd`"),
     Key::choice(
         "train.optimiser.adam",
@@ -52,24 +53,29 @@ pub(super) const KEYS: &[Key] = &[
         Preset::Unset("{}"),
         "Adam; weight decay is added to the gradient",
     ),
-    real("train.optimiser.adam.beta1", BETA, "0.9", "of the mean of gradients"),
-    real("train.optimiser.adam.beta2", BETA, "0.999", "of the mean of their squares"),
-    real("train.optimiser.adam.epsilon", SHARE, "1e-8", "added to the root of that mean"),
-    real("train.optimiser.adam.weight_decay", DECAY, "0.0", "pull of weights towards 0"),
+    beta1("train.optimiser.adam.beta1"),
+    beta2("train.optimiser.adam.beta2"),
+    epsilon("train.optimiser.adam.epsilon"),
+    Key::plain("train.optimiser.adam.weight_decay", DECAY, "0.0", "pull of weights towards 0"),
     Key::choice(
         "train.optimiser.adamw",
         Kind::Section,
         Preset::Is("{}"),
         "Adam; weight decay shrinks weights by itself",
     ),
-    real("train.optimiser.adamw.beta1", BETA, "0.9", "of the mean of gradients"),
-    real("train.optimiser.adamw.beta2", BETA, "0.999", "of the mean of their squares"),
-    real("train.optimiser.adamw.epsilon", SHARE, "1e-8", "added to the root of that mean"),
-    real("train.optimiser.adamw.weight_decay", DECAY, "0.01", "pull of weights towards 0, times the learning rate"),
+    beta1("train.optimiser.adamw.beta1"),
+    beta2("train.optimiser.adamw.beta2"),
+    epsilon("train.optimiser.adamw.epsilon"),
+    Key::plain(
+        "train.optimiser.adamw.weight_decay",
+        DECAY,
+        "0.01",
+        "pull of weights towards 0, times the learning rate",
+    ),
     Key::choice("train.optimiser.sgd", Kind::Section, Preset::Unset("{}"), "stochastic gradient descent"),
-    real("train.optimiser.sgd.momentum", BETA, "0.9", "what is kept of the last step"),
-    Key::value("train.optimiser.sgd.nesterov", Kind::Bool, Preset::Is("false"), "", "Nesterov's momentum"),
-    real("train.optimiser.sgd.weight_decay", DECAY, "0.0", "pull of weights towards 0"),
+    Key::plain("train.optimiser.sgd.momentum", BETA, "0.9", "what is kept of the last step"),
+    Key::plain("train.optimiser.sgd.nesterov", Kind::Bool, "false", "Nesterov's momentum"),
+    Key::plain("train.optimiser.sgd.weight_decay", DECAY, "0.0", "pull of weights towards 0"),
     Key::section("train.schedule", "how the learning rate changes; one of `constant`, `cosine`, `step`, `plateau`"),
     Key::choice("train.schedule.constant", Kind::Section, Preset::Is("{}"), "it does not"),
     Key::choice(
@@ -85,37 +91,34 @@ pub(super) const KEYS: &[Key] = &[
         "",
         "epochs from the top to the bottom",
     ),
-    real("train.schedule.cosine.least_factor", SHARE, "0.0", "share of the learning rate at the bottom"),
-    Key::value(
+    Key::plain("train.schedule.cosine.least_factor", SHARE, "0.0", "share of the learning rate at the bottom"),
+    Key::plain(
         "train.schedule.cosine.per_step",
         Kind::Bool,
-        Preset::Is("true"),
-        "",
+        "true",
         "changes with every step; `false`: with every epoch",
     ),
     Key::choice("train.schedule.step", Kind::Section, Preset::Unset("{}"), "down by a factor every so many epochs"),
-    Key::value("train.schedule.step.every_epochs", EPOCHS, Preset::Is("25"), "", "epochs between two steps down"),
-    real("train.schedule.step.factor", SHARE, "0.1", "what is left of the learning rate at each step down"),
+    Key::plain("train.schedule.step.every_epochs", EPOCHS, "25", "epochs between two steps down"),
+    Key::plain("train.schedule.step.factor", SHARE, "0.1", "what is left of the learning rate at each step down"),
     Key::choice(
         "train.schedule.plateau",
         Kind::Section,
         Preset::Unset("{}"),
         "down by a factor when validation does not get better",
     ),
-    Key::value(
+    Key::plain(
         "train.schedule.plateau.patience_validations",
         Kind::Int { min: 0, max: 1_000_000, step: 1 },
-        Preset::Is("10"),
-        "",
+        "10",
         "validations without a better one before it goes down",
     ),
-    real("train.schedule.plateau.factor", SHARE, "0.1", "what is left of the learning rate"),
-    real("train.schedule.plateau.least_factor", SHARE, "0.0", "share of the learning rate it does not go below"),
-    Key::value(
+    Key::plain("train.schedule.plateau.factor", SHARE, "0.1", "what is left of the learning rate"),
+    Key::plain("train.schedule.plateau.least_factor", SHARE, "0.0", "share of the learning rate it does not go below"),
+    Key::plain(
         "train.warm_up_steps",
         Kind::Int { min: 0, max: 10_000_000, step: 1 },
-        Preset::Is("0"),
-        "",
+        "0",
         "steps over which the learning rate rises to its value, in a straight line",
     ),
     Key::switch("train.freeze", "false", "a first phase in which a part of the network does not learn"),
@@ -126,10 +129,10 @@ pub(super) const KEYS: &[Key] = &[
         "",
         "what the names of the tensors that do not learn start with",
     ),
-    Key::value("train.freeze.epochs", EPOCHS, Preset::Is("10"), "", "epochs of the first phase; they count as epochs"),
+    Key::plain("train.freeze.epochs", EPOCHS, "10", "epochs of the first phase; they count as epochs"),
     Key::value(
         "train.freeze.batch_size",
-        Kind::Int { min: 1, max: 4096, step: 1 },
+        SAMPLES,
         Preset::Found("`train.batch_size`", "64"),
         "",
         "samples per step in the first phase",
@@ -167,30 +170,27 @@ pub(super) const KEYS: &[Key] = &[
         "false",
         "a moving average of the weights, which is what is validated and written as the result",
     ),
-    real("train.ema.decay", BETA, "0.999", "what it keeps at each step; less at first, (1 + step) / (10 + step)"),
-    Key::value(
+    Key::plain("train.ema.decay", BETA, "0.999", "what it keeps at each step; less at first, (1 + step) / (10 + step)"),
+    Key::plain(
         "train.validate_every_epochs",
         EPOCHS,
-        Preset::Is("1"),
-        "",
+        "1",
         "epochs between two validations; the last epoch is always validated",
     ),
-    Key::value(
+    Key::plain(
         "train.best_by",
         Kind::OneOf(&["loss", "score"]),
-        Preset::Is("loss"),
-        "",
+        "loss",
         "what the best weights are best in on the validation split: least loss, or highest score of the network's task",
     ),
     Key::switch("train.early_stop", "false", "end when validation does not get better any more"),
-    Key::value(
+    Key::plain(
         "train.early_stop.patience_validations",
         Kind::Int { min: 1, max: 1_000_000, step: 1 },
-        Preset::Is("20"),
-        "",
+        "20",
         "validations without a better one before it ends",
     ),
-    real("train.early_stop.least_change", Kind::Real { min: 0.0, max: 1e9 }, "0.0", "what counts as better"),
+    Key::plain("train.early_stop.least_change", Kind::Real { min: 0.0, max: 1e9 }, "0.0", "what counts as better"),
     Key::value(
         "train.checkpoint_secs",
         Kind::Int { min: 0, max: 86_400, step: 1 },
@@ -205,11 +205,10 @@ pub(super) const KEYS: &[Key] = &[
         "",
         "threads that read and augment samples while others compute",
     ),
-    Key::value(
+    Key::plain(
         "train.queue_batches",
         Kind::Int { min: 1, max: 256, step: 1 },
-        Preset::Is("3"),
-        "",
+        "3",
         "batches made ready ahead of the one in use",
     ),
 ];

@@ -3,7 +3,7 @@
 //! Owns: [`TrainingDocument`], the keys under `model`, `output` and `run` of a training file. Must not know: how a
 //! network learns.
 
-use super::{Data, Train, forms};
+use super::{Data, Train, forms, run};
 use crate::config::key::{Key, Kind, Preset};
 use crate::config::settings;
 use crate::units::Mpp;
@@ -40,41 +40,31 @@ pub(super) const MODEL_KEYS: &[Key] = &[
         "",
         "weights to start from, made by `wsi-run convert` or by a training; unset starts from random numbers",
     ),
-    Key::value(
+    Key::plain(
         "model.start_part",
         Kind::OneOf(&["all", "encoder"]),
-        Preset::Is("all"),
-        "",
+        "all",
         "what is taken of them: all that the network has, or the encoder's; a file of an encoder gives the encoder",
     ),
-    Key::value(
+    Key::plain(
         "model.last_layer",
         Kind::OneOf(&["keep", "replace"]),
-        Preset::Is("keep"),
-        "",
+        "keep",
         "whether the layer that tells classes is taken too, or starts anew, as it must for other classes",
     ),
-    Key::value(
+    Key::plain(
         "model.batch_norm",
         Kind::Bool,
-        Preset::Is("false"),
-        "",
+        "false",
         "learn with batch normalisation between each convolution and its ReLU; the convolutions of the result take it in",
     ),
-    Key::value(
+    Key::plain(
         "model.first_values",
         Kind::OneOf(&["pytorch", "he"]),
-        Preset::Is("pytorch"),
-        "",
+        "pytorch",
         "what is drawn where nothing is taken: as PyTorch's layers do, or after He, biases 0 and outputs near 0",
     ),
-    Key::value(
-        "model.licence",
-        Kind::Text,
-        Preset::Is("not stated"),
-        "",
-        "licence of the weights that come out, written into them",
-    ),
+    Key::plain("model.licence", Kind::Text, "not stated", "licence of the weights that come out, written into them"),
     Key::value(
         "model.training_data",
         Kind::Text,
@@ -101,28 +91,15 @@ pub(super) const MODEL_KEYS: &[Key] = &[
 
 pub(super) const KEYS: &[Key] = &[
     Key::section("output", "where it goes"),
-    Key::value(
+    Key::plain(
         "output.dir",
         Kind::Path,
-        Preset::Is("results/training"),
-        "",
+        "results/training",
         "directory of the training: weights, metrics, the picture of them, checkpoints; made when it is not there",
     ),
     Key::section("run", "limits of the training"),
-    Key::value(
-        "run.threads",
-        Kind::Int { min: 1, max: 1024, step: 1 },
-        Preset::Found("the CPUs this process may use: affinity, cgroup and Slurm", "4"),
-        "",
-        "compute threads; also the environment variable WSI_RUN_THREADS",
-    ),
-    Key::value(
-        "run.time_limit_secs",
-        Kind::Int { min: 1, max: 31_536_000, step: 1 },
-        Preset::Unset("28800"),
-        "s",
-        "when the training stops and keeps what it has for the next run of the same command",
-    ),
+    run::THREADS,
+    run::time_limit_secs("when the training stops and keeps what it has for the next run of the same command"),
 ];
 
 /// A whole training file, defaults filled in.

@@ -2,6 +2,7 @@
 //!
 //! Owns: [`PackedConv`], [`conv`]. Must not know: graphs.
 
+mod band;
 mod blocked;
 mod depthwise;
 mod finish;
@@ -12,7 +13,7 @@ mod tile;
 mod walk;
 mod winograd;
 
-use self::{blocked::Blocked, depthwise::Depthwise, grouped::Grouped, thin::Thin, winograd::Winograd};
+use self::{band::Band, blocked::Blocked, depthwise::Depthwise, grouped::Grouped, thin::Thin, winograd::Winograd};
 use super::{
     aligned::Aligned,
     isa::{Isa, Precision},
@@ -217,13 +218,14 @@ impl PackedConv {
 
     /// Floats of working memory to hand to [`conv`] for an input this wide.
     pub fn scratch_floats(&self, in_w: usize) -> usize {
-        match &self.form {
+        let floats = match &self.form {
             Form::Dense(op) => op.scratch_floats(in_w),
             Form::Grouped(op) => op.scratch_floats(in_w),
             Form::Depthwise(op) => op.scratch_floats(in_w),
             Form::Winograd(op) => op.scratch_floats(),
             Form::Thin(op) => op.scratch_floats(in_w),
-        }
+        };
+        floats + band::SPARE_FLOATS
     }
 }
 
@@ -248,7 +250,7 @@ pub fn conv(
     check(spec, x, prologue, epilogue, out, &rows);
     let input = Input { x, prologue, pad: spec.pad };
     // SAFETY: sizes and rows are checked.
-    unsafe { op.run(input, epilogue, out, rows, scratch) }
+    unsafe { Band { op, input, epilogue, out, rows, scratch }.of_form() }
 }
 
 /// What is summed: the input, what is done to it first, and the zeros above and to the left.
@@ -277,27 +279,22 @@ impl PackedConv {
         let x = x.crop(y, x0, h - y, w - x0);
         let input = Input { x, prologue: None, pad: (pad.0.saturating_sub(top), pad.1.saturating_sub(left)) };
         // SAFETY: sizes and rows are checked.
-        unsafe { self.run(input, epilogue, out, rows, scratch) }
+        unsafe { Band { op: self, input, epilogue, out, rows, scratch }.of_form() }
     }
+}
 
+impl Band<'_, '_, PackedConv> {
     /// # Safety
     /// The input, the output and the epilogue fit the spec, and the rows may be written.
-    unsafe fn run(
-        &self,
-        input: Input<'_>,
-        epilogue: &Epilogue<'_>,
-        out: &mut ViewMut<'_>,
-        rows: Range<usize>,
-        scratch: &mut [f32],
-    ) {
+    unsafe fn of_form(self) {
         // SAFETY: the caller's promise.
         unsafe {
-            match &self.form {
-                Form::Dense(op) => op.run(input, epilogue, out, rows, scratch),
-                Form::Grouped(op) => op.run(input, epilogue, out, rows, scratch),
-                Form::Depthwise(op) => op.run(input, epilogue, out, rows, scratch),
-                Form::Winograd(op) => op.run(input, epilogue, out, rows, scratch),
-                Form::Thin(op) => op.run(input, epilogue, out, rows, scratch),
+            match &self.op.form {
+                Form::Dense(op) => self.of(op).run(),
+                Form::Grouped(op) => self.of(op).run_groups(),
+                Form::Depthwise(op) => self.of(op).run(),
+                Form::Winograd(op) => self.of(op).run(),
+                Form::Thin(op) => self.of(op).run(),
             }
         }
     }

@@ -445,6 +445,29 @@ mod tests {
     }
 
     #[test]
+    fn a_nan_stays_one_in_every_activation() {
+        for (isa, c) in Isa::ALL.into_iter().flat_map(|isa| [1, 8, 16, 21, 40].map(|c| (isa, c))) {
+            for a in [
+                Activation::Relu,
+                Activation::Relu6,
+                Activation::Gelu,
+                Activation::Silu,
+                Activation::Sigmoid,
+                Activation::Softmax,
+            ] {
+                for at in 0..c {
+                    let mut x = numbers(1, c);
+                    x[at] = f32::NAN;
+                    let mut out = vec![0.0; c];
+                    activate(isa, View::dense(&x, 1, 1, c), a, &mut ViewMut::dense(&mut out, 1, 1, c), 0..1);
+                    let is_right = |i: usize| out[i].is_nan() == (i == at || a == Activation::Softmax);
+                    assert!((0..c).all(is_right), "{isa:?} {a:?}: {out:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn sums_gates_and_affine_maps_are_their_formulas() {
         for (h, w, c) in SIZES {
             let data: Vec<Vec<f32>> = (1..=3).map(|s| numbers(s, h * w * (c + 1))).collect();

@@ -1,6 +1,8 @@
-//! Functions of vectors.
+//! Functions of vectors, and of single floats beside them.
 //!
-//! Owns: [`exp`], [`erf`], [`activate`]. Must not know: kernels.
+//! Owns: [`exp`], [`erf`], [`activate`], [`relu`]. Must not know: kernels.
+//!
+//! A NaN stays one in all of them, as in PyTorch: a network that went wrong must say so in its outputs.
 
 use super::simd::Simd;
 use crate::kernels::Activation;
@@ -15,7 +17,7 @@ use crate::kernels::Activation;
 pub(super) unsafe fn exp<S: Simd>(x: S::V) -> S::V {
     // SAFETY: the caller's promise.
     unsafe {
-        let x = S::min(S::max(x, S::splat(-87.0)), S::splat(88.0));
+        let x = S::clamp(x, S::splat(-87.0), S::splat(88.0));
         let n = S::round(S::mul(x, S::splat(std::f32::consts::LOG2_E)));
         // ln 2 in two parts, the first exact for every n.
         let r = S::fma(n, S::splat(-0.693_359_4), x);
@@ -39,7 +41,7 @@ pub(super) unsafe fn exp<S: Simd>(x: S::V) -> S::V {
 pub(super) unsafe fn erf<S: Simd>(x: S::V) -> S::V {
     // SAFETY: the caller's promise.
     unsafe {
-        let x = S::min(S::max(x, S::splat(-4.0)), S::splat(4.0));
+        let x = S::clamp(x, S::splat(-4.0), S::splat(4.0));
         let x2 = S::mul(x, x);
         let mut p = S::splat(-2.726_142_4e-10);
         for c in [2.770_681_4e-8, -2.101_024e-6, -5.692_506_4e-5, -7.349_906_3e-4, -2.954_6e-3, -1.609_603_3e-2] {
@@ -53,6 +55,12 @@ pub(super) unsafe fn erf<S: Simd>(x: S::V) -> S::V {
     }
 }
 
+/// `max(x, 0)` of one float; not `f32::max`, which drops a NaN.
+#[inline(always)]
+pub(super) fn relu(x: f32) -> f32 {
+    if x < 0.0 { 0.0 } else { x }
+}
+
 /// A function of every lane; softmax and none leave it.
 ///
 /// # Safety
@@ -64,8 +72,8 @@ pub(super) unsafe fn activate<S: Simd>(v: S::V, activation: Option<Activation>) 
         let one = S::splat(1.0);
         match activation {
             None | Some(Activation::Softmax) => v,
-            Some(Activation::Relu) => S::max(v, S::splat(0.0)),
-            Some(Activation::Relu6) => S::min(S::max(v, S::splat(0.0)), S::splat(6.0)),
+            Some(Activation::Relu) => S::relu(v),
+            Some(Activation::Relu6) => S::clamp(v, S::splat(0.0), S::splat(6.0)),
             Some(Activation::Gelu) => {
                 let phi = S::add(erf::<S>(S::mul(v, S::splat(std::f32::consts::FRAC_1_SQRT_2))), one);
                 S::mul(S::mul(v, S::splat(0.5)), phi)

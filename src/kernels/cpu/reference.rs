@@ -4,6 +4,7 @@
 
 use super::{
     conv::{ConvSpec, Epilogue, Prologue},
+    math::relu,
     transposed::TransposedSpec,
     view::{View, ViewMut},
 };
@@ -14,7 +15,7 @@ use std::ops::Range;
 pub fn activate(value: f32, activation: Option<Activation>) -> f32 {
     match activation {
         None | Some(Activation::Softmax) => value,
-        Some(Activation::Relu) => value.max(0.0),
+        Some(Activation::Relu) => relu(value),
         Some(Activation::Relu6) => value.clamp(0.0, 6.0),
         Some(Activation::Gelu) => value * 0.5 * (1.0 + erf(f64::from(value) * std::f64::consts::FRAC_1_SQRT_2) as f32),
         Some(Activation::Silu) => value / (1.0 + (-value).exp()),
@@ -56,7 +57,7 @@ fn finish(sum: f32, epilogue: &Epilogue<'_>, (y, x, c): (usize, usize, usize)) -
 fn prepared(value: f32, prologue: Option<Prologue<'_>>, channel: usize) -> f32 {
     prologue.map_or(value, |p| {
         let v = value * p.scale[channel] + p.shift[channel];
-        if p.relu { v.max(0.0) } else { v }
+        if p.relu { relu(v) } else { v }
     })
 }
 

@@ -31,8 +31,22 @@ pub(super) trait Simd: Copy {
     unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The larger, lane by lane; `b` where either is NaN.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// The smaller, lane by lane; `b` where either is NaN.
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
+    /// `a`, 0 where it is less; a NaN stays one.
+    #[inline(always)]
+    unsafe fn relu(a: Self::V) -> Self::V {
+        // SAFETY: the caller's promise.
+        unsafe { Self::max(Self::splat(0.0), a) }
+    }
+    /// `a` between `low` and `high`; a NaN stays one.
+    #[inline(always)]
+    unsafe fn clamp(a: Self::V, low: Self::V, high: Self::V) -> Self::V {
+        // SAFETY: the caller's promise.
+        unsafe { Self::min(high, Self::max(low, a)) }
+    }
     /// To the nearest whole number.
     unsafe fn round(a: Self::V) -> Self::V;
     /// `a * 2^n` for a whole `n` from −126 to 127.

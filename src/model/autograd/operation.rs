@@ -30,7 +30,8 @@ impl Network {
                     &self.values[&format!("{}.running_mean", node.name)],
                     &self.values[&format!("{}.running_var", node.name)],
                 ];
-                batch_norm::batch_norm(x, &value("weight"), &value("bias"), running, *eps, mode.batch_statistics)
+                let of_batch = self.takes_batch_statistics(node, mode);
+                batch_norm::batch_norm(x, &value("weight"), &value("bias"), running, *eps, of_batch)
             }
             Op::GroupNorm { groups, eps } => {
                 GroupNorm::new(value("weight"), value("bias"), x.dim(1)?, *groups, *eps)?.forward(x)

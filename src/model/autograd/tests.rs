@@ -352,6 +352,36 @@ fn what_is_frozen_has_no_gradient_and_leaves_the_others_theirs() {
 }
 
 #[test]
+fn a_frozen_batch_norm_works_as_in_inference() {
+    for dtype in [DType::F32, DType::F64] {
+        let mut graph = Graph::new("toy", 3);
+        let x = graph.conv("stem", graph.input(), Conv::new(5, 3).pad(1));
+        let x = graph.batch_norm("stem_norm", x);
+        let x = graph.relu(x);
+        let x = graph.conv("head", x, Conv::new(2, 1));
+        graph.output("mask", Head::Semantic, x);
+        let mut network = Network::new(graph.clone(), &uneven(&graph), dtype, &Device::Cpu).unwrap();
+        let x = image(2, 3, 9, 7).to_dtype(dtype).unwrap();
+        let run = |network: &Network, mode| {
+            let y = network.forward(&x, mode).unwrap().remove(0).flatten_all().unwrap();
+            y.to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap()
+        };
+        let running = |network: &Network| {
+            let of = |name: &str| network.values().into_iter().find(|(n, _)| n == name).unwrap().1;
+            ["stem_norm.running_mean", "stem_norm.running_var"]
+                .map(|name| of(name).to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap())
+        };
+        let (answers, before) = (run(&network, Mode::INFER), running(&network));
+        network.freeze(|name| name.starts_with("stem"));
+        assert_eq!(run(&network, Mode::train(1)), answers, "{dtype:?}");
+        assert_eq!(running(&network), before, "{dtype:?}");
+        network.freeze(|_| false);
+        assert_ne!(run(&network, Mode::train(1)), answers, "{dtype:?}");
+        assert_ne!(running(&network), before, "{dtype:?}");
+    }
+}
+
+#[test]
 fn a_result_leads_back_once() {
     let graph = fused_and_shared();
     let network = Network::new(graph.clone(), &uneven(&graph), DType::F32, &Device::Cpu).unwrap();

@@ -1,6 +1,6 @@
 //! Batch normalisation for training alone.
 //!
-//! Owns: [`Graph::with_batch_norms`], [`fold_batch_norm`]. Must not know: how a graph is run or trained.
+//! Owns: [`Graph::with_batch_norms`], [`fold_batch_norm`], [`IDENTITY_VAR`]. Must not know: how a graph is run or trained.
 //!
 //! A network of plain convolutions learns faster with batch normalisation behind each of them. In use it is a factor and an
 //! offset per channel, which the convolution can take: what is trained is another network than what is used, and gives
@@ -10,6 +10,9 @@ use super::{Activation, Graph, Node, NodeId, Op};
 
 /// Added to the variance.
 const EPS: f64 = 1e-5;
+/// The variance with which a normalisation of mean 0, weight 1 and bias 0 changes nothing: one that is frozen before its
+/// first step leaves its convolution as it is, to the bit.
+pub const IDENTITY_VAR: f32 = (1.0 - EPS) as f32;
 /// What is put behind the name of a convolution for that of its normalisation.
 pub const NORM_SUFFIX: &str = ".norm";
 
@@ -57,6 +60,14 @@ pub fn fold_batch_norm(weights: &mut [f32], bias: &mut [f32], [gain, offset, mea
 #[cfg(test)]
 mod tests {
     use crate::model::{Head, HoverNetMode, graph::*, hover_net, stardist_unet};
+
+    #[test]
+    fn a_normalisation_at_its_first_values_is_taken_in_without_a_trace() {
+        let values: Vec<f32> = (1..4000).map(|i| (i as f32 * 0.37).sin() * 10.0_f32.powi(i % 7 - 3)).collect();
+        let (mut weights, mut bias) = (values.clone(), vec![values[17]]);
+        fold_batch_norm(&mut weights, &mut bias, [&[1.0], &[0.0], &[0.0], &[IDENTITY_VAR]]);
+        assert!(weights == values && bias == [values[17]]);
+    }
 
     #[test]
     fn a_network_of_plain_convolutions_gets_one_norm_each_and_keeps_its_shapes() {

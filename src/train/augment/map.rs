@@ -89,12 +89,6 @@ impl Map {
         self
     }
 
-    /// How many times an area of the result is the area it comes from.
-    pub fn area_factor(&self) -> f64 {
-        let s = &self.straight;
-        1.0 / (s[0] * s[4] - s[1] * s[3]).abs()
-    }
-
     /// Where a place of the result comes from.
     pub fn source_of(&self, x: f64, y: f64) -> (f64, f64) {
         let (dx, dy) = self.elastic.as_ref().map_or((0.0, 0.0), |e| e.at(x, y));

@@ -7,8 +7,9 @@
 //! Coordinates are level-0 px. The file is not trusted: size, numbers and depth are bounded.
 
 use super::outlines::{Outline, Shape};
+use crate::tissue::read_geojson_text;
 use serde_json::Value;
-use std::{fs::File, io::Read, path::Path};
+use std::path::Path;
 
 /// 1,000,000 nuclei take some 500 MB.
 const MAX_BYTES: u64 = 1 << 30;
@@ -21,19 +22,8 @@ const MAX_DEPTH: usize = 16;
 /// # Errors
 /// In words: not readable, not GeoJSON, or beyond the bounds above.
 pub fn read(path: &Path) -> Result<Vec<Outline>, String> {
-    let file = File::open(path).map_err(|e| e.to_string())?;
-    let mut text = vec![];
-    let read = if path.extension().is_some_and(|e| e == "gz") {
-        flate2::read::MultiGzDecoder::new(file).take(MAX_BYTES + 1).read_to_end(&mut text)
-    } else {
-        file.take(MAX_BYTES + 1).read_to_end(&mut text)
-    };
-    read.map_err(|e| e.to_string())?;
-    if text.len() as u64 > MAX_BYTES {
-        return Err(format!("more than {} MiB of text", MAX_BYTES >> 20));
-    }
-    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
-    let value: Value = serde_json::from_slice(text).map_err(|e| e.to_string())?;
+    let text = read_geojson_text(path, MAX_BYTES)?;
+    let value: Value = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
     let mut outlines = vec![];
     collect(&value, None, 0, &mut outlines)?;
     Ok(outlines)

@@ -7,9 +7,9 @@
 
 use super::{labels::LabelMap, outlines::without_gaps, source::Place};
 use crate::{
-    config::settings::{ReaderChoice, SlideSource, Slides, data::Outlines},
+    config::settings::data::Outlines,
     geometry::{InLevel, Rect, Target, TargetGrid},
-    slides::{self, EntrySource, Level, SlideEntry, SlideReader},
+    slides::{self, Level, SlideReader},
     train::{
         TrainError,
         class_tree::{BACKGROUND, NodeIndex, UNKNOWN},
@@ -184,15 +184,7 @@ impl Plane {
     }
 
     fn picture(path: &Path, grid: &TargetGrid) -> Result<Self, crate::error::SlideError> {
-        let settings = Slides {
-            source: SlideSource::List(vec![path.to_owned()]),
-            exclude: vec![],
-            mpp: None,
-            mpp_csv: None,
-            reader: ReaderChoice::Auto,
-        };
-        let entry = SlideEntry { id: String::new(), path: path.to_owned(), source: EntrySource::File };
-        let reader = slides::open(&entry, &settings)?;
+        let reader = slides::open_file(path, None)?;
         // Of levels not coarser than the grid the coarsest: numbers are not averaged, and few px are read.
         let wanted = f64::from(reader.info().level0().w) / f64::from(grid.size.w);
         let levels = &reader.info().levels;

@@ -16,8 +16,7 @@ use super::{
 };
 use crate::{
     config::settings::{
-        ReaderChoice, Resample, SlideSource, Slides as SlideSettings, Stain, Tissue, TissueChannel, TissueMethod,
-        Window as Blend,
+        Resample, Stain, Tissue, TissueChannel, TissueMethod, Window as Blend,
         data::{Beyond, DataSet, Layout, Unlabelled},
     },
     error::SlideError,
@@ -27,7 +26,7 @@ use crate::{
         stain::{StainTarget, StainTransform, reinhard::without_background},
         thumbnail,
     },
-    slides::{self, EntrySource, SlideEntry},
+    slides,
     tiling::{CellMask, Tiler},
     tissue::find_tissue,
     train::{
@@ -119,15 +118,8 @@ impl Slides {
     fn open_slide(&self, files: &Files) -> Result<Opened, TrainError> {
         let of_slide = |e: SlideError| TrainError { message: e.message, hint: e.hint };
         let stem = files.image.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let entry = SlideEntry { id: stem.clone(), path: files.image.clone(), source: EntrySource::File };
-        let settings = SlideSettings {
-            source: SlideSource::List(vec![files.image.clone()]),
-            exclude: vec![],
-            mpp: files.mpp.and_then(Mpp::new).map(MppXy::square),
-            mpp_csv: None,
-            reader: ReaderChoice::Auto,
-        };
-        let reader = slides::open(&entry, &settings).map_err(of_slide)?;
+        let mpp = files.mpp.and_then(Mpp::new).map(MppXy::square);
+        let reader = slides::open_file(&files.image, mpp).map_err(of_slide)?;
         let slide_mpp = slides::check_mpp(reader.info()).map_err(of_slide)?;
         let level0 = reader.info().level0();
         let grid = TargetGrid::new(level0, slide_mpp, self.mpp);

@@ -11,16 +11,24 @@ const WEIGHT: Kind = Kind::Real { min: 0.0, max: 1e6 };
 const POSITIVE: Kind = Kind::Real { min: 1e-9, max: 1e6 };
 const GAMMA: Kind = Kind::Real { min: 0.0, max: 20.0 };
 
-const fn weight(path: &'static str) -> Key {
-    Key::value(path, WEIGHT, Preset::Is("1.0"), "", "how much it counts in the sum")
-}
-
 const fn term(path: &'static str, meaning: &'static str) -> Key {
     Key::switch(path, "false", meaning)
 }
 
-const fn number(path: &'static str, kind: Kind, preset: &'static str, meaning: &'static str) -> Key {
-    Key::value(path, kind, Preset::Is(preset), "", meaning)
+const fn weight(path: &'static str) -> Key {
+    Key::plain(path, WEIGHT, "1.0", "how much it counts in the sum")
+}
+
+const fn alpha(path: &'static str) -> Key {
+    Key::plain(path, WEIGHT, "0.3", "weight of false positives")
+}
+
+const fn beta(path: &'static str) -> Key {
+    Key::plain(path, WEIGHT, "0.7", "weight of false negatives")
+}
+
+const fn smooth(path: &'static str) -> Key {
+    Key::plain(path, POSITIVE, "1.0", "added above and below the fraction, in px")
 }
 
 pub(crate) const KEYS: &[Key] = &[
@@ -35,18 +43,17 @@ pub(crate) const KEYS: &[Key] = &[
         "",
         "an output by its name, as `wsi-run plan` lists them; the sum of the losses named here",
     ),
-    Key::value(
+    Key::plain(
         "train.loss.*.weight",
         WEIGHT,
-        Preset::Is("1.0"),
-        "",
+        "1.0",
         "how much the output counts; of the outputs of deep supervision usually less than 1",
     ),
     term("train.loss.*.bce", "binary cross entropy"),
     weight("train.loss.*.bce.weight"),
     term("train.loss.*.dice", "1 − Dice of the whole batch, mean over channels"),
     weight("train.loss.*.dice.weight"),
-    number("train.loss.*.dice.smooth", POSITIVE, "1.0", "added above and below the fraction, in px"),
+    smooth("train.loss.*.dice.smooth"),
     term("train.loss.*.structure", "weighted IoU and weighted BCE, px near edges count more (LightMuSeg)"),
     weight("train.loss.*.structure.weight"),
     Key::value(
@@ -56,30 +63,30 @@ pub(crate) const KEYS: &[Key] = &[
         "px",
         "side of the window in which a px is compared with its neighbours; odd",
     ),
-    number("train.loss.*.structure.edge_gain", WEIGHT, "5.0", "how much more a px at an edge counts, at most"),
+    Key::plain("train.loss.*.structure.edge_gain", WEIGHT, "5.0", "how much more a px at an edge counts, at most"),
     term("train.loss.*.tversky", "1 − Tversky index"),
     weight("train.loss.*.tversky.weight"),
-    number("train.loss.*.tversky.alpha", WEIGHT, "0.3", "weight of false positives"),
-    number("train.loss.*.tversky.beta", WEIGHT, "0.7", "weight of false negatives"),
-    number("train.loss.*.tversky.smooth", POSITIVE, "1.0", "added above and below the fraction, in px"),
+    alpha("train.loss.*.tversky.alpha"),
+    beta("train.loss.*.tversky.beta"),
+    smooth("train.loss.*.tversky.smooth"),
     term("train.loss.*.focal_tversky", "(1 − Tversky index) to a power; of classes, with the sums of coarse labels"),
     weight("train.loss.*.focal_tversky.weight"),
-    number("train.loss.*.focal_tversky.alpha", WEIGHT, "0.3", "weight of false positives"),
-    number("train.loss.*.focal_tversky.beta", WEIGHT, "0.7", "weight of false negatives"),
-    number("train.loss.*.focal_tversky.gamma", GAMMA, "0.75", "the power"),
-    number("train.loss.*.focal_tversky.smooth", POSITIVE, "1.0", "added above and below the fraction, in px"),
+    alpha("train.loss.*.focal_tversky.alpha"),
+    beta("train.loss.*.focal_tversky.beta"),
+    Key::plain("train.loss.*.focal_tversky.gamma", GAMMA, "0.75", "the power"),
+    smooth("train.loss.*.focal_tversky.smooth"),
     term("train.loss.*.histo", "HistoLoss: BCE and Tversky (ClinSegNet)"),
     weight("train.loss.*.histo.weight"),
-    number("train.loss.*.histo.bce", WEIGHT, "0.3", "weight of the BCE"),
-    number("train.loss.*.histo.tversky", WEIGHT, "0.7", "weight of the Tversky loss"),
-    number("train.loss.*.histo.alpha", WEIGHT, "0.3", "weight of false positives"),
-    number("train.loss.*.histo.beta", WEIGHT, "0.7", "weight of false negatives"),
-    number("train.loss.*.histo.smooth", POSITIVE, "1.0", "added above and below the fraction, in px"),
+    Key::plain("train.loss.*.histo.bce", WEIGHT, "0.3", "weight of the BCE"),
+    Key::plain("train.loss.*.histo.tversky", WEIGHT, "0.7", "weight of the Tversky loss"),
+    alpha("train.loss.*.histo.alpha"),
+    beta("train.loss.*.histo.beta"),
+    smooth("train.loss.*.histo.smooth"),
     term("train.loss.*.asymmetric_focal", "focal loss with a power for each of yes and no (HistoNeXt)"),
     weight("train.loss.*.asymmetric_focal.weight"),
-    number("train.loss.*.asymmetric_focal.gamma_positive", GAMMA, "1.0", "power where the truth is yes"),
-    number("train.loss.*.asymmetric_focal.gamma_negative", GAMMA, "4.0", "power where the truth is no"),
-    number(
+    Key::plain("train.loss.*.asymmetric_focal.gamma_positive", GAMMA, "1.0", "power where the truth is yes"),
+    Key::plain("train.loss.*.asymmetric_focal.gamma_negative", GAMMA, "4.0", "power where the truth is no"),
+    Key::plain(
         "train.loss.*.asymmetric_focal.clip",
         Kind::Real { min: 0.0, max: 0.49 },
         "0.05",
@@ -87,8 +94,8 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     term("train.loss.*.focal", "focal loss of yes/no or of classes"),
     weight("train.loss.*.focal.weight"),
-    number("train.loss.*.focal.alpha", Kind::Real { min: 0.0, max: 1.0 }, "0.25", "weight of yes; of no 1 − it"),
-    number("train.loss.*.focal.gamma", GAMMA, "2.0", "the power"),
+    Key::plain("train.loss.*.focal.alpha", Kind::Real { min: 0.0, max: 1.0 }, "0.25", "weight of yes; of no 1 − it"),
+    Key::plain("train.loss.*.focal.gamma", GAMMA, "2.0", "the power"),
     term("train.loss.*.cross_entropy", "cross entropy of classes, with the sums of coarse labels"),
     weight("train.loss.*.cross_entropy.weight"),
     Key::value(

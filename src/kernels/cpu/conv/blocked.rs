@@ -8,16 +8,16 @@
 //! times) and buys constant distances, no edges, and a working set that stays in the second-level cache.
 
 use super::{
-    ConvSpec, Epilogue, Input,
+    ConvSpec,
+    band::{Band, Instructions},
     finish::{clamp, finish},
     strip::{Strip, bfloat16},
-    tile::{Finish, Mac, MacKernel, Tile, WORDS, dispatch},
+    tile::{Finish, Mac, MacKernel, Tile, WORDS},
     walk::Walk,
 };
 use crate::kernels::cpu::{
     aligned::Aligned,
     isa::{Isa, Precision},
-    view::ViewMut,
 };
 use rayon::prelude::*;
 use std::ops::Range;
@@ -213,26 +213,7 @@ impl Blocked {
     pub(super) fn scratch_floats(&self, in_w: usize) -> usize {
         // The widest output whose windows start inside the padded input.
         let out_w = (in_w + 2 * self.spec.pad.1).div_ceil(self.spec.stride).max(1);
-        self.strip(1, out_w).2.max(STRIP_BYTES / 4) + WORDS
-    }
-
-    /// The convolution of a band; sizes and rows are checked.
-    ///
-    /// # Safety
-    /// `input`, `out` and `epilogue` fit the spec, and `rows` may be written.
-    pub(super) unsafe fn run(
-        &self,
-        input: Input<'_>,
-        epilogue: &Epilogue<'_>,
-        out: &mut ViewMut<'_>,
-        rows: Range<usize>,
-        scratch: &mut [f32],
-    ) {
-        let skip = scratch.as_ptr().align_offset(64);
-        let scratch = &mut scratch[skip..];
-        let band = Band { op: self, input, epilogue, out, rows, scratch };
-        // SAFETY: `isa` was made available, `pairs` set only where the processor has them; sizes are the caller's promise.
-        unsafe { dispatch(self.isa, self.pairs, band) }
+        self.strip(1, out_w).2.max(STRIP_BYTES / 4)
     }
 }
 
@@ -253,23 +234,20 @@ fn pair(first: f32, second: f32) -> f32 {
     f32::from_bits(u32::from(bfloat16(first)) | (u32::from(bfloat16(second)) << 16))
 }
 
-/// A band of the output to be computed.
-pub(super) struct Band<'a, 'b> {
-    pub(super) op: &'a Blocked,
-    pub(super) input: Input<'a>,
-    epilogue: &'a Epilogue<'a>,
-    pub(super) out: &'a mut ViewMut<'b>,
-    rows: Range<usize>,
-    pub(super) scratch: &'a mut [f32],
+impl Instructions for Blocked {
+    fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    fn pairs(&self) -> bool {
+        self.pairs
+    }
 }
 
-impl MacKernel for Band<'_, '_> {
+impl MacKernel for Band<'_, '_, Blocked> {
     #[inline(always)]
     unsafe fn run<M: Mac>(mut self) {
         let (op, (_, out_w, _)) = (self.op, self.out.size());
-        if out_w == 0 {
-            return;
-        }
         let step = op.strip_rows(out_w);
         for start in self.rows.clone().step_by(step) {
             let rows = start..(start + step).min(self.rows.end);
@@ -291,7 +269,7 @@ impl MacKernel for Band<'_, '_> {
     }
 }
 
-impl Band<'_, '_> {
+impl Band<'_, '_, Blocked> {
     /// The sums of `rows` over `blocks`, whose input is in the strip; they go on from those of the blocks before.
     #[inline(always)]
     unsafe fn sum<M: Mac>(&mut self, rows: Range<usize>, blocks: Range<usize>) {

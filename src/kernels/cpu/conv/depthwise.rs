@@ -9,19 +9,18 @@
 #![expect(clippy::needless_range_loop, reason = "registers by number: such loops unroll, others may not")]
 
 use super::{
-    ConvSpec, Epilogue, Input,
+    ConvSpec, Input,
+    band::{Band, Instructions},
     finish::{clamp, finish},
     strip::{Strip, WORDS},
-    tile::{Mac, MacKernel, dispatch},
+    tile::{Mac, MacKernel},
 };
 use crate::kernels::cpu::{
     aligned::Aligned,
     elementwise::{load, store},
     isa::Isa,
     simd::Simd,
-    view::ViewMut,
 };
-use std::ops::Range;
 
 /// The most rows of a kernel.
 pub(super) const MAX_ROWS: usize = 16;
@@ -89,45 +88,21 @@ impl Depthwise {
         // Narrower outputs keep more rows, of no more than what is near.
         let (strip, row) = self.strip(out_w);
         let near = NEAR_BYTES / 4 * (row / strip.block);
-        (self.needed() * row).max(near) + WORDS
-    }
-
-    /// The convolution of a band; sizes and rows are checked.
-    ///
-    /// # Safety
-    /// `input`, `out` and `epilogue` fit the spec, and `rows` may be written.
-    pub(super) unsafe fn run(
-        &self,
-        input: Input<'_>,
-        epilogue: &Epilogue<'_>,
-        out: &mut ViewMut<'_>,
-        rows: Range<usize>,
-        scratch: &mut [f32],
-    ) {
-        let skip = scratch.as_ptr().align_offset(64);
-        let scratch = &mut scratch[skip..];
-        // SAFETY: the caller's promise.
-        unsafe { dispatch(self.isa, false, Band { op: self, input, epilogue, out, rows, scratch }) }
+        (self.needed() * row).max(near)
     }
 }
 
-struct Band<'a, 'b> {
-    op: &'a Depthwise,
-    input: Input<'a>,
-    epilogue: &'a Epilogue<'a>,
-    out: &'a mut ViewMut<'b>,
-    rows: Range<usize>,
-    scratch: &'a mut [f32],
+impl Instructions for Depthwise {
+    fn isa(&self) -> Isa {
+        self.isa
+    }
 }
 
-impl MacKernel for Band<'_, '_> {
+impl MacKernel for Band<'_, '_, Depthwise> {
     #[inline(always)]
     unsafe fn run<M: Mac>(self) {
         let Self { op, input: Input { x, prologue, .. }, epilogue, out, rows, scratch } = self;
         let (_, out_w, c) = out.size();
-        if out_w == 0 {
-            return;
-        }
         let ConvSpec { kernel: (kh, kw), stride, dilation, .. } = op.spec;
         let fast = clamp(epilogue.activation);
         let in_tile = fast.is_some() && epilogue.residual.is_none() && epilogue.scale.is_none();
@@ -248,7 +223,7 @@ impl Column<'_> {
             }
             if let Some((low, high)) = self.bounds {
                 for v in &mut acc {
-                    *v = S::min(S::max(*v, S::splat(low)), S::splat(high));
+                    *v = S::clamp(*v, S::splat(low), S::splat(high));
                 }
             }
             for i in 0..N {

@@ -2,13 +2,11 @@
 //!
 //! Owns: [`Grouped`]. Must not know: how a dense one is computed.
 
-use super::{ConvSpec, Epilogue, Input, Prologue, blocked::Blocked};
+use super::{ConvSpec, Epilogue, Input, Prologue, band::Band, blocked::Blocked};
 use crate::kernels::cpu::{
     aligned::Aligned,
     isa::{Isa, Precision},
-    view::ViewMut,
 };
-use std::ops::Range;
 
 /// A convolution in several groups.
 #[derive(Debug, Clone)]
@@ -38,20 +36,16 @@ impl Grouped {
     pub(super) fn scratch_floats(&self, in_w: usize) -> usize {
         self.groups[0].scratch_floats(in_w)
     }
+}
 
-    /// The convolution of a band; sizes and rows are checked.
+impl Band<'_, '_, Grouped> {
+    /// Computes it; sizes and rows are checked.
     ///
     /// # Safety
-    /// `input`, `out` and `epilogue` fit the spec, and `rows` may be written.
-    pub(super) unsafe fn run(
-        &self,
-        input: Input<'_>,
-        epilogue: &Epilogue<'_>,
-        out: &mut ViewMut<'_>,
-        rows: Range<usize>,
-        scratch: &mut [f32],
-    ) {
-        for (g, op) in self.groups.iter().enumerate() {
+    /// As [`Band::run`] of a dense convolution.
+    pub(super) unsafe fn run_groups(self) {
+        let Self { op: Grouped { groups }, input, epilogue, out, rows, scratch } = self;
+        for (g, op) in groups.iter().enumerate() {
             let (cin, cout) = (op.spec.cin, op.spec.cout);
             let (from, to) = (g * cin..(g + 1) * cin, g * cout..(g + 1) * cout);
             let prologue =
@@ -61,16 +55,10 @@ impl Grouped {
                 scale: epilogue.scale.map(|s| &s[to.clone()]),
                 ..*epilogue
             };
+            let input = Input { x: input.x.channels(from), prologue, ..input };
+            let (out, rows) = (&mut out.channels(to), rows.clone());
             // SAFETY: the caller's promise, channel by channel.
-            unsafe {
-                op.run(
-                    Input { x: input.x.channels(from), prologue, ..input },
-                    &epilogue,
-                    &mut out.channels(to),
-                    rows.clone(),
-                    scratch,
-                )
-            }
+            unsafe { Band { op, input, epilogue: &epilogue, out, rows, scratch: &mut *scratch }.run() }
         }
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! Owns: padding, the prologue, rounding to bfloat16, the strip's three orders. Must not know: weights, sums.
 
-use super::{ConvSpec, blocked::Band, tile::Mac};
+use super::{ConvSpec, band::Band, blocked::Blocked, tile::Mac};
 use crate::kernels::cpu::{
     elementwise::{load, store},
+    math::relu,
     simd::Simd,
     view::View,
 };
@@ -79,7 +80,7 @@ impl Strip {
 /// A prologue as pointers: factors, addends, whether ReLU follows.
 pub(super) type Factors = (*const f32, *const f32, bool);
 
-impl Band<'_, '_> {
+impl Band<'_, '_, Blocked> {
     /// Padded input rows as they are.
     #[inline(always)]
     pub(super) unsafe fn pack_rows<M: Mac>(&mut self, rows: Range<usize>) {
@@ -108,7 +109,7 @@ impl Band<'_, '_> {
                     let v = unsafe { *from.add(i) };
                     to[x * c + i] = self.input.prologue.map_or(v, |p| {
                         let v = v * p.scale[i] + p.shift[i];
-                        if p.relu { v.max(0.0) } else { v }
+                        if p.relu { relu(v) } else { v }
                     });
                 }
             }
@@ -186,7 +187,7 @@ impl Band<'_, '_> {
                                 let v = *self.input.x.pixel(y, x).add(i);
                                 self.input.prologue.map_or(v, |p| {
                                     let v = v * p.scale[i] + p.shift[i];
-                                    if p.relu { v.max(0.0) } else { v }
+                                    if p.relu { relu(v) } else { v }
                                 })
                             });
                             put_value::<M>(to, block, at, v);
@@ -235,7 +236,7 @@ unsafe fn put_pixel<M: Mac>(from: *const f32, c: usize, prologue: Option<Factors
                     let (scale, shift) = (scale.wrapping_add(at + i), shift.wrapping_add(at + i));
                     v = M::S::fma(v, load::<M::S>(scale, n), load::<M::S>(shift, n));
                     if relu {
-                        v = M::S::max(v, M::S::splat(0.0));
+                        v = M::S::relu(v);
                     }
                 }
                 if M::PAIRS {
@@ -266,8 +267,11 @@ unsafe fn put_value<M: Mac>(to: *mut f32, block: usize, at: usize, value: f32) {
     }
 }
 
-/// Rounded to bfloat16, ties to even; not for NaN.
+/// Rounded to bfloat16, ties to even; a NaN stays one.
 pub(super) fn bfloat16(value: f32) -> u16 {
     let bits = value.to_bits();
+    if value.is_nan() {
+        return (bits >> 16) as u16 | 0x40;
+    }
     ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16
 }

@@ -8,12 +8,12 @@
 #![expect(clippy::needless_range_loop, reason = "registers by number: such loops unroll, others may not")]
 
 use super::{
-    ConvSpec, Epilogue, Input,
+    ConvSpec, Input,
+    band::{Band, Instructions},
     finish::finish,
-    tile::{Mac, MacKernel, dispatch},
+    tile::{Mac, MacKernel},
 };
-use crate::kernels::cpu::{isa::Isa, simd::Simd, view::ViewMut};
-use std::ops::Range;
+use crate::kernels::cpu::{isa::Isa, math::relu, simd::Simd};
 
 /// The most channels out.
 const MAX_OUT: usize = 4;
@@ -75,37 +75,15 @@ impl Thin {
         // Narrower outputs keep more rows, of no more than what is near.
         (self.needed() * self.cols(in_w + 2 * self.spec.pad.1) * self.spec.cin).max(NEAR_FLOATS)
     }
+}
 
-    /// The convolution of a band; sizes and rows are checked.
-    ///
-    /// # Safety
-    /// `input`, `out` and `epilogue` fit the spec, and `rows` may be written.
-    pub(super) unsafe fn run(
-        &self,
-        input: Input<'_>,
-        epilogue: &Epilogue<'_>,
-        out: &mut ViewMut<'_>,
-        rows: Range<usize>,
-        scratch: &mut [f32],
-    ) {
-        if rows.is_empty() || out.size().1 == 0 {
-            return;
-        }
-        // SAFETY: the caller's promise.
-        unsafe { dispatch(self.isa, false, Band { op: self, input, epilogue, out, rows, scratch }) }
+impl Instructions for Thin {
+    fn isa(&self) -> Isa {
+        self.isa
     }
 }
 
-struct Band<'a, 'b> {
-    op: &'a Thin,
-    input: Input<'a>,
-    epilogue: &'a Epilogue<'a>,
-    out: &'a mut ViewMut<'b>,
-    rows: Range<usize>,
-    scratch: &'a mut [f32],
-}
-
-impl MacKernel for Band<'_, '_> {
+impl MacKernel for Band<'_, '_, Thin> {
     #[inline(always)]
     unsafe fn run<M: Mac>(mut self) {
         let op = self.op;
@@ -137,7 +115,7 @@ impl MacKernel for Band<'_, '_> {
     }
 }
 
-impl Band<'_, '_> {
+impl Band<'_, '_, Thin> {
     /// The padded input from output row `start` on as planes: `[cin, kept, cols]`.
     #[inline(always)]
     fn pack(&mut self, start: usize, kept: usize, cols: usize) {
@@ -164,7 +142,7 @@ impl Band<'_, '_> {
                     let (scale, shift) = (p.scale[i], p.shift[i]);
                     for v in &mut to[inside.clone()] {
                         *v = *v * scale + shift;
-                        *v = if p.relu { v.max(0.0) } else { *v };
+                        *v = if p.relu { relu(*v) } else { *v };
                     }
                 }
             }

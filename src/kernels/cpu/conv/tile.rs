@@ -352,7 +352,7 @@ unsafe fn put<M: Mac, const N: usize, const VN: usize>(mut acc: [[V<M>; VN]; N],
         if let Some((low, high)) = finish.clamp {
             let (low, high) = (M::S::splat(low), M::S::splat(high));
             for v in acc.as_flattened_mut() {
-                *v = M::S::min(M::S::max(*v, low), high);
+                *v = M::S::clamp(*v, low, high);
             }
         }
         if residual && !finish.residual_first {

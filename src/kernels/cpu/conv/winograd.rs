@@ -13,19 +13,18 @@ mod transform;
 
 use self::transform::{Kernels, ROWS, Rows};
 use super::{
-    ConvSpec, Epilogue, Input,
+    ConvSpec, Input,
+    band::{Band, Instructions},
     finish::{clamp, finish},
-    tile::{Finish, Mac, MacKernel, Taps, Tile, WORDS, dispatch},
+    tile::{Finish, Mac, MacKernel, Taps, Tile, WORDS},
 };
 use crate::kernels::cpu::{
     aligned::Aligned,
     elementwise::{load, store},
     isa::Isa,
     simd::{Simd, dispatch as dispatch_plain},
-    view::ViewMut,
 };
 use rayon::prelude::*;
-use std::ops::Range;
 
 /// Rows and columns of a tile's output.
 pub(super) const SIDE: usize = 4;
@@ -132,29 +131,7 @@ impl Winograd {
     }
 
     pub(super) fn scratch_floats(&self) -> usize {
-        POINTS * (self.steps().1 + self.chunk() * self.padded()) + WORDS
-    }
-
-    /// The convolution of a band; sizes and rows are checked.
-    ///
-    /// # Safety
-    /// `input`, `out` and `epilogue` fit the spec, and `rows` may be written.
-    pub(super) unsafe fn run(
-        &self,
-        input: Input<'_>,
-        epilogue: &Epilogue<'_>,
-        out: &mut ViewMut<'_>,
-        rows: Range<usize>,
-        scratch: &mut [f32],
-    ) {
-        let skip = scratch.as_ptr().align_offset(64);
-        let scratch = &mut scratch[skip..];
-        assert!(self.scratch_floats() <= scratch.len() + WORDS, "working memory of {:?}", self.spec);
-        if rows.is_empty() || out.size().1 == 0 {
-            return;
-        }
-        // SAFETY: the caller's promise; the scratch is large enough.
-        unsafe { dispatch(self.isa, false, Band { op: self, input, epilogue, out, rows, scratch }) }
+        POINTS * (self.steps().1 + self.chunk() * self.padded())
     }
 }
 
@@ -199,19 +176,17 @@ unsafe fn outward<S: Simd>(m: [S::V; IN_SIDE]) -> [S::V; SIDE] {
     }
 }
 
-struct Band<'a, 'b> {
-    op: &'a Winograd,
-    input: Input<'a>,
-    epilogue: &'a Epilogue<'a>,
-    out: &'a mut ViewMut<'b>,
-    rows: Range<usize>,
-    scratch: &'a mut [f32],
+impl Instructions for Winograd {
+    fn isa(&self) -> Isa {
+        self.isa
+    }
 }
 
-impl MacKernel for Band<'_, '_> {
+impl MacKernel for Band<'_, '_, Winograd> {
     #[inline(always)]
     unsafe fn run<M: Mac>(mut self) {
         let op = self.op;
+        assert!(op.scratch_floats() <= self.scratch.len(), "working memory of {:?}", op.spec);
         let across = self.out.size().1.div_ceil(SIDE);
         let tiles = self.rows.start / SIDE * across..self.rows.end.div_ceil(SIDE) * across;
         let place = |tile: usize| (tile / across * SIDE, tile % across * SIDE);
@@ -241,7 +216,7 @@ impl MacKernel for Band<'_, '_> {
     }
 }
 
-impl Band<'_, '_> {
+impl Band<'_, '_, Winograd> {
     /// Whether the epilogue is done where tiles are written.
     fn in_tile(&self) -> bool {
         let e = self.epilogue;
@@ -284,7 +259,7 @@ impl Band<'_, '_> {
                         if let Some((scale, shift, relu)) = factors {
                             d[r] = S::fma(d[r], scale, shift);
                             if relu {
-                                d[r] = S::max(d[r], S::splat(0.0));
+                                d[r] = S::relu(d[r]);
                             }
                         }
                     }
@@ -382,7 +357,7 @@ impl Band<'_, '_> {
                             v = S::add(v, r);
                         }
                         if let Some((low, high)) = bounds {
-                            v = S::min(S::max(v, S::splat(low)), S::splat(high));
+                            v = S::clamp(v, S::splat(low), S::splat(high));
                         }
                         if let Some(r) = r.filter(|_| !e.residual_before_activation) {
                             v = S::add(v, r);

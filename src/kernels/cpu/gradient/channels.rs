@@ -34,10 +34,10 @@ impl Clamp {
     /// `min(max(x, 0), 6)`.
     pub const RELU6: Self = Self { low: 0.0, high: 6.0 };
 
-    /// Whether the gradient passes at this result, or at this argument.
+    /// Whether the gradient passes at this result, or at this argument: a NaN is not held back.
     #[inline(always)]
     fn passes(self, value: f32) -> bool {
-        value > self.low && value < self.high
+        !(value <= self.low || value >= self.high)
     }
 }
 

@@ -155,3 +155,12 @@ fn a_resize_gives_back_what_it_took() {
         assert!((dx.iter().sum::<f32>() - 360.0).abs() < 1e-3, "{mode:?}");
     }
 }
+
+#[test]
+fn a_nan_is_not_held_back_by_a_clamp() {
+    for clamp in [Clamp::RELU, Clamp::RELU6] {
+        let (y, mut g) = ([-1.0, 0.0, 0.5, f32::NAN, 6.0], [1.0, 2.0, 3.0, 4.0, 5.0]);
+        clamped(Isa::best(), &y, &mut g, clamp);
+        assert_eq!(g, [0.0, 0.0, 3.0, 4.0, if clamp == Clamp::RELU { 5.0 } else { 0.0 }]);
+    }
+}

@@ -42,7 +42,8 @@ enum Kind {
 pub(super) fn batch_norm(step: &Step<'_>, eps: f64, x: &Map) -> Result<(Map, Saved)> {
     let (weight, bias) = (step.floats("weight")?, step.floats("bias")?);
     let [n, h, w, c] = x.size;
-    let (mean, var) = if step.mode.batch_statistics {
+    let of_batch = step.network.takes_batch_statistics(step.node, step.mode);
+    let (mean, var) = if of_batch {
         let [means, squares] = moments(step.isa, x.maps());
         let (pixels, images) = ((h * w) as f64, n as f64);
         let of = |v: &[f64], i: usize| -> f64 { v.iter().skip(i).step_by(c).sum() };
@@ -62,7 +63,7 @@ pub(super) fn batch_norm(step: &Step<'_>, eps: f64, x: &Map) -> Result<(Map, Sav
         let wide = |v: Vec<f32>| v.into_iter().map(f64::from).collect();
         (wide(step.floats("running_mean")?), wide(step.floats("running_var")?))
     };
-    let kind = if step.mode.batch_statistics { Kind::Batch } else { Kind::Frozen };
+    let kind = if of_batch { Kind::Batch } else { Kind::Frozen };
     let factors = Factors::new(kind, (&mean, &var), eps, (&weight, &bias));
     Ok((factors.apply(step, x), Saved::Norm(factors)))
 }

@@ -142,24 +142,26 @@ pub(super) fn backward(
             });
             sink.add(0, dx);
         }
-        Op::Crop(_) => {
-            let (top, left) = corner(sizes[0], dy.size);
-            let ([_, h, w, c], [_, out_h, out_w, _]) = (sizes[0], dy.size);
-            let dx = Map::filled(step.home, sizes[0], |to| {
-                to.par_chunks_mut(w * c).enumerate().for_each(|(row, to)| {
-                    to.fill(0.0);
-                    if let Some(y) = (row % h).checked_sub(top).filter(|&y| y < out_h) {
-                        let from = &dy.values()[(row / h * out_h + y) * out_w * c..][..out_w * c];
-                        to[left * c..][..out_w * c].copy_from_slice(from);
-                    }
-                });
-            });
-            sink.add(0, dx);
-        }
+        Op::Crop(_) => sink.add(0, uncropped(step, sizes[0], dy)),
         Op::Dropout { .. } => sink.add(0, dropped(step, op, dy.clone())),
         _ => return false,
     }
     true
+}
+
+/// A crop's gradient in the place it was cut from, and zeros.
+fn uncropped(step: &Step<'_>, size: [usize; 4], dy: &Map) -> Map {
+    let (top, left) = corner(size, dy.size);
+    let ([_, h, w, c], [_, out_h, out_w, _]) = (size, dy.size);
+    Map::filled(step.home, size, |to| {
+        to.par_chunks_mut(w * c).enumerate().for_each(|(row, to)| {
+            to.fill(0.0);
+            if let Some(y) = (row % h).checked_sub(top).filter(|&y| y < out_h) {
+                let from = &dy.values()[(row / h * out_h + y) * out_w * c..][..out_w * c];
+                to[left * c..][..out_w * c].copy_from_slice(from);
+            }
+        });
+    })
 }
 
 /// A map of which `fill` writes each pixel.
