@@ -6,7 +6,7 @@ use super::train;
 use crate::cli::args::{self, CommonArgs, PipelineArgs, RunArgs};
 use crate::cli::style::Style;
 use crate::cli::{log, progress, signals};
-use crate::config::settings::{ModelChoice, Settings};
+use crate::config::settings::{ModelChoice, NetworkWeights, Settings};
 use crate::config::{self, Diagnostic, Loaded, LoadedFile, suggest};
 use crate::error::{RunError, exit};
 use crate::model::convert::{Outputs, form};
@@ -81,6 +81,7 @@ pub fn noun(settings: &Settings) -> &'static str {
     match &settings.model {
         ModelChoice::Hematoxylin(_) => "nuclei",
         ModelChoice::StainThreshold(_) => "lesions",
+        ModelChoice::Network(m) if m.weights == NetworkWeights::Nuclei => "nuclei",
         ModelChoice::Network(m) => match m.name.as_deref().and_then(form).map(|form| form.outputs) {
             Some(Outputs::Types | Outputs::TypesOrNone) => "nuclei",
             Some(Outputs::Semantic | Outputs::One) => "lesions",
