@@ -239,6 +239,52 @@ fn a_second_run_does_nothing_and_takes_less_than_50_ms_per_slide() {
     assert_eq!(logged(&out, "started on"), 41);
 }
 
+/// Memory (kB) and open files of a process.
+fn held(pid: u32) -> Option<(u64, u64)> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let rss = rss.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some((rss, fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64))
+}
+
+fn median<T: PartialOrd + Copy>(values: impl Iterator<Item = T>) -> T {
+    let mut values: Vec<T> = values.collect();
+    values.sort_by(|a, b| a.partial_cmp(b).unwrap());
+    values[values.len() / 2]
+}
+
+#[test]
+fn memory_open_files_and_pace_are_those_of_the_beginning_after_many_slides() {
+    const SLIDES: usize = 160;
+    let home = home(&format!(
+        "slides: {{ synthetic: {{ count: {SLIDES}, width_px: 256, height_px: 256, mpp: 0.5, seed: 5 }} }}\n\
+         model: hematoxylin\noutput: {{ dir: out }}\nrun: {{ threads: 2 }}\n",
+    ));
+    let mut child = command(home.path(), &["p.yaml", "--log-json"]).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
+    let mut ends = vec![];
+    for line in lines {
+        let event: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+        if let ("slide_finished", Some(held)) = (event["event"].as_str().unwrap(), held(child.id())) {
+            ends.push((event["unix_secs"].as_f64().unwrap(), held));
+        }
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(ends.len() > SLIDES * 9 / 10, "{}", ends.len());
+    // The first slides fill pools and caches.
+    let quarter = ends.len() / 4;
+    let (early, late) = (&ends[quarter..2 * quarter], &ends[3 * quarter..]);
+    let of = |part: &[(f64, (u64, u64))]| {
+        let pace = part.windows(2).map(|pair| pair[1].0 - pair[0].0);
+        (median(part.iter().map(|e| e.1.0)), median(part.iter().map(|e| e.1.1)), median(pace))
+    };
+    let ((kb, files, secs), (late_kb, late_files, late_secs)) = (of(early), of(late));
+    println!("{kb} kB, {files} files, {secs:.4} s; at last {late_kb} kB, {late_files} files, {late_secs:.4} s");
+    assert!(late_kb < kb + kb / 8 + 8192, "{kb} kB, at last {late_kb}");
+    assert!(late_files <= files + 4, "{files} open files, at last {late_files}");
+    assert!(late_secs < 2.0 * secs + 0.02, "{secs} s from slide to slide, at last {late_secs}");
+}
+
 #[test]
 fn only_new_and_changed_slides_are_run_and_all_when_settings_change() {
     let home = pictures(&["a.png", "b.png"]);

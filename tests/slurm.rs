@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program that cannot be started has failed the test")]
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::{
     collections::BTreeMap,
     fs,
@@ -87,6 +88,22 @@ fn results(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
+/// Stops a process of the batch that has a slide under way, so that it still has it when its node dies; its job and the
+/// slide. None when the slide was ended meanwhile: what is told of a process is some moments old.
+fn hold(worker: &serde_json::Value, out: &Path) -> Option<(String, String)> {
+    let (job, pid) = (worker["job"].as_str()?, Pid::from_raw(worker["owner"]["pid"].as_i64()? as i32)?);
+    let is_begun = |slide: &&serde_json::Value| slide["done"].as_u64().unwrap_or(0) > 0;
+    let slide = worker["slides"].as_array()?.iter().find(is_begun)?["id"].as_str()?;
+    kill_process(pid, Signal::STOP).ok()?;
+    // Every thread of it, at once or a moment later.
+    sleep(Duration::from_millis(50));
+    if out.join(".state/slides").join(format!("{slide}.json")).exists() {
+        let _ = kill_process(pid, Signal::CONT);
+        return None;
+    }
+    Some((job.to_owned(), slide.to_owned()))
+}
+
 #[test]
 fn a_batch_whose_node_dies_ends_complete_with_every_slide_done_once() {
     let Some(cluster) = Cluster::start() else { return };
@@ -97,25 +114,23 @@ fn a_batch_whose_node_dies_ends_complete_with_every_slide_done_once() {
     let submit = ["submit", "p.yaml", "--tasks", "6", "--cpus", "1", "--mem", "700M", "--time", "20m"];
     let submitted = cluster.run(program, &submit, home.path());
     assert!(submitted.status.success(), "{}{}", text(&submitted.stdout), text(&submitted.stderr));
-    // Once the tasks of the second node have something to go on from, it dies.
+    // A node dies while a slide of it is under way.
     let status = || -> serde_json::Value {
         let said = cluster.run(program, &["status", "out", "--json"], home.path());
         serde_json::from_slice(&said.stdout).unwrap_or_default()
     };
     let began = Instant::now();
-    let progress = |status: &serde_json::Value| -> u64 {
-        let running = status["running"].as_array().cloned().unwrap_or_default();
-        running
-            .iter()
-            .flat_map(|w| w["slides"].as_array().cloned().unwrap_or_default())
-            .map(|s| s["done"].as_u64().unwrap())
-            .sum()
-    };
-    while progress(&status()) < 100 && status()["done"].as_u64().unwrap_or(0) < 2 {
+    let (job, slide) = loop {
+        if let Some(held) = status()["running"].as_array().into_iter().flatten().find_map(|w| hold(w, &out)) {
+            break held;
+        }
         assert!(began.elapsed() < Duration::from_secs(120), "{}", status());
-        sleep(Duration::from_millis(200));
-    }
-    assert!(cluster.script(&["kill-node", "node2"]).status.success());
+        sleep(Duration::from_millis(50));
+    };
+    let tasks = text(&cluster.run("squeue", &["--noheader", "--array", "--format=%F_%K %N"], home.path()).stdout);
+    let node = tasks.lines().find_map(|line| line.strip_prefix(&format!("{job} "))).map(str::trim);
+    let node = node.unwrap_or_else(|| panic!("no node has task {job}: {tasks}"));
+    assert!(cluster.script(&["kill-node", node]).status.success());
     // The merge runs after all tasks, whatever became of them.
     let merged = out.join("slurm/merge.log");
     let is_merged = || fs::read_to_string(&merged).is_ok_and(|log| log.contains("slides of"));
@@ -132,6 +147,8 @@ fn a_batch_whose_node_dies_ends_complete_with_every_slide_done_once() {
     assert_eq!(completed, [1; SLIDES], "{logs:?}");
     let begun: usize = logs.iter().map(|log| log.matches("started on").count()).sum();
     assert!(begun > SLIDES, "no task was interrupted: {logs:?}");
+    let log = fs::read_to_string(out.join("logs").join(format!("{slide}.log"))).unwrap();
+    assert!(log.matches("started on").count() > 1, "the slide that its node died with was not begun again: {log}");
     assert!(cluster.run(program, &["verify", "out"], home.path()).status.success());
     let alone = cluster.run(program, &["p.yaml", "-q", "--output", "quiet"], home.path());
     assert!(alone.status.success(), "{}", text(&alone.stderr));

@@ -2,6 +2,7 @@
 //!
 //! Owns: [`main`], everything printed. Must not know: how anything is computed. The only user of clap and anyhow.
 
+pub mod amount;
 pub mod args;
 pub mod commands;
 pub mod log;

@@ -220,7 +220,7 @@ fn read_dots(path: &Path, classes: usize) -> Result<Vec<Dot>, EvaluateError> {
     for (n, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
         let numbers: Vec<f32> = line.split_whitespace().filter_map(|v| v.parse().ok()).collect();
         match numbers[..] {
-            [y, x, class] if class >= 1.0 && class as usize <= classes => {
+            [y, x, class] if x.is_finite() && y.is_finite() && class >= 1.0 && class as usize <= classes => {
                 dots.push(Dot { x: x + 0.5, y: y + 0.5, node: class as NodeIndex - 1 });
             }
             _ => {

@@ -13,5 +13,8 @@ mod tiles; // Where images come from.
 pub use export::{Exported, export};
 pub use import::{Imported, import};
 pub use learnable::learnable_prefixes;
+// For those who feed it strange bytes.
+#[doc(hidden)]
+pub use outlines::{Outline, read_outlines};
 pub use rank::{Stratum, most_uncertain};
 pub use tiles::{FolderTiles, RefineTile, RefineTiles, SlideTiles};

@@ -21,6 +21,8 @@ use std::{
 pub(super) const NAME: &str = "journal";
 /// Work that may be lost with the machine.
 const SYNC_INTERVAL: Duration = Duration::from_secs(15);
+/// Largest core of a region: a damaged entry must not ask for more memory than a sound one.
+const MAX_CORE_PX: usize = 1 << 28;
 const NUCLEI: u8 = 0;
 const SEMANTIC: u8 = 1;
 const PROB: u8 = 2;
@@ -159,7 +161,7 @@ fn take_array<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
 }
 
 fn take_stretches(bytes: &mut &[u8], len: usize) -> Option<Vec<u8>> {
-    let mut values = Vec::with_capacity(len);
+    let mut values = Vec::with_capacity(len.min(1 << 22));
     for _ in 0..u32::from_le_bytes(take_array(bytes)?) {
         let [value] = take_array(bytes)?;
         let n = u32::from_le_bytes(take_array(bytes)?) as usize;
@@ -177,19 +179,19 @@ fn take_part(mut bytes: &[u8]) -> Option<SlidePart> {
     let (x, y) = (i64::from_le_bytes(take_array(bytes)?), i64::from_le_bytes(take_array(bytes)?));
     let (w, h) = (u32::from_le_bytes(take_array(bytes)?), u32::from_le_bytes(take_array(bytes)?));
     let core: Rect<Target> = Rect::new(x, y, w, h);
-    let px = usize::try_from(core.area()).ok()?;
+    let px = usize::try_from(core.area()).ok().filter(|&px| px <= MAX_CORE_PX)?;
     match tag {
         NUCLEI => {
             let computed = take_stretches(bytes, px)?;
             let count = u32::from_le_bytes(take_array(bytes)?);
-            let instances = (0..count).map(|_| record::take_whole(bytes)).collect();
+            let instances = (0..count).map(|_| record::take_whole(bytes)).collect::<Option<_>>()?;
             Some(SlidePart::Nuclei { core, computed, instances })
         }
         SEMANTIC => Some(SlidePart::Semantic { core, classes: take_stretches(bytes, px)? }),
         PROB => {
             let channels = u32::from_le_bytes(take_array(bytes)?);
             let data = bytes.to_vec();
-            (data.len() == px * channels as usize).then_some(SlidePart::Prob { core, channels, data })
+            (Some(data.len()) == px.checked_mul(channels as usize)).then_some(SlidePart::Prob { core, channels, data })
         }
         _ => None,
     }

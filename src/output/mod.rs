@@ -33,7 +33,7 @@ pub use plain_table::{PlainColumn, PlainValues, write_plain_table};
 pub use plot::{Curve, Panel, write_plot};
 pub use read_back::{ClassMask, NucleusRow, Results};
 // For those who feed it strange bytes; nobody else reads a journal but the writer of its slide.
-#[cfg(fuzzing)]
+#[doc(hidden)]
 pub use journal::replay as replay_journal;
 pub use report::{ReportRun, ReportSlide, write_report};
 pub use sink::{Artifact, Committed, OutputError, ResultKind, SlideHeader, SlidePart};

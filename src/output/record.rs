@@ -1,4 +1,5 @@
-//! An instance as bytes, for the spool: compact, exact, read back only by the program that wrote it.
+//! An instance as bytes, for the spool and the journal: compact, exact. A spool is read back only by the process that
+//! wrote it; a journal by a later one, which does not trust it.
 //!
 //! Owns: the record's layout. Must not know: files, order.
 //!
@@ -137,109 +138,121 @@ impl Order {
 
 /// Reads a record's class and runs, and moves `bytes` past it.
 pub(super) fn take_outline(bytes: &mut &[u8], runs: &mut Vec<Run>) -> Outline {
-    let mut record = Record::next(bytes);
-    let (class, _, centroid) = record.head();
-    let first_run = runs.len();
-    record.each_run(|run| runs.push(run));
-    let first = runs.get(first_run).map_or((0, 0), |run| (run.y, run.x0));
-    Outline { class, order: Order { centroid, first }, first_run }
+    let mut take = || {
+        let mut record = Record::next(bytes)?;
+        let (class, _, centroid) = record.head()?;
+        let first_run = runs.len();
+        record.each_run(|run| runs.push(run))?;
+        let first = runs.get(first_run).map_or((0, 0), |run| (run.y, run.x0));
+        Some(Outline { class, order: Order { centroid, first }, first_run })
+    };
+    take().expect(WHOLE)
 }
 
 /// Reads a record but of its runs only the first, and moves `bytes` past it.
 pub(super) fn take_row(bytes: &mut &[u8]) -> Instance {
-    take(bytes, 1)
+    take(bytes, 1).expect(WHOLE)
 }
 
-/// Reads a whole record, and moves `bytes` past it.
-pub(super) fn take_whole(bytes: &mut &[u8]) -> Instance {
+/// Reads a whole record, and moves `bytes` past it; nothing when the bytes are no record. In memory bounded by them.
+pub(super) fn take_whole(bytes: &mut &[u8]) -> Option<Instance> {
     take(bytes, usize::MAX)
 }
 
-fn take(bytes: &mut &[u8], runs_max: usize) -> Instance {
-    let mut record = Record::next(bytes);
-    let (class, flags, centroid) = record.head();
+/// Of what this process wrote a moment ago.
+const WHOLE: &str = "the spool holds whole records";
+
+fn take(bytes: &mut &[u8], runs_max: usize) -> Option<Instance> {
+    let mut record = Record::next(bytes)?;
+    let (class, flags, centroid) = record.head()?;
     let mut runs = Vec::new();
     record.each_run(|run| {
         if runs.len() < runs_max {
             runs.push(run);
         }
-    });
-    let features = features_from(std::array::from_fn(|_| record.f64()));
-    let class_probs = (0..record.varint()).map(|_| f32::from_le_bytes(record.array())).collect();
+    })?;
+    let mut features = [0.0; FEATURES];
+    for value in &mut features {
+        *value = record.f64()?;
+    }
+    let class_probs = (0..record.varint()?).map(|_| record.array().map(f32::from_le_bytes)).collect::<Option<_>>()?;
     let mut last = [0_i64; 2];
-    let count = record.varint() as usize;
-    let mut rings = Vec::with_capacity(count);
-    for _ in 0..count {
-        let points = record.varint() as usize;
-        let mut ring = Vec::with_capacity(points);
+    let mut rings = Vec::new();
+    for _ in 0..record.varint()? {
+        let points = record.varint()? as usize;
+        // A point takes two bytes at least.
+        let mut ring = Vec::with_capacity(points.min(record.0.len() / 2));
         for _ in 0..points {
             let mut point = [0.0; 2];
             for (value, last) in point.iter_mut().zip(&mut last) {
                 if flags & WHOLE_RINGS != 0 {
-                    *last += record.signed();
+                    *last = last.checked_add(record.signed()?)?;
                     *value = *last as f64;
                 } else {
-                    *value = record.f64();
+                    *value = record.f64()?;
                 }
             }
             ring.push(point);
         }
         rings.push(ring);
     }
-    Instance { class, class_probs, runs, centroid, rings, truncated: flags & TRUNCATED != 0, features }
+    let (features, truncated) = (features_from(features), flags & TRUNCATED != 0);
+    Some(Instance { class, class_probs, runs, centroid, rings, truncated, features })
 }
 
+/// The bytes of a record that are still to be read.
 struct Record<'a>(&'a [u8]);
 
 impl<'a> Record<'a> {
-    fn next(bytes: &mut &'a [u8]) -> Self {
+    fn next(bytes: &mut &'a [u8]) -> Option<Self> {
         let mut head = Record(bytes);
-        let len = u32::from_le_bytes(head.array()) as usize;
-        let (record, rest) = head.0.split_at(len);
+        let len = u32::from_le_bytes(head.array()?) as usize;
+        let (record, rest) = head.0.split_at_checked(len)?;
         *bytes = rest;
-        Self(record)
+        Some(Self(record))
     }
 
-    fn array<const N: usize>(&mut self) -> [u8; N] {
-        let (head, rest) = self.0.split_first_chunk().expect("the spool holds whole records");
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
-        *head
+        Some(*head)
     }
 
-    fn f64(&mut self) -> f64 {
-        f64::from_le_bytes(self.array())
+    fn f64(&mut self) -> Option<f64> {
+        self.array().map(f64::from_le_bytes)
     }
 
-    fn varint(&mut self) -> u64 {
-        let (mut value, mut shift) = (0, 0);
-        loop {
-            let [byte] = self.array();
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let [byte] = self.array()?;
             value |= u64::from(byte & 0x7f) << shift;
             if byte < 0x80 {
-                return value;
+                return Some(value);
             }
-            shift += 7;
         }
+        None
     }
 
-    fn signed(&mut self) -> i64 {
-        let v = self.varint();
-        (v >> 1) as i64 ^ -((v & 1) as i64)
+    fn signed(&mut self) -> Option<i64> {
+        let v = self.varint()?;
+        Some((v >> 1) as i64 ^ -((v & 1) as i64))
     }
 
-    fn head(&mut self) -> (u8, u8, (f64, f64)) {
-        let [class, flags] = self.array();
-        (class, flags, (self.f64(), self.f64()))
+    fn head(&mut self) -> Option<(u8, u8, (f64, f64))> {
+        let [class, flags] = self.array()?;
+        Some((class, flags, (self.f64()?, self.f64()?)))
     }
 
-    fn each_run(&mut self, mut run: impl FnMut(Run)) {
-        let (mut y, mut x) = (0, 0);
-        for _ in 0..self.varint() {
-            y += self.signed();
-            x += self.signed();
-            let len = self.varint() as u32;
-            run(Run { y: y as u32, x0: x as u32, x1: x as u32 + len });
+    fn each_run(&mut self, mut run: impl FnMut(Run)) -> Option<()> {
+        let (mut y, mut x) = (0_i64, 0_i64);
+        for _ in 0..self.varint()? {
+            y = y.checked_add(self.signed()?)?;
+            x = x.checked_add(self.signed()?)?;
+            let x1 = x.checked_add_unsigned(self.varint()?)?;
+            run(Run { y: y.try_into().ok()?, x0: x.try_into().ok()?, x1: x1.try_into().ok()? });
         }
+        Some(())
     }
 }
 
@@ -286,7 +299,7 @@ mod tests {
             let mut bytes = Vec::new();
             put(&instance, &instance.runs, &mut bytes);
             put(&instance, &instance.runs, &mut bytes);
-            prop_assert_eq!(&take_whole(&mut bytes.as_slice()), &instance);
+            prop_assert_eq!(&take_whole(&mut bytes.as_slice()).unwrap(), &instance);
             let mut rest = bytes.as_slice();
             let row = Instance { runs: instance.runs.iter().take(1).copied().collect(), ..instance.clone() };
             prop_assert_eq!(&take_row(&mut rest), &row);

@@ -4,6 +4,7 @@ mod progress; // What does a run say of itself?
 mod cancel; // How is it asked to stop?
 mod setup; // What does every slide of a run share?
 mod disk; // How much room will its results take?
+mod pace; // How long does a tile take?
 mod prepare; // What is known of a slide before its first tile?
 mod job; // What may every stage know of a slide?
 mod heap; // Where does freed memory go?
@@ -24,6 +25,7 @@ pub use cancel::{CancelToken, StopReason};
 pub use execute::{Part, Request, execute, find_slides};
 pub use manifest::{Manifest, rfc3339};
 pub use merge::{Merged, merge};
+pub use pace::secs_per_tile;
 pub use prepare::{SlidePlan, plan_slide};
 pub use progress::{Progress, Silent, SlideEnd, SlideStatus};
 pub use run::{RunContext, RunSummary, Share, SlideResult, run};

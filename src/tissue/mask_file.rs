@@ -24,7 +24,7 @@ const MAX_SIDE_PX: u32 = 1 << 20;
 ///
 /// # Errors
 /// No such file, not readable as a picture, or another shape than the slide's.
-pub(super) fn read_mask(
+pub fn read_mask(
     dir: &Path,
     slide_stem: &str,
     level0: Size<Level0>,

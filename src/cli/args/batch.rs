@@ -29,9 +29,10 @@ pub struct SubmitArgs {
     /// Memory per task as Slurm writes it, for example 16G; default: what the plan needs
     #[arg(long, value_name = "MEMORY")]
     pub mem: Option<String>,
-    /// Time limit of a task; a task whose time is up is queued again and goes on
-    #[arg(long, value_name = "TIME", default_value = "12:00:00", value_parser = seconds)]
-    pub time: u64,
+    /// Time limit of a task; a task whose time is up is queued again and goes on. Default: three times what the largest
+    /// task would take on this machine, half an hour at least; with --gpus or --unopened 12:00:00
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    pub time: Option<u64>,
     /// Seconds before the limit at which a task stops and saves what it has
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u32).range(10..=3600))]
     pub grace: u32,

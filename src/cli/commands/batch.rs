@@ -5,6 +5,7 @@
 use super::pipeline::{execute, refuse, report};
 use crate::{
     cli::{
+        amount::counted,
         args::{CommonArgs, DirArgs, RetryArgs},
         style::Style,
     },
@@ -46,11 +47,12 @@ pub(super) fn merge(args: &DirArgs, common: &CommonArgs, style: Style) -> anyhow
             writeln!(out, "{what}: {}", some(names))?;
         }
     }
+    // Processes that claim slides have none.
+    let shards = if merged.shards > 0 { format!(" of {}", counted(merged.shards, "shard")) } else { String::new() };
     writeln!(
         out,
-        "{} slides of {} shards: {} failed or lost tiles, {} not done",
-        merged.slides,
-        merged.shards,
+        "{}{shards}: {} failed or lost tiles, {} not done",
+        counted(merged.slides, "slide"),
         merged.lacking.len(),
         merged.missing.len()
     )?;

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     cli::{
+        amount::{bytes, counted},
         args::{CommonArgs, PipelineArgs},
         style::Style,
     },
@@ -16,14 +17,6 @@ use crate::{
     pipeline::{Setup, SlidePlan, find_slides, plan_slide},
 };
 use std::io::Write;
-
-fn bytes(n: u64) -> String {
-    match n {
-        0..=999_999 => format!("{:.0} kB", n as f64 / 1e3),
-        1_000_000..=999_999_999 => format!("{:.0} MB", n as f64 / 1e6),
-        _ => format!("{:.1} GB", n as f64 / 1e9),
-    }
-}
 
 /// `plan`.
 pub(super) fn run(args: &PipelineArgs, common: &CommonArgs, style: Style) -> anyhow::Result<u8> {
@@ -41,12 +34,11 @@ pub(super) fn run(args: &PipelineArgs, common: &CommonArgs, style: Style) -> any
     let t = &setup.tiler;
     writeln!(
         out,
-        "model   {} at {} µm/px, {} slide{}, {} threads",
+        "model   {} at {} µm/px, {}, {}",
         setup.model.spec().name,
         setup.input_mpp.um_per_px(),
-        entries.len(),
-        if entries.len() == 1 { "" } else { "s" },
-        setup.threads()
+        counted(entries.len(), "slide"),
+        counted(setup.threads(), "thread")
     )?;
     writeln!(
         out,
@@ -73,9 +65,15 @@ pub(super) fn run(args: &PipelineArgs, common: &CommonArgs, style: Style) -> any
         }
     }
     let memory = setup.flow_bytes() + most * setup.slots() as u64;
-    writeln!(out, "\nin all  {tiles} tiles, about {} of memory, about {} on disk", bytes(memory), bytes(disk))?;
+    writeln!(
+        out,
+        "\nin all  {}, about {} of memory, about {} on disk",
+        counted(tiles, "tile"),
+        bytes(memory),
+        bytes(disk)
+    )?;
     if failed > 0 {
-        writeln!(out, "        {failed} of {} slides cannot run", entries.len())?;
+        writeln!(out, "        {failed} of {} cannot run", counted(entries.len(), "slide"))?;
     }
     Ok(if failed > 0 { exit::SLIDES } else { exit::OK })
 }
@@ -103,9 +101,9 @@ fn print(plan: &SlidePlan, setup: &Setup, out: &mut dyn Write) -> std::io::Resul
     let tissue = plan.tissue_area_um2() / 1e6;
     writeln!(
         out,
-        "  {tissue:.2} mm² tissue, {} tiles, {} regions, {} memory, about {} on disk",
-        plan.tiles.tiles.len(),
-        plan.tiles.region_count(),
+        "  {tissue:.2} mm² tissue, {}, {}, {} memory, about {} on disk",
+        counted(plan.tiles.tiles.len(), "tile"),
+        counted(plan.tiles.region_count(), "region"),
         bytes(plan.slide_bytes(setup)),
         bytes(plan.disk_bytes(setup))
     )?;

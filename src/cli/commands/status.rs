@@ -113,7 +113,7 @@ fn as_json(batch: &Batch) -> serde_json::Value {
     })
 }
 
-fn clock(secs: f64) -> String {
+pub(super) fn clock(secs: f64) -> String {
     let secs = secs.clamp(0.0, 1e9) as u64;
     format!("{}:{:02}:{:02}", secs / 3600, secs / 60 % 60, secs % 60)
 }

@@ -5,16 +5,21 @@
 //! The number of tasks is written into the command, never taken from the environment: when only some tasks are
 //! submitted again, Slurm's own count changes. Slides and their work are listed when the batch is submitted.
 
-use super::pipeline::{load, report};
+use super::{
+    pipeline::{load, report},
+    status::clock,
+};
 use crate::{
     cli::{
+        amount::{bytes, counted},
         args::{CommonArgs, SubmitArgs},
         style::Style,
     },
+    config::settings::{Device, ModelChoice, Precision, Settings},
     error::{RunError, exit},
     output::write_atomically,
-    pipeline::{Setup, find_slides, plan_slide},
-    run::{SlideList, StateDir},
+    pipeline::{Setup, find_slides, plan_slide, secs_per_tile},
+    run::{SlideList, StateDir, deal},
     slides::SlideEntry,
 };
 use anyhow::{Context, bail};
@@ -28,14 +33,64 @@ use std::{
 const AGAIN: u8 = exit::UNFINISHED;
 /// How often a task may be queued again: one whose slide never fits its time would be for ever.
 const RESTARTS_MAX: u32 = 50;
+/// Time limit of a task of which nothing is known, s.
+const UNKNOWN_SECS: u64 = 12 * 3600;
+/// Time limit of a task beside the work of its tiles: reading, objects, writing, slower nodes, and a start.
+const TIME_FACTOR: f64 = 3.0;
+const LEAST_SECS: u64 = 1800;
+const MOST_SECS: u64 = 14 * 86_400;
 /// Memory of a task beside what its plan says: the program itself, allocator, page tables.
 const MEMORY_BESIDE_MIB: u64 = 512;
 
-/// The list of slides with their work, and the MiB a task needs.
+/// The list of slides with their work, and what a task needs.
 struct Planned {
     list: SlideList,
     memory_mib: u64,
+    disk_bytes: u64,
+    /// Seconds of the largest task on this machine, where that is known.
+    task_secs: Option<f64>,
     failed: usize,
+}
+
+impl Planned {
+    /// What the user may want to know before anything is submitted.
+    fn in_words(&self, dir: &Path) -> Vec<String> {
+        let (count, failed) = (self.list.slides.len(), self.failed);
+        let cannot = if failed > 0 { format!(", {failed} of them cannot run") } else { String::new() };
+        let mut lines = vec![format!("{}{cannot}", counted(count, "slide"))];
+        if let Some(secs) = self.task_secs {
+            lines.push(format!("the tiles of the largest task would take about {} on this machine", clock(secs)));
+        }
+        // The directory need not be there yet.
+        let free = dir.ancestors().find_map(|dir| rustix::fs::statvfs(dir).ok());
+        let free = free.map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+        if self.disk_bytes > 0 {
+            let lacks =
+                if free < self.disk_bytes { format!(", and only {} are free", bytes(free)) } else { String::new() };
+            lines.push(format!("results take about {} on disk{lacks}", bytes(self.disk_bytes)));
+        }
+        lines
+    }
+}
+
+/// What a batch is planned with: the threads of a task, not of this machine, which may have no GPU either.
+fn for_planning(settings: &Settings, args: &SubmitArgs) -> Settings {
+    let mut settings = settings.clone();
+    settings.run.threads = args.pipeline.over.threads.unwrap_or(args.cpus);
+    if let ModelChoice::Network(network) = &mut settings.model
+        && matches!(network.device, Device::Cuda(_))
+        && cfg!(feature = "cuda")
+    {
+        (network.device, network.precision) = (Device::Cpu, Precision::Usual);
+    }
+    settings
+}
+
+/// Time limit of a task, s: what the user says, else what its work asks for.
+fn limit_secs(args: &SubmitArgs, planned: &Planned) -> u64 {
+    let told = planned.task_secs.filter(|_| args.gpus.is_none()).map(|secs| secs * TIME_FACTOR);
+    let whole = |secs: f64| (secs as u64).clamp(LEAST_SECS, MOST_SECS).next_multiple_of(300);
+    args.time.unwrap_or(told.map_or(UNKNOWN_SECS, whole))
 }
 
 /// Text as one word of a shell.
@@ -48,13 +103,14 @@ fn quoted(text: &str) -> String {
 }
 
 /// Opens every slide: its tiles are its work.
-fn plan(entries: &[SlideEntry], setup: &Setup, out: &mut dyn Write) -> std::io::Result<Planned> {
-    let (mut work, mut most, mut failed) = (vec![], 0, 0);
+fn plan(entries: &[SlideEntry], setup: &Setup, tasks: u32, out: &mut dyn Write) -> std::io::Result<Planned> {
+    let (mut work, mut most, mut disk_bytes, mut failed) = (vec![], 0, 0, 0);
     for entry in entries {
         match plan_slide(entry, setup) {
             Ok(plan) => {
                 work.push(plan.tiles.tiles.len() as u64);
                 most = most.max(plan.slide_bytes(setup));
+                disk_bytes += plan.disk_bytes(setup);
             }
             Err(error) => {
                 // It will be a failed slide of the batch, with this reason.
@@ -66,7 +122,12 @@ fn plan(entries: &[SlideEntry], setup: &Setup, out: &mut dyn Write) -> std::io::
     }
     let bytes = setup.flow_bytes() + most * setup.slots() as u64;
     let memory_mib = bytes.div_ceil(1 << 20) * 5 / 4 + MEMORY_BESIDE_MIB;
-    Ok(Planned { list: SlideList::new(entries, work), memory_mib, failed })
+    let list = SlideList::new(entries, work);
+    let mut tiles = vec![0; tasks as usize];
+    deal(&list.slides, tasks).iter().zip(&list.slides).for_each(|(&of, slide)| tiles[of as usize - 1] += slide.work);
+    let largest = tiles.into_iter().max().unwrap_or(0) as f64;
+    let task_secs = secs_per_tile(setup).map(|secs| secs * largest);
+    Ok(Planned { list, memory_mib, disk_bytes, task_secs, failed })
 }
 
 /// What both scripts say.
@@ -76,6 +137,7 @@ struct Scripts<'a> {
     here: String,
     dir: String,
     memory: String,
+    secs: u64,
 }
 
 impl Scripts<'_> {
@@ -98,7 +160,7 @@ impl Scripts<'_> {
             "--ntasks=1".to_owned(),
             format!("--cpus-per-task={}", a.cpus),
             format!("--mem={}", self.memory),
-            format!("--time={}", a.time.div_ceil(60)),
+            format!("--time={}", self.secs.div_ceil(60)),
             "--requeue".to_owned(),
             "--open-mode=append".to_owned(),
             format!("--signal=USR1@{}", a.grace),
@@ -153,9 +215,7 @@ pub(super) fn run(args: &SubmitArgs, common: &CommonArgs, style: Style) -> anyho
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
-    let mut settings = loaded.settings.clone();
-    // What a task will have, not this machine.
-    settings.run.threads = args.pipeline.over.threads.unwrap_or(args.cpus);
+    let settings = for_planning(&loaded.settings, args);
     let prepared = Setup::new(&settings).and_then(|s| Ok((s, find_slides(&settings)?)));
     let (setup, entries) = match prepared {
         Ok(prepared) => prepared,
@@ -163,9 +223,10 @@ pub(super) fn run(args: &SubmitArgs, common: &CommonArgs, style: Style) -> anyho
     };
     let mut out = std::io::stdout().lock();
     let planned = if args.unopened {
-        Planned { list: SlideList::by_bytes(&entries), memory_mib: 0, failed: 0 }
+        let list = SlideList::by_bytes(&entries);
+        Planned { list, memory_mib: 0, disk_bytes: 0, task_secs: None, failed: 0 }
     } else {
-        plan(&entries, &setup, &mut out)?
+        plan(&entries, &setup, args.tasks, &mut out)?
     };
     let here = std::env::current_dir()?;
     let dir: PathBuf = here.join(&settings.output.dir);
@@ -175,15 +236,14 @@ pub(super) fn run(args: &SubmitArgs, common: &CommonArgs, style: Style) -> anyho
         here: here.display().to_string(),
         dir: dir.display().to_string(),
         memory: args.mem.clone().unwrap_or_else(|| format!("{}M", planned.memory_mib)),
+        secs: limit_secs(args, &planned),
     };
     let (tasks, merge) = (scripts.tasks(), scripts.merge());
+    for line in planned.in_words(&dir) {
+        writeln!(out, "# {line}")?;
+    }
     if args.dry_run {
-        writeln!(
-            out,
-            "# {} slides, {} cannot run\n\n# tasks.sh\n{tasks}\n# merge.sh, after all of them\n{merge}",
-            entries.len(),
-            planned.failed
-        )?;
+        writeln!(out, "\n# tasks.sh\n{tasks}\n# merge.sh, after all of them\n{merge}")?;
         return Ok(exit::OK);
     }
     let [tasks_path, merge_path] = ["tasks.sh", "merge.sh"].map(|name| dir.join("slurm").join(name));
@@ -202,7 +262,12 @@ pub(super) fn run(args: &SubmitArgs, common: &CommonArgs, style: Style) -> anyho
     remove_shards(&dir)?;
     let job = sbatch(&tasks_path, &[])?;
     let merge_job = sbatch(&merge_path, &[format!("--dependency=afterany:{job}")])?;
-    writeln!(out, "{} slides in {} tasks: job {job}, merged by job {merge_job}", entries.len(), args.tasks)?;
+    writeln!(
+        out,
+        "{} in {}: job {job}, merged by job {merge_job}",
+        counted(entries.len(), "slide"),
+        counted(args.tasks as usize, "task")
+    )?;
     writeln!(out, "wsi-run status {} tells how far they are", quoted(&settings.output.dir.to_string_lossy()))?;
     Ok(exit::OK)
 }

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     model::{CLIN_SEG_NET_ORGANS, ClassInfo},
-    output::write_atomically,
+    output::{is_plain_name, write_atomically},
     pixels::stain::reference,
 };
 use serde_json::Value;
@@ -29,6 +29,9 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
+
+/// Numbers that 16 bits have beside that of the background.
+const MAX_NUCLEI: usize = u16::MAX as usize;
 
 /// What was imported.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -67,6 +70,10 @@ pub fn import(exported: &Path, corrected: Option<&Path>, dir: &Path) -> Result<I
     for row in String::from_utf8_lossy(&table).lines().skip(1) {
         let cells: Vec<&str> = row.split(',').collect();
         let [name, _, _, organ, patient, ..] = cells[..] else { continue };
+        if !is_plain_name(name) {
+            let message = format!("image `{name:.60}` is no plain file name: {}", exported.join("tiles.csv").display());
+            return Err(EvaluateError::new(message).hint("name the directory that `wsi-run refine export` has written"));
+        }
         let original = exported.join("geojson").join(format!("{name}.geojson"));
         let path = corrected.map_or_else(|| original.clone(), |dir| dir.join(format!("{name}.geojson")));
         if !path.is_file() {
@@ -112,11 +119,16 @@ fn read_about(path: &Path) -> Result<About, EvaluateError> {
     let text = read(path).map_err(|e| e.hint("name the directory that `wsi-run refine export` has written"))?;
     let damaged = || EvaluateError::new(format!("it is no `refine.json` of an export: {}", path.display()));
     let value: Value = serde_json::from_slice(&text).map_err(|_| damaged())?;
+    let classes: Vec<ClassInfo> = serde_json::from_value(value["classes"].clone()).map_err(|_| damaged())?;
+    // 0 is background and 255 not computed.
+    if classes.len() > 254 {
+        return Err(damaged());
+    }
     let word = |key: &str| value[key].as_str().map(str::to_owned).ok_or_else(damaged);
     Ok(About {
         model: word("model")?,
         network: word("network")?,
-        classes: serde_json::from_value(value["classes"].clone()).map_err(|_| damaged())?,
+        classes,
         mpp: value["mpp"].as_f64().ok_or_else(damaged)?,
         is_nuclei: value["nuclei"].as_bool().ok_or_else(damaged)?,
     })
@@ -157,9 +169,13 @@ fn import_one(
     // Large areas first, so that a small one within a large one stays.
     let mut order: Vec<usize> = (0..outlines.len()).collect();
     order.sort_by(|&a, &b| area(&outlines[b]).total_cmp(&area(&outlines[a])).then(a.cmp(&b)));
-    for (number, &i) in (1..).zip(&order) {
+    if about.is_nuclei && order.len() > MAX_NUCLEI {
+        let message = format!("found `{}` nuclei, expected at most `{MAX_NUCLEI}`: {}", order.len(), geojson.display());
+        return Err(EvaluateError::new(message).hint("the image is too large to be corrected: export smaller squares"));
+    }
+    for (number, &i) in order.iter().enumerate() {
         let class = about.classes.iter().position(|c| Some(&c.name) == outlines[i].class.as_ref());
-        let value = if about.is_nuclei { number } else { class.map_or(0, |c| c as u16 + 1) };
+        let value = if about.is_nuclei { number as u16 + 1 } else { class.map_or(0, |c| c as u16 + 1) };
         fill(&outlines[i].rings, image.w, image.h, |at| map[at] = value);
     }
     let (folder, bytes) = if about.is_nuclei {

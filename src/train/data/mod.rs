@@ -28,3 +28,10 @@ pub use patches::Patches;
 pub use source::{Entry, Piece, Place, Source, Window};
 pub use split::{Side, Sides, split};
 pub use whole::Whole;
+// For those who feed them strange files; data sets read their own.
+#[doc(hidden)]
+pub use {
+    dots::read as read_dots, geojson::read as read_outline_geojson, labels::LabelMap,
+    outline_xml::read as read_outline_xml, outlines::Outline, picture::read_labels, picture::read_rgb,
+    slide_mask::SlideMask,
+};

@@ -9,6 +9,8 @@ use super::outlines::{Outline, Shape};
 use std::{fs::File, io::Read, path::Path};
 
 const MAX_BYTES: u64 = 256 << 20;
+/// Elements within each other; both programs write six. Each annotation within others would count all that is in it.
+const MAX_DEPTH: usize = 16;
 
 /// Everything drawn in a file.
 ///
@@ -22,6 +24,9 @@ pub fn read(path: &Path) -> Result<Vec<Outline>, String> {
         return Err(format!("more than {} MiB of text", MAX_BYTES >> 20));
     }
     let document = roxmltree::Document::parse(&text).map_err(|e| e.to_string())?;
+    if document.descendants().any(|node| node.ancestors().nth(MAX_DEPTH).is_some()) {
+        return Err(format!("elements nested deeper than {MAX_DEPTH}"));
+    }
     match document.root_element().tag_name().name() {
         "ASAP_Annotations" => asap(&document),
         "Annotations" => image_scope(&document),

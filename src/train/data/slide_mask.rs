@@ -43,6 +43,11 @@ enum Plane {
     Zarr { array: Box<Array<FilesystemStore>>, size: (u32, u32) },
 }
 
+/// Px of the largest chunk that is read: a file of some bytes may claim to unpack to any size.
+const MAX_CHUNK_PX: u64 = 1 << 28;
+/// How much finer than its slide a mask may be, along each axis.
+const MAX_FINER: u32 = 4;
+
 /// Label of px that were not computed, in the masks a run writes.
 const NOT_COMPUTED: u32 = 255;
 
@@ -78,6 +83,10 @@ impl SlideMask {
             return Err(fail("no array in it".to_owned()));
         }
         for (w, h) in [&this.classes, &this.nuclei].into_iter().flatten().map(Plane::size) {
+            if w / MAX_FINER > grid.level0.w || h / MAX_FINER > grid.level0.h {
+                let slide = format!("the slide has [{}, {}]", grid.level0.w, grid.level0.h);
+                return Err(fail(format!("[{w}, {h}] px, expected at most {MAX_FINER} times its slide's: {slide}")));
+            }
             let ratio = f64::from(w) * f64::from(grid.level0.h) / (f64::from(h) * f64::from(grid.level0.w));
             if ratio.ln().abs() > (0.01 + 1.0 / f64::from(w) + 1.0 / f64::from(h)).ln_1p() {
                 let found = format!("[{w}, {h}] px, expected the shape of the slide");
@@ -202,6 +211,10 @@ impl Plane {
         let [.., h, w] = *shape else { return Err(format!("an array of shape {shape:?}, expected rows and columns")) };
         let side = |n: u64| u32::try_from(n).ok().filter(|&n| n > 0).ok_or(format!("an array of shape {shape:?}"));
         let size = (side(w)?, side(h)?);
+        let chunk = array.chunk_shape(&vec![0; shape.len()]).map_err(|e| e.to_string())?;
+        if chunk.iter().try_fold(1_u64, |n, side| n.checked_mul(side.get())).is_none_or(|n| n > MAX_CHUNK_PX) {
+            return Err(format!("chunks of {chunk:?} px, expected at most {MAX_CHUNK_PX} px in each"));
+        }
         Ok(Self::Zarr { array: Box::new(array), size })
     }
 
