@@ -18,7 +18,8 @@ use crate::{
     config::settings::Precision,
     infer::lock,
     model::{
-        Execute, ExecuteOptions, HeadMap, HeadPlan, HeadValues, ModelError, OutputRows, graph::Graph, weights::Weights,
+        Execute, ExecuteOptions, HeadMap, HeadPlan, HeadValues, ModelError, ModelTile, OutputRows, graph::Graph,
+        weights::Weights,
     },
 };
 use std::sync::{
@@ -26,6 +27,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+/// Whether wide convolutions are those of warpgroups: not before `benches/gpu.sh` has shown that they win.
+const TAKES_WGMMA: bool = false;
 /// Streams of a GPU: one computes while the other copies.
 const LANES_PER_GPU: usize = 2;
 
@@ -60,7 +63,8 @@ impl CudaExecute {
             Precision::Usual | Precision::Auto | Precision::F16 => Format::Half,
         };
         let network = CudaNetwork::new(graph, weights, format).map_err(|e| ModelError(e.to_string()))?;
-        let task = Arc::new(Task { network, normalisation: weights.metadata.normalisation, kind: options.kind });
+        let (normalisation, kind) = (weights.metadata.normalisation, options.kind);
+        let task = Arc::new(Task { network, normalisation, kind, wgmma: TAKES_WGMMA });
         let all: Vec<usize> = match gpus {
             [] => (0..count).collect(),
             named => named.iter().map(|n| *n as usize).collect(),
@@ -111,21 +115,28 @@ impl CudaExecute {
         self.free.notify_all();
     }
 
-    /// Runs a batch in as many parts as it takes; `then` is given each part's first image and its results.
+    /// Runs a batch in as many parts as it takes; `then` is given each part's first image and its results. Tiles that
+    /// are to become what the network saw do.
     fn in_parts(
         &self,
-        images: &[&[u8]],
+        tiles: &mut [ModelTile<'_>],
         side_px: usize,
         heads: &[HeadForm],
         then: &mut dyn FnMut(usize, &super::lane::Results<'_>),
     ) -> Result<(), ModelError> {
         let mut first = 0;
-        while first < images.len() {
-            let part = &images[first..][..(images.len() - first).min(self.most.load(Ordering::Relaxed)).max(1)];
+        while first < tiles.len() {
+            let count = (tiles.len() - first).min(self.most.load(Ordering::Relaxed)).max(1);
+            let part = &mut tiles[first..][..count];
             let mut lane = self.take()?;
             match lane.run(part, side_px, heads) {
                 Ok(results) => {
                     then(first, &results);
+                    for (i, tile) in part.iter_mut().enumerate() {
+                        if let Some(to) = tile.seen() {
+                            to.copy_from_slice(results.seen(i));
+                        }
+                    }
                     first += part.len();
                     self.put_back(lane);
                 }
@@ -149,8 +160,9 @@ impl CudaExecute {
 
 impl Execute for CudaExecute {
     fn run(&self, images: &[&[u8]], side_px: usize, sink: &(dyn Fn(OutputRows<'_>) + Sync)) -> Result<(), ModelError> {
-        self.check(images, side_px)?;
-        self.in_parts(images, side_px, &[], &mut |first, results| {
+        let mut tiles: Vec<ModelTile<'_>> = images.iter().map(|rgb| ModelTile::plain(rgb)).collect();
+        self.check(&tiles, side_px)?;
+        self.in_parts(&mut tiles, side_px, &[], &mut |first, results| {
             for image in 0..results.images() {
                 for output in 0..results.heads() {
                     let (data, slot) = results.values(output, image);
@@ -166,18 +178,20 @@ impl Execute for CudaExecute {
 
     fn run_to_maps(
         &self,
-        images: &[&[u8]],
+        tiles: &mut [ModelTile<'_>],
         side_px: usize,
         heads: &[HeadPlan],
+        core_px: Option<u32>,
     ) -> Result<Option<Vec<Vec<HeadMap>>>, ModelError> {
-        self.check(images, side_px)?;
-        let forms: Vec<HeadForm> = heads.iter().map(HeadForm::from).collect();
+        self.check(tiles, side_px)?;
+        let forms: Vec<HeadForm> = heads.iter().map(|plan| HeadForm::new(plan, core_px)).collect();
         let mut all = vec![];
-        self.in_parts(images, side_px, &forms, &mut |_, results| {
+        self.in_parts(tiles, side_px, &forms, &mut |_, results| {
             for image in 0..results.images() {
                 let map = |(i, plan): (usize, &HeadPlan)| {
                     let l = results.slot(plan.output).layout;
-                    let mut map = plan.blank(l.w, l.h);
+                    let [_, _, h, w] = forms[i].part(l.h, l.w);
+                    let mut map = plan.blank(w, h);
                     results.map(i, image, &mut map.data);
                     map
                 };
@@ -185,6 +199,10 @@ impl Execute for CudaExecute {
             }
         })?;
         Ok(Some(all))
+    }
+
+    fn makes_maps(&self) -> bool {
+        true
     }
 
     fn batches_at_once(&self) -> usize {
@@ -200,9 +218,9 @@ impl Execute for CudaExecute {
 }
 
 impl CudaExecute {
-    fn check(&self, images: &[&[u8]], side_px: usize) -> Result<(), ModelError> {
+    fn check(&self, tiles: &[ModelTile<'_>], side_px: usize) -> Result<(), ModelError> {
         let expected = side_px * side_px * 3;
-        if let Some(image) = images.iter().find(|image| image.len() != expected) {
+        if let Some(image) = tiles.iter().map(ModelTile::rgb).find(|image| image.len() != expected) {
             return Err(ModelError(format!(
                 "image has the wrong size: `{}` bytes, expected `{expected}`",
                 image.len()
