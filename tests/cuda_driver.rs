@@ -134,13 +134,30 @@ fn one_lane_copies_while_the_other_computes() {
 fn a_batch_that_does_not_fit_the_memory_is_halved() {
     let Some(whole) = with_driver("eight_at_once", &[]) else { return };
     assert_eq!(count(&whole, "refused"), 0);
-    // What is there once, and of eight images; memory for it and five of these.
-    let arena = whole.iter().filter(|n| n.what == "allocate").map(|n| n.bytes).max().unwrap();
-    let all: i64 = whole.iter().filter(|n| n.what == "allocate").map(|n| n.bytes).sum();
+    // The weights, and what eight images need; memory for the weights and five of them.
+    let (all, arena) = allocated(&whole);
     let memory = (all - arena * 3 / 8).to_string();
     let few = with_driver("eight_at_once", &[("EMULATION_MEMORY", &memory)]).unwrap();
     assert!(count(&few, "refused") >= 1);
     assert!(count(&few, "download") > count(&whole, "download"), "more, smaller parts");
+}
+
+/// Bytes taken, and of them those of the largest piece but for the weights: the maps.
+fn allocated(all: &[Noted]) -> (i64, i64) {
+    let mut bytes: Vec<i64> = all.iter().filter(|n| n.what == "allocate").map(|n| n.bytes).collect();
+    bytes.sort_unstable();
+    (bytes.iter().sum(), bytes[bytes.len() - 2])
+}
+
+#[test]
+fn where_two_lanes_do_not_fit_one_goes_on() {
+    let Some(both) = with_driver("two_threads_run_batches", &[]) else { return };
+    let (all, arena) = allocated(&both);
+    let memory = (all - arena / 2).to_string();
+    let one = with_driver("two_threads_run_batches", &[("EMULATION_MEMORY", &memory)]).unwrap();
+    assert!(count(&one, "refused") >= 1);
+    // Batches of two are not made smaller for it.
+    assert_eq!(count(&one, "launch"), count(&both, "launch"));
 }
 
 #[test]
@@ -226,14 +243,14 @@ fn memory_that_ends_is_told_and_the_run_is_the_same() {
     let (whole, few) = (program::home(&run_yaml("cuda", "")), program::home(&run_yaml("cuda", "")));
     let log = whole.path().join("log");
     program::assert_code(&run(whole.path(), &driver, &[("EMULATION_LOG", log.to_str().unwrap())]), 0);
-    let bytes = noted(&log).iter().filter(|n| n.what == "allocate").map(|n| n.bytes).max().unwrap();
-    // Room for what two lanes need of two images each, not of four.
-    let memory = (bytes * 3 / 2 + (8 << 20)).to_string();
+    // Too little for both lanes, and then for the four tiles of a batch.
+    let (all, arena) = allocated(&noted(&log));
+    let memory = (all - arena - arena / 2).to_string();
     let ended = run(few.path(), &driver, &[("EMULATION_MEMORY", &memory)]);
     program::assert_code(&ended, 0);
     let logs: String = program::files(&few.path().join("out/logs")).values().map(|l| program::text(l)).collect();
     let said = logs + &program::text(&ended.stderr);
-    assert!(said.contains("at a time"), "{said}");
+    assert!(said.contains("stream less") || said.contains("at a time"), "{said}");
     program::assert_same(
         "in parts",
         &program::results(&whole.path().join("out")),

@@ -144,6 +144,11 @@ impl Lowering<'_> {
         });
     }
 
+    /// Told by the shape alone, not by the rows: weights lie the same for all batches.
+    fn is_for_warpgroups(&self, columns: usize, products: usize) -> bool {
+        self.has_wgmma() && columns.is_multiple_of(128) && products >= FEWEST_WIDE
+    }
+
     /// The launch of a product; tables `table` to `table + 3` of the step.
     pub(super) fn dense(&mut self, of: &Dense<'_>) {
         let Dense { spec, x, out, .. } = of;
@@ -156,11 +161,8 @@ impl Lowering<'_> {
         };
         let tap_channels = cin.next_multiple_of(granule);
         let columns = columns(cout, granule);
-        // Told by the shape alone: weights lie the same for all batches.
         let products = kh * kw * tap_channels;
-        let is_wide_product =
-            granule == 8 && spec.groups == 1 && columns.is_multiple_of(128) && products >= FEWEST_WIDE;
-        let is_wide_product = is_wide_product && self.has_wgmma();
+        let is_wide_product = granule == 8 && spec.groups == 1 && self.is_for_warpgroups(columns, products);
         let k = products.next_multiple_of(if is_wide_product { WIDE_PIECE } else { PIECE });
         let weights = self.store.numbers(self.key(of.table), || table(spec, &(of.weights)(), columns, tap_channels, k));
         let bias = of.bias.map(|bias| self.store.floats(self.key(of.table + 1), bias));
@@ -199,11 +201,9 @@ impl Lowering<'_> {
             .ints(&[usize::from(of.prologue.is_some_and(|p| p.relu)), activation(of.activation)])
             .ints(&[usize::from(of.is_residual_first), usize::from(wide)])
             .launch(kernel, [rows.div_ceil(block_rows) * (columns / block_columns), 1, spec.groups], threads);
-        launch.shared_bytes = match wide_form {
-            // Rings of warpgroups begin at multiples of 1024.
-            Some((_, stages)) => stages * (block_rows + block_columns) * WIDE_PIECE * 2 + 1024,
-            None => STAGES * (block_rows + block_columns) * PIECE * 2,
-        } as u32;
+        // Rings of warpgroups begin at multiples of 1024.
+        let ring = |stages: usize, piece: usize| stages * (block_rows + block_columns) * piece * 2;
+        launch.shared_bytes = wide_form.map_or(ring(STAGES, PIECE), |(_, n)| ring(n, WIDE_PIECE) + 1024) as u32;
         self.push(launch);
     }
 

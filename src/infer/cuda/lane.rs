@@ -171,6 +171,11 @@ impl Lane {
         &self.gpu
     }
 
+    /// Gives back memory that is held for batches of more than `images`.
+    pub fn keep_at_most(&mut self, images: usize) {
+        self.rooms.retain(|_, room| room.most <= images);
+    }
+
     /// Runs a batch; with `heads`, makes these head maps.
     ///
     /// # Shapes
