@@ -12,15 +12,19 @@ use std::{
     time::{Duration, Instant},
 };
 use wsi_run::{
-    infer::cuda::{
-        Batch, CudaNetwork, Format, HeadForm, Launches, Region,
-        buffer::Buffer,
-        devices,
-        driver::Device,
-        lane::{Gpu, Lane, Task},
-        stream::Stream,
+    infer::{
+        Plan,
+        cuda::{
+            Batch, Chip, CudaNetwork, Format, HeadForm, Launches, Region,
+            buffer::Buffer,
+            devices,
+            driver::Device,
+            lane::{Gpu, Lane, Task},
+            stream::Stream,
+        },
     },
     model::{
+        ModelTile,
         graph::Graph,
         head_plans,
         weights::{Normalisation, Weights},
@@ -65,16 +69,17 @@ fn options() -> Options {
     o
 }
 
-/// Best time of one call of `f`, over calls for about `secs` s.
-fn best(secs: f64, mut f: impl FnMut()) -> Duration {
+/// Median time of one call of `f`, over calls for about `secs` s.
+fn median(secs: f64, mut f: impl FnMut()) -> Duration {
     f();
-    let (start, mut best) = (Instant::now(), Duration::MAX);
-    while start.elapsed().as_secs_f64() < secs {
+    let (start, mut times) = (Instant::now(), vec![]);
+    while times.len() < 3 || start.elapsed().as_secs_f64() < secs {
         let call = Instant::now();
         f();
-        best = best.min(call.elapsed());
+        times.push(call.elapsed());
     }
-    best
+    times.sort_unstable();
+    times[times.len() / 2]
 }
 
 /// A batch's launches and memory.
@@ -85,11 +90,18 @@ struct Bound {
 }
 
 impl Bound {
-    fn new(device: &Arc<Device>, network: &CudaNetwork, px: usize, images: usize, cache_bytes: Option<usize>) -> Self {
+    fn new(
+        device: &Arc<Device>,
+        network: &CudaNetwork,
+        px: usize,
+        images: usize,
+        (cache_bytes, wgmma): (Option<usize>, bool),
+    ) -> Self {
         let plan = network.plan(px, px).unwrap();
         let mut store = network.store();
         let normalisation = &Normalisation::IMAGENET;
-        let batch = Batch { images, kind: 0, normalisation, stain: None, heads: &[], cache_bytes };
+        let chip = cache_bytes.map(|cache_bytes| Chip { cache_bytes, multiprocessors: device.multiprocessors() });
+        let batch = Batch { images, kind: 0, normalisation, stain: None, heads: &[], chip, wgmma };
         let launches = network.launches(&plan, &batch, &mut store);
         let buffer = |(i, bytes): (usize, &usize)| match i {
             0 => Buffer::of(device, store.bytes()).unwrap(),
@@ -111,7 +123,7 @@ impl Bound {
             Ok(())
         });
         let recording = recording.unwrap();
-        best(secs, || {
+        median(secs, || {
             // SAFETY: as above.
             unsafe { self.stream.replay(&recording) }.unwrap();
             self.stream.wait().unwrap();
@@ -128,21 +140,21 @@ fn graph(name: &str) -> Graph {
 }
 
 /// Images per second of two threads that each run batches through a lane.
-fn lanes(o: &Options, graph: &Graph, weights: &Weights, px: usize, batch: usize) -> f64 {
+fn lanes(o: &Options, (graph, weights): (&Graph, &Weights), px: usize, batch: usize, wgmma: bool) -> f64 {
     let network = CudaNetwork::new(graph, weights, Format::Half).unwrap();
-    let task = Arc::new(Task { network, normalisation: Normalisation::IMAGENET, kind: 0 });
+    let task = Arc::new(Task { network, normalisation: Normalisation::IMAGENET, kind: 0, wgmma });
     let gpu = Arc::new(Gpu::open(o.gpu, &task).unwrap());
     let heads: Vec<HeadForm> = head_plans(graph, 1).iter().map(HeadForm::from).collect();
     let image = noise(px * px * 3);
-    let images: Vec<&[u8]> = vec![&image; batch];
+    let tiles = || -> Vec<ModelTile<'_>> { (0..batch).map(|_| ModelTile::plain(&image)).collect() };
     let rate = |lane: &mut Lane| {
         // The first records.
         for _ in 0..3 {
-            let _ = lane.run(&images, px, &heads).unwrap();
+            let _ = lane.run(&mut tiles(), px, &heads).unwrap();
         }
         let (start, mut count) = (Instant::now(), 0);
         while start.elapsed().as_secs_f64() < o.secs {
-            let _ = lane.run(&images, px, &heads).unwrap();
+            let _ = lane.run(&mut tiles(), px, &heads).unwrap();
             count += batch;
         }
         count as f64 / start.elapsed().as_secs_f64()
@@ -173,39 +185,53 @@ fn main() {
         let network = CudaNetwork::new(&graph, &weights, Format::Half).unwrap();
         let plan = network.plan(*px, *px).unwrap();
         for &batch in &o.batches {
-            for (cache, cache_bytes) in [("whole", None), ("0.3", share(0.3)), ("0.6", share(0.6)), ("1.2", share(1.2))]
-            {
-                let bound = Bound::new(&device, &network, *px, batch, cache_bytes);
+            let caches = [("whole", None), ("0.3", share(0.3)), ("0.6", share(0.6)), ("1.2", share(1.2))];
+            let products: &[bool] = if device.has_wgmma() { &[false, true] } else { &[false] };
+            let ways = products.iter().flat_map(|wgmma| caches.map(|(cache, bytes)| (*wgmma, cache, bytes)));
+            for (wgmma, cache, cache_bytes) in ways {
+                let bound = Bound::new(&device, &network, *px, batch, (cache_bytes, wgmma));
                 let time = bound.time(o.secs, |_| true);
                 println!(
                     "{}",
                     serde_json::json!({
-                        "network": name, "px": px, "batch": batch, "what": "kernels", "cache": cache,
+                        "network": name, "px": px, "batch": batch, "what": "kernels", "cache": cache, "wgmma": wgmma,
                         "launches": bound.launches.launches.len(), "gmacs": plan.macs() as f64 / 1e9,
                         "images_per_s": batch as f64 / time.as_secs_f64(),
                     })
                 );
             }
-            println!(
-                "{}",
-                serde_json::json!({
-                    "network": name, "px": px, "batch": batch, "what": "lanes",
-                    "images_per_s": lanes(&o, &graph, &weights, *px, batch),
-                })
-            );
+            for wgmma in products {
+                println!(
+                    "{}",
+                    serde_json::json!({
+                        "network": name, "px": px, "batch": batch, "what": "lanes", "wgmma": wgmma,
+                        "images_per_s": lanes(&o, (&graph, &weights), *px, batch, *wgmma),
+                    })
+                );
+            }
         }
-        let batch = *o.batches.last().unwrap();
-        let bound = Bound::new(&device, &network, *px, batch, None);
-        for (i, step) in plan.steps.iter().enumerate().filter(|_| o.by_step) {
+        if o.by_step {
+            steps(&o, &device, (name, &network), &plan, device.has_wgmma());
+        }
+    }
+}
+
+/// What each step takes of the largest batch, by warps and, where there are some, by warpgroups.
+fn steps(o: &Options, device: &Arc<Device>, (name, network): (&str, &CudaNetwork), plan: &Plan, has_wgmma: bool) {
+    let (batch, px) = (*o.batches.last().unwrap(), plan.h);
+    for wgmma in [false, true].into_iter().filter(|wgmma| !wgmma || has_wgmma) {
+        let bound = Bound::new(device, network, px, batch, (None, wgmma));
+        for (i, step) in plan.steps.iter().enumerate() {
             let kernels: Vec<&str> = bound.launches.launches.iter().filter(|l| l.step == i).map(|l| l.kernel).collect();
-            if kernels.is_empty() {
+            // Steps that are the same either way are timed once.
+            if kernels.is_empty() || (wgmma && !kernels.iter().any(|kernel| kernel.contains("wgmma"))) {
                 continue;
             }
             let secs = bound.time(0.02, |step| step == i).as_secs_f64();
             println!(
                 "{}",
                 serde_json::json!({
-                    "network": name, "px": px, "batch": batch, "what": "step", "step": step.name, "kernels": kernels,
+                    "network": name, "px": px, "batch": batch, "what": "step", "wgmma": wgmma, "step": step.name, "kernels": kernels,
                     "micros": secs * 1e6, "tflop_per_s": 2e-12 * (step.macs * batch as u64) as f64 / secs,
                     "gb_per_s": 2e-9 * (step.moved_floats * batch as u64) as f64 / secs,
                     "flop_per_byte": step.macs as f64 / step.moved_floats as f64,

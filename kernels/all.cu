@@ -1,6 +1,7 @@
 // All kernels, as one translation unit.
 #include "prims.cuh"
 #include "conv.cu"
+#include "conv_wgmma.cu"
 #include "depthwise.cu"
 #include "elementwise.cu"
 #include "norm.cu"

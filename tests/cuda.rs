@@ -12,15 +12,18 @@ use wsi_run::{
     config::settings,
     infer::{
         Compiled, HeadRows, Isa, Options, Precision,
-        cuda::{Batch, CudaExecute, CudaNetwork, Format, HeadForm, Launches, devices},
+        cuda::{
+            Batch, Chip, CudaExecute, CudaNetwork, Format, HeadForm, Launches, StainPass, devices, share::segments,
+        },
     },
     model::{
-        ExecuteOptions, Head, HeadValues,
+        ExecuteOptions, Head, HeadValues, StainTables,
         graph::{Activation, Conv, Graph, NodeId, Pool, ResizeMode, TransposedConv},
         head_plans,
         weights::{Normalisation, Weights},
         zoo::zoo,
     },
+    pixels::stain::{self, StainTransform},
 };
 
 /// Byte `i` of image `n`.
@@ -62,9 +65,10 @@ struct Way<'a> {
     cache_bytes: Option<usize>,
     kind: usize,
     heads: &'a [HeadForm],
+    wgmma: bool,
 }
 
-const HALF: Way<'static> = Way { format: Format::Half, cache_bytes: None, kind: 0, heads: &[] };
+const HALF: Way<'static> = Way { format: Format::Half, cache_bytes: None, kind: 0, heads: &[], wgmma: false };
 
 impl Job {
     fn new(graph: &Graph, weights: &Weights, images: &[Vec<u8>], (h, w): (usize, usize), way: Way<'_>) -> Self {
@@ -77,7 +81,9 @@ impl Job {
             normalisation: &Normalisation::IMAGENET,
             stain: None,
             heads: way.heads,
-            cache_bytes: way.cache_bytes,
+            wgmma: way.wgmma,
+            // One multiprocessor is never idle, however few the images are.
+            chip: way.cache_bytes.map(|cache_bytes| Chip { cache_bytes, multiprocessors: 1 }),
         };
         let launches = network.launches(&plan, &batch, &mut store);
         // Numbers that nobody wrote are NaN.
@@ -461,12 +467,12 @@ fn every_kernel_gives_what_the_processors_kernel_gives() {
         }
     }
     // What the sources define, but for the large blocks and the heads, which other tests run.
-    let sources = ["conv", "depthwise", "elementwise", "norm", "pool", "attention", "pixels", "heads"];
+    let sources = ["conv", "conv_wgmma", "depthwise", "elementwise", "norm", "pool", "attention", "pixels", "heads"];
     let text =
         sources.map(|f| std::fs::read_to_string(format!("{}/kernels/{f}.cu", env!("CARGO_MANIFEST_DIR"))).unwrap());
     let defined = text.iter().flat_map(|t| t.lines().filter_map(|l| l.strip_prefix("KERNEL(")?.split(',').next()));
     let unseen: Vec<&str> = defined.filter(|name| !seen.contains(name)).collect();
-    assert_eq!(unseen, ["conv_128x128_g8", "conv_128x64_g8", "head_map"]);
+    assert_eq!(unseen, ["conv_128x128_g8", "conv_128x64_g8", "conv_wgmma_128x128", "conv_wgmma_128x256", "head_map"]);
 }
 
 #[test]
@@ -488,6 +494,59 @@ fn large_blocks_give_the_same_as_small_ones() {
     }
 }
 
+/// A network whose wide convolutions fill the multiprocessors: one of channels that are no whole granules, one behind a
+/// normalisation, one behind a gate and before a sum.
+fn wide_graph() -> Graph {
+    let mut g = Graph::new("case", 3);
+    let x = g.input();
+    let x = g.conv("narrow", x, Conv::new(19, 1));
+    let wide = g.conv("wide", x, Conv::new(256, 3).pad(1));
+    let y = g.batch_norm("norm", wide);
+    let y = g.relu(y);
+    let y = g.conv("normed", y, Conv::new(128, 1));
+    let side = g.conv("side", wide, Conv::new(128, 1));
+    let pooled = g.global_avg_pool(y);
+    let gate = g.sigmoid(pooled);
+    let z = g.multiply(y, gate);
+    let z = g.conv("gated", z, Conv::new(128, 1));
+    let z = g.add(&[z, side]);
+    let z = g.relu(z);
+    g.output("out", Head::Semantic, z);
+    g
+}
+
+#[test]
+fn products_of_warpgroups_are_those_of_warps() {
+    let Some(program) = fast(Format::Half) else { return };
+    let (g, size) = (wide_graph(), (131, 133));
+    let weights = Weights::from_names(&g);
+    let images = [image(0, size)];
+    let wide = Job::new(&g, &weights, &images, size, Way { wgmma: true, ..HALF });
+    let kernels: Vec<&str> = wide.launches.launches.iter().map(|l| l.kernel).filter(|k| k.contains("wgmma")).collect();
+    assert_eq!(kernels, [&["conv_wgmma_128x256"][..], &["conv_wgmma_128x128"; 3]].concat());
+    let narrow = Job::new(&g, &weights, &images, size, HALF);
+    assert!(narrow.kernels().iter().all(|k| !k.contains("wgmma")));
+    let (a, b) = (wide.heads(&program, &[]).unwrap(), narrow.heads(&program, &[]).unwrap());
+    // Sums of 16 products are the same, in another order within a piece.
+    let off = farthest(&a, &b);
+    assert!(off < 2e-3, "{off}");
+    // Few rows: the other kernels, on the same weights.
+    let few = Job::new(&g, &weights, &[image(0, (9, 8))], (9, 8), Way { wgmma: true, ..HALF });
+    assert!(few.kernels().iter().all(|k| !k.contains("wgmma")));
+    let off = farthest(&few.heads(&program, &[]).unwrap(), &expected(&g, &weights, &[image(0, (9, 8))], (9, 8), 0));
+    assert!(off < 4e-3, "{off}");
+    // One block of each: all orders and arrivals of products.
+    let mut launches = wide.launches.launches.clone();
+    launches.iter_mut().filter(|l| l.kernel.contains("wgmma")).for_each(|l| l.grid = [2, 1, 1]);
+    let mut regions = wide.regions.clone();
+    regions[1].fill(0);
+    let some = |environment: &[(&str, &str)]| run(&program, &regions, &launches, environment).unwrap()[1].clone();
+    let first = some(&[]);
+    for other in [("EMULATION_ORDER", "reverse"), ("EMULATION_ORDER", "shuffled"), ("EMULATION_COPIES", "eager")] {
+        assert!(first == some(&[other]), "{other:?}");
+    }
+}
+
 #[test]
 fn the_order_of_threads_and_the_arrival_of_copies_change_nothing() {
     let Some(program) = fast(Format::Half) else { return };
@@ -505,15 +564,25 @@ fn the_order_of_threads_and_the_arrival_of_copies_change_nothing() {
     }
 }
 
+/// A job of each case, and one of products of warpgroups; with their names.
+fn jobs() -> Vec<(&'static str, Job)> {
+    let job = |graph: &Graph, size: (usize, usize), wgmma: bool| {
+        Job::new(graph, &Weights::from_names(graph), &[image(0, size)], size, Way { wgmma, ..HALF })
+    };
+    let cases = CASES.iter().map(|case| (case.name, job(&case.graph(), case.size, false)));
+    let mut wide = job(&wide_graph(), (131, 133), true);
+    // Of the many blocks two, behind numbers that others would have written.
+    wide.launches.launches.iter_mut().for_each(|l| l.grid = [l.grid[0].min(2), 1, 1]);
+    wide.regions[1].fill(0);
+    cases.chain([("products of warpgroups", wide)]).collect()
+}
+
 #[test]
 fn the_address_sanitizer_finds_no_access_outside() {
     let Some(program) = emulation(Build::Address, Format::Half) else { return };
-    for case in CASES {
-        let graph = case.graph();
-        let weights = Weights::from_names(&graph);
-        let job = Job::new(&graph, &weights, &[image(0, case.size)], case.size, HALF);
+    for (name, job) in jobs() {
         if let Err(e) = run(&program, &job.regions, &job.launches.launches, &[("EMULATION_CORES", "1")]) {
-            panic!("{}: {e}", case.name);
+            panic!("{name}: {e}");
         }
     }
 }
@@ -522,10 +591,7 @@ fn the_address_sanitizer_finds_no_access_outside() {
 fn the_thread_sanitizer_finds_no_race() {
     let Some(program) = emulation(Build::Threads, Format::Half) else { return };
     let mut seen = BTreeSet::new();
-    for case in CASES {
-        let graph = case.graph();
-        let weights = Weights::from_names(&graph);
-        let mut job = Job::new(&graph, &weights, &[image(0, case.size)], case.size, HALF);
+    for (name, mut job) in jobs() {
         // An OS thread per CUDA thread is slow: one block of each kernel, on zeros where others would have written.
         let mut launches: Vec<_> = job.launches.launches.iter().filter(|l| seen.insert(l.kernel)).cloned().collect();
         launches.iter_mut().for_each(|l| l.grid = [1; 3]);
@@ -537,23 +603,93 @@ fn the_thread_sanitizer_finds_no_race() {
             Err(e) if e.contains("unexpected memory mapping") => {
                 return println!("skipped: the sanitizer does not start");
             }
-            Err(e) => panic!("{}: {e}", case.name),
+            Err(e) => panic!("{name}: {e}"),
         }
     }
+    assert!(seen.contains("conv_wgmma_128x256") && seen.contains("conv_wgmma_128x128"));
+}
+
+#[test]
+fn a_pyramids_merge_is_one_kernel() {
+    let case = CASES.iter().find(|case| case.name.starts_with("a pyramid")).unwrap();
+    let graph = case.graph();
+    let job = Job::new(&graph, &Weights::from_names(&graph), &[image(0, case.size)], case.size, HALF);
+    // The image, its widening, the level above, the merge, its smoothing.
+    assert_eq!(job.launches.launches.len(), 5, "{:?}", job.kernels());
 }
 
 #[test]
 fn images_in_small_batches_give_the_same_bits() {
     let Some(program) = fast(Format::Half) else { return };
-    let graph = graph("crescent_dense_net");
-    let weights = Weights::from_names(&graph);
-    let images = [0, 1, 2].map(|n| image(n, (64, 64)));
-    let whole = Job::new(&graph, &weights, &images, (64, 64), HALF);
-    let few = Job::new(&graph, &weights, &images, (64, 64), Way { cache_bytes: Some(300_000), ..HALF });
-    assert!(few.launches.launches.len() > whole.launches.launches.len());
-    let (a, b) = (whole.heads(&program, &[]).unwrap(), few.heads(&program, &[]).unwrap());
-    // Blocks of another size add in the same order, so nothing may differ.
-    assert!(a == b);
+    for (name, px, cache_bytes) in [
+        ("crescent_dense_net", 64, 300_000),
+        ("light_mu_seg", 64, 200_000),
+        ("stardist_unet", 48, 200_000),
+        ("u_net_mit_b0", 64, 200_000),
+    ] {
+        let graph = graph(name);
+        let weights = Weights::from_names(&graph);
+        let images = [0, 1, 2].map(|n| image(n, (px, px)));
+        let whole = Job::new(&graph, &weights, &images, (px, px), HALF);
+        let few = Job::new(&graph, &weights, &images, (px, px), Way { cache_bytes: Some(cache_bytes), ..HALF });
+        assert!(few.launches.launches.len() > whole.launches.launches.len(), "{name}");
+        let (a, b) = (whole.heads(&program, &[]).unwrap(), few.heads(&program, &[]).unwrap());
+        // Blocks of another size add in the same order, so nothing may differ.
+        assert!(a == b, "{name}");
+    }
+}
+
+/// Sixty-four images on an H100, of whose cache maps have 30 MB.
+#[test]
+fn a_dense_layer_is_two_kernels_and_its_block_stays_in_the_cache() {
+    let chip = Chip { cache_bytes: 30 << 20, multiprocessors: 132 };
+    let graph = graph("crescent_dense_net").for_use();
+    let network = CudaNetwork::new(&graph, &Weights::from_names(&graph), Format::Half).unwrap();
+    let plan = network.plan(224, 224).unwrap();
+    // DenseNet-121: 58 layers of two convolutions, the stem, three transitions; nothing but pools, pixels and the end beside.
+    let convs = plan.steps.iter().filter(|step| step.macs > 0).count();
+    assert!((116 + 4..=116 + 5).contains(&convs), "{convs} convolutions");
+    assert!(plan.steps.len() <= convs + 8, "{} steps", plan.steps.len());
+    let segments = segments(&plan, 64, Some(chip), &|_| false);
+    let batch = Batch {
+        images: 64,
+        kind: 0,
+        normalisation: &Normalisation::IMAGENET,
+        stain: None,
+        heads: &[],
+        chip: Some(chip),
+        wgmma: false,
+    };
+    let launches = network.launches(&plan, &batch, &mut network.store());
+    let parts = |step: usize| {
+        let of = segments.iter().find(|s| s.steps.contains(&step)).unwrap();
+        (of, 64_usize.div_ceil(of.images))
+    };
+    for (i, step) in plan.steps.iter().enumerate().filter(|(_, step)| step.macs > 0) {
+        let count = launches.launches.iter().filter(|l| l.step == i).count();
+        assert_eq!(count, parts(i).1, "{}: one kernel for each part of the batch", step.name);
+    }
+    // The blocks at 56² and 28² px, whose concatenations of 64 images are 103 and 51 MB.
+    for side in [56, 28] {
+        let concat = plan.buffers.iter().enumerate().filter(|(i, _)| {
+            plan.steps
+                .iter()
+                .any(|s| s.output.buffer == *i && s.output.layout.h == side && s.output.layout.pixel_stride >= 256)
+        });
+        let (buffer, of) = concat.max_by_key(|(_, b)| b.last_step - b.first_step).unwrap();
+        let layers: Vec<usize> = (of.first_step..of.last_step)
+            .filter(|i| plan.steps[*i].inputs.iter().any(|slot| slot.buffer == buffer))
+            .collect();
+        assert!(layers.len() >= 6, "{side}: {} layers", layers.len());
+        // All, but perhaps the first, which may go with what is before it, in one run of a few images.
+        let run_of_last = parts(*layers.last().unwrap()).0;
+        let together = layers.iter().filter(|i| run_of_last.steps.contains(i)).count();
+        assert!(together + 1 >= layers.len(), "{side}: {together} of {} layers", layers.len());
+        let bytes = 2 * run_of_last.images * of.floats;
+        assert!(run_of_last.images < 64 && bytes <= chip.cache_bytes, "{side}: {bytes} bytes of {run_of_last:?}");
+        // What lives within a layer is not written to memory: all images take turns in its place.
+        assert!(run_of_last.shared.len() >= together - 1, "{side}: {run_of_last:?}");
+    }
 }
 
 #[test]
@@ -563,12 +699,14 @@ fn head_maps_are_those_the_processor_makes() {
         let graph = graph(name).for_use();
         let weights = Weights::from_names(&graph);
         let plans = head_plans(&graph, 1);
-        let forms: Vec<HeadForm> = plans.iter().map(HeadForm::from).collect();
+        // Of one half the middle, as where tiles overlap.
+        let core_px = |i: usize| (i % 2 == 0).then_some(20);
+        let forms: Vec<HeadForm> = (0..).zip(&plans).map(|(i, plan)| HeadForm::new(plan, core_px(i))).collect();
         let images = [image(0, (px, px)), image(1, (px, px))];
         let job = Job::new(&graph, &weights, &images, (px, px), Way { heads: &forms, ..HALF });
         let regions = run(&program, &job.regions, &job.launches.launches, &[]).unwrap();
         let values = job.heads_of(&regions);
-        for ((plan, offset), form) in plans.iter().zip(&job.launches.map_offsets).zip(&forms) {
+        for (n, ((plan, offset), form)) in plans.iter().zip(&job.launches.map_offsets).zip(&forms).enumerate() {
             let l = job.launches.heads[plan.output].layout;
             for (i, values) in values.iter().enumerate() {
                 let mut map = plan.blank(l.w, l.h);
@@ -578,7 +716,9 @@ fn head_maps_are_those_the_processor_makes() {
                     0,
                     &HeadValues { data, channels, h: l.h, w: l.w, pixel_stride: channels, channel_stride: 1 },
                 );
-                let bytes = &regions[4][offset + 2 * i * form.channels * l.h * l.w..][..2 * map.data.len()];
+                let map = core_px(n).map_or(map.clone(), |px| map.middle(px));
+                assert_eq!(form.part(l.h, l.w)[2..], [map.h as usize, map.w as usize]);
+                let bytes = &regions[4][offset + 2 * i * map.data.len()..][..2 * map.data.len()];
                 let found: Vec<i16> = bytes.chunks_exact(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
                 let off = found.iter().zip(&map.data).map(|(a, b)| (i32::from(*a) - i32::from(*b)).abs()).max();
                 assert!(off <= Some(1), "{name}, {:?}, image {i}: {off:?}", plan.spec);
@@ -640,6 +780,8 @@ fn toolkit() -> Option<PathBuf> {
 /// Registers of each kernel: what its block needs for the blocks of a multiprocessor that it is made for.
 const MOST_REGISTERS: &[(&str, u32)] = &[
     ("conv_128x128_g8", 128),
+    ("conv_wgmma_128x128", 128),
+    ("conv_wgmma_128x256", 255),
     ("conv_128x64_g", 232),
     ("conv_128x16_g1", 192),
     ("conv_", 128),
@@ -652,7 +794,7 @@ const MOST_REGISTERS: &[(&str, u32)] = &[
 ];
 
 /// Bytes that a kernel may put aside; outside its inner loop.
-const MOST_SPILLED: &[(&str, u32)] = &[("conv_128x128_g8", 64)];
+const MOST_SPILLED: &[(&str, u32)] = &[("conv_128x128_g8", 64), ("conv_wgmma_128x128", 8)];
 
 #[test]
 fn every_kernel_compiles_and_keeps_to_its_registers() {
@@ -698,47 +840,102 @@ fn check_registers(arch: &str, said: &str) {
             checked += 1;
         }
     }
-    assert!(checked >= 37, "{arch}: {checked} kernels of {said}");
+    let expected = if arch == "sm_90a" { 39 } else { 37 };
+    assert!(checked >= expected, "{arch}: {checked} kernels of {said}");
+    // Products of warpgroups that wait for each other are slow.
+    assert!(!said.contains("wgmma.mma_async instructions are serialized"), "{arch}: {said}");
+}
+
+/// Stain normalisations of slides, fitted by every method.
+fn stains() -> Vec<(&'static str, StainTransform)> {
+    use settings::{Stain, StainReference::Standard};
+    // Tissue of two stains, in many strengths.
+    let tissue: Vec<u8> = (0..6000_u32)
+        .flat_map(|i| {
+            let part = |n: u32| f64::from((2 * i + n).wrapping_mul(2_654_435_761) >> 16 & 0xff) / 255.0;
+            let (h, e) = (part(0), part(1));
+            [[0.65, 0.07], [0.70, 0.99], [0.29, 0.11]].map(|[of_h, of_e]| (240.0 * (-h * of_h - e * of_e).exp()) as u8)
+        })
+        .collect();
+    [Stain::Macenko(Standard), Stain::Vahadane(Standard), Stain::Ruifrok(Standard), Stain::Reinhard(Standard)]
+        .map(|method| {
+            let fit = stain::fit(&tissue, &method).unwrap();
+            assert_ne!(fit.transform, StainTransform::Identity, "{}: {:?}", fit.method, fit.flag);
+            (fit.method, fit.transform)
+        })
+        .into()
+}
+
+/// All colours an image can have are many: these are `h × w` of them, the greys and the corners of the cube among them.
+fn colours((h, w): (usize, usize)) -> Vec<u8> {
+    let corner = |i: usize| [i & 1, i >> 1 & 1, i >> 2 & 1].map(|bit| 255 * bit as u8);
+    let greys = (0..=255_u8).map(|v| [v; 3]);
+    let others = image(5, (h, w));
+    let others = others.chunks_exact(3).map(|px| [px[0], px[1], px[2]]);
+    (0..8).map(corner).chain(greys).chain(others).take(h * w).flatten().collect()
 }
 
 #[test]
 fn stain_normalisation_on_the_way_gives_the_processors_bytes() {
     let Some(program) = fast(Format::Half) else { return };
-    // A slide twice as dense in one channel, and a mixture of the others; through an image as it is.
-    let od = |v: usize| -((v + 1) as f32 / 240.0).ln();
-    let matrix = [[0.9, 0.1, 0.0], [0.05, 0.6, 0.2], [0.0, 0.3, 1.1]];
-    let entry = |k: usize, v: usize, c: usize| (-matrix[c][k] * od(v)).exp() * if k == 0 { 240.0 } else { 1.0 };
-    let tables: Vec<f32> =
-        (0..3 * 256 * 4).map(|i| if i % 4 == 3 { 0.0 } else { entry(i / 1024, i / 4 % 256, i % 4) }).collect();
+    let size = (64, 72);
     let mut g = Graph::new("case", 3);
     let x = g.input();
     let x = g.activation(x, Activation::Relu6);
     g.output("out", Head::Semantic, x);
     let weights = Weights::from_names(&g);
     let network = CudaNetwork::new(&g, &weights, Format::Half).unwrap();
-    let plan = network.plan(16, 24).unwrap();
-    let mut store = network.store();
+    let plan = network.plan(size.0, size.1).unwrap();
     // So that what comes out is the byte over 64, exact in half precision.
     let normalisation = Normalisation { mean: [0.0; 3], std: [64.0 / 255.0; 3] };
-    let batch = Batch {
-        images: 1,
-        kind: 0,
-        normalisation: &normalisation,
-        stain: Some(&tables),
-        heads: &[],
-        cache_bytes: None,
-    };
-    let launches = network.launches(&plan, &batch, &mut store);
-    let pixels = image(3, (16, 24));
-    let mut regions: Vec<Vec<u8>> = launches.region_bytes.iter().map(|bytes| vec![0xff; *bytes]).collect();
-    (regions[0], regions[2]) = (store.bytes().to_vec(), pixels.clone());
-    let job = Job { launches, regions, format: Format::Half };
-    let found = &job.heads(&program, &[]).unwrap()[0][0];
-    for (i, value) in found.iter().enumerate() {
-        let rgb = &pixels[i / 3 * 3..][..3];
-        let part = |k: usize| tables[(k * 256 + usize::from(rgb[k])) * 4 + i % 3];
-        let expected = (part(0) * part(1) * part(2)).min(255.0).round_ties_even();
-        assert!((value * 64.0 - expected).abs() < 1e-3, "{i}: {} instead of {expected}", value * 64.0);
+    let stains = stains();
+    let tables: Vec<StainTables> = stains.iter().map(|(_, transform)| StainTables::of(transform).unwrap()).collect();
+    // The first image stays as it is; each of the others is of a slide of its own.
+    let pixels = vec![colours(size); 1 + stains.len()];
+    for is_kept in [false, true] {
+        let pass = StainPass { tables: 6, is_kept };
+        let batch = Batch {
+            images: pixels.len(),
+            kind: 0,
+            normalisation: &normalisation,
+            stain: Some(pass),
+            heads: &[],
+            // Images go through one by one.
+            wgmma: false,
+            chip: is_kept.then_some(Chip { cache_bytes: 100_000, multiprocessors: 1 }),
+        };
+        let mut store = network.store();
+        let launches = network.launches(&plan, &batch, &mut store);
+        assert_eq!(launches.launches.len() > plan.steps.len(), is_kept, "one by one");
+        let mut regions: Vec<Vec<u8>> = launches.region_bytes.iter().map(|bytes| vec![0xff; *bytes]).collect();
+        (regions[0], regions[2]) = (store.bytes().to_vec(), pixels.concat());
+        let numbers = pass.numbers_at();
+        regions[5][numbers..numbers + 4].fill(0);
+        for (i, tables) in tables.iter().enumerate() {
+            // Not in the order of the images.
+            let place = (i + 3) % 6;
+            regions[5][place * StainTables::MOST_BYTES..][..tables.bytes().len()].copy_from_slice(tables.bytes());
+            let number = StainPass::number(place, tables.method()).to_le_bytes();
+            regions[5][numbers + 4 * (i + 1)..][..4].copy_from_slice(&number);
+        }
+        let job = Job { launches, regions, format: Format::Half };
+        let regions = run(&program, &job.regions, &job.launches.launches, &[]).unwrap();
+        for (i, found) in job.heads_of(&regions).iter().enumerate() {
+            let (name, expected) = match i {
+                0 => ("none", pixels[0].clone()),
+                i => {
+                    let mut rgb = pixels[i].clone();
+                    stains[i - 1].1.apply(&mut rgb);
+                    assert_ne!(rgb, pixels[i]);
+                    (stains[i - 1].0, rgb)
+                }
+            };
+            let bytes: Vec<u8> = found[0].iter().map(|v| (v * 64.0) as u8).collect();
+            assert!(bytes == expected, "{name}: what the network sees");
+            let kept = &regions[2][i * expected.len()..][..expected.len()];
+            let after = if is_kept { &expected } else { &pixels[i] };
+            assert!(kept == &after[..], "{name}: what is given back");
+        }
     }
 }
 

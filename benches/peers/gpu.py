@@ -24,7 +24,7 @@ PEAK_FLOPS, PEAK_BYTES = 989.4e12, 3.35e12
 
 
 def peers(name, px, batches, secs=2.0):
-    """Best images/s of eager and compiled PyTorch, over the batches; or why there is none."""
+    """Images/s of eager and compiled PyTorch by the best of the batches; or why there is none."""
     try:
         import torch
         import networks
@@ -46,19 +46,44 @@ def peers(name, px, batches, secs=2.0):
                 with torch.inference_mode():
                     for _ in range(5):
                         run(x)
-                    torch.cuda.synchronize()
-                    start, count = time.perf_counter(), 0
-                    while time.perf_counter() - start < secs:
-                        run(x)
-                        count += batch
-                        if count % (8 * batch) == 0:
-                            torch.cuda.synchronize()
-                    torch.cuda.synchronize()
-                    best = max(best, count / (time.perf_counter() - start))
+                    best = max(best, batch / median_secs(lambda: run(x), secs))
             found[kind] = best
         except Exception as e:  # a network that does not compile is a result
             found[kind] = f"not run: {type(e).__name__}: {str(e)[:120]}"
     return found
+
+
+def median_secs(call, secs):
+    """Median time of a call by the device's events, over calls for `secs` s."""
+    import torch
+
+    times, start = [], time.perf_counter()
+    while time.perf_counter() - start < secs or len(times) < 5:
+        before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        before.record()
+        call()
+        after.record()
+        after.synchronize()
+        times.append(before.elapsed_time(after) / 1e3)
+    return sorted(times)[len(times) // 2]
+
+
+def ceilings():
+    """What this card does at most: TB/s of a copy, read and written, and TFLOP/s of a product, both of PyTorch."""
+    try:
+        import torch
+
+        if not torch.cuda.is_available():
+            return "not measured: torch finds no GPU"
+        x = torch.empty(4 << 30, dtype=torch.uint8, device="cuda").random_()
+        y = torch.empty_like(x)
+        copy = 2 * x.numel() / median_secs(lambda: y.copy_(x), 0.5)
+        del x, y
+        a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+        product = 2 * 8192**3 / median_secs(lambda: a @ b, 0.5)
+        return f"{copy / 1e12:.2f} TB/s of a copy, {product / 1e12:.0f} TFLOP/s of an 8192³ product in bf16"
+    except Exception as e:  # an older torch, a small card
+        return f"not measured: {type(e).__name__}: {str(e)[:120]}"
 
 
 def floor(name, ours):
@@ -66,7 +91,7 @@ def floor(name, ours):
     if GOALS[name][2]:
         return GOALS[name][2]
     gmacs = next((row["gmacs"] for row in ours if row.get("network") == name and "gmacs" in row), None)
-    steps = [row for row in ours if row.get("network") == name and row.get("what") == "step"]
+    steps = [row for row in ours if row.get("network") == name and row.get("what") == "step" and not row.get("wgmma")]
     if not gmacs:
         return None
     if not steps:
@@ -96,7 +121,11 @@ def plot(ours, to):
     axes.loglog(reach, [min(PEAK_FLOPS, PEAK_BYTES * i) / 1e12 for i in reach], "k-", lw=1)
     for name in GOALS:
         mine = [row for row in steps if row["network"] == name]
-        axes.loglog([r["flop_per_byte"] for r in mine], [r["tflop_per_s"] for r in mine], ".", label=name)
+        for wgmma, mark in ((False, "."), (True, "+")):
+            some = [r for r in mine if r.get("wgmma", False) == wgmma]
+            if some:
+                label = f"{name}, warpgroups" if wgmma else name
+                axes.loglog([r["flop_per_byte"] for r in some], [r["tflop_per_s"] for r in some], mark, label=label)
     axes.set_xlabel("FLOP per byte")
     axes.set_ylabel("TFLOP/s")
     axes.legend()
@@ -109,7 +138,8 @@ def main():
     ours = [json.loads(line) for line in open(ours_path) if line.startswith("{")]
     gpu = next((row["gpu"] for row in ours if "gpu" in row), "none")
     lines = [
-        f"GPU: {gpu}; floors are of an H100 SXM",
+        f"GPU: {gpu}; floors are of an H100 SXM (989 TFLOP/s, 3.35 TB/s); this card: {ceilings()}",
+        "Medians; ours in half precision, PyTorch's in bf16; the best of all batches on both sides, and of ours of all ways to share a batch out.",
         "",
         "| network | ours, kernels | ours, with copies | torch eager | torch.compile | of compile (goal) | of the floor (goal) |",
         "|---|---|---|---|---|---|---|",
@@ -123,11 +153,14 @@ def main():
         best = floor(name, ours)
         show = lambda v: "not run" if v is None else v if isinstance(v, str) else f"{v:,.0f}/s"
         ratio = lambda a, b: f"{a / b:.2f}" if a and b and not isinstance(b, str) else "–"
+        products = lambda wgmma: max((r["images_per_s"] for r in ours if r.get("network") == name and r.get("what") == "kernels" and r.get("wgmma") == wgmma), default=None)
         lines.append(
             f"| {name} {px}² | {show(kernels)} | {show(copies)} | {show(theirs['eager'])} | {show(theirs['compile'])} | "
             f"{ratio(kernels, theirs['compile'])} (≥ {of_compile}) | {ratio(kernels, best)} (≥ {of_floor}) |"
         )
-        table[name] = {"kernels": kernels, "lanes": copies, **theirs, "floor": best}
+        table[name] = {"kernels": kernels, "by_warps": products(False), "by_warpgroups": products(True), "lanes": copies, **theirs, "floor": best}
+    lines += ["", "| kernels of | by warps | by warpgroups |", "|---|---|---|"]
+    lines += [f"| {name} | {show(of['by_warps'])} | {show(of['by_warpgroups'])} |" for name, of in table.items()]
     lines += ["", plot(ours, out + ".png")]
     pathlib.Path(out + ".md").write_text("\n".join(lines) + "\n")
     pathlib.Path(out + ".json").write_text(json.dumps({"gpu": gpu, "table": table, "ours": ours}, indent=1))

@@ -54,6 +54,8 @@ struct Warp {
 enum class State { Ready, Barrier, Collective, Done };
 
 struct Copy { void* to; const void* from; int bytes, read; };
+/// A product of a warpgroup that was started: where its sums are, and the matrices.
+struct Product { float* sums; int columns; unsigned long long a, b; };
 
 struct Lane {
     dim3 index;
@@ -66,6 +68,9 @@ struct Lane {
     /// Asynchronous copies that have not arrived, and where each group of them ends.
     std::vector<Copy> copies;
     std::vector<size_t> groups;
+    /// Products of a warpgroup that are under way, and where each group of them ends.
+    std::vector<Product> products;
+    std::vector<size_t> product_groups;
     std::unique_ptr<char[]> stack;
 #if defined(__x86_64__)
     void* sp = nullptr;
@@ -262,6 +267,8 @@ inline void run_block(Block& block) {
         for (auto& lane : block.lanes) lane.state = State::Ready;
     }
 #endif
+    for (auto& lane : block.lanes)
+        if (!lane.products.empty()) die("a thread ends with products that it did not wait for", (long)lane.products.size());
     for (auto& lane : block.lanes)
         if (!lane.copies.empty()) die("a thread ends with copies that it did not wait for", (long)lane.copies.size());
 }

@@ -57,6 +57,14 @@ DEVICE elem to_elem(float f) {
     return e;
 }
 #endif
+// The emulation is built without fused operations.
+DEVICE float times(float a, float b) { return a * b; }
+DEVICE float plus(float a, float b) { return a + b; }
+DEVICE u32 bits_of(float f) {
+    u32 bits;
+    memcpy(&bits, &f, 4);
+    return bits;
+}
 DEVICE u32 pack(float first, float second) { return to_elem(first).bits | (u32)to_elem(second).bits << 16; }
 DEVICE float first_of(u32 two) { return to_float({(u16)two}); }
 DEVICE float second_of(u32 two) { return to_float({(u16)(two >> 16)}); }
@@ -152,4 +160,59 @@ DEVICE float shuffle_xor(float v, int mask) {
         for (int l = 0; l < 32; l++) of(l)->result = of(l ^ of(l)->mask)->value;
     }, &argument, 5);
     return argument.result;
+}
+
+// ── a warpgroup's tensor cores ──
+// A product is done when it is waited for, lane by lane, from what shared memory holds then: a piece that is overwritten
+// too early gives other sums. With EMULATION_COPIES=eager it is done at once.
+#define HAS_WGMMA
+/// Addresses of shared memory begin with the block's.
+DEVICE u32 shared_address(const void* p) { return (u32)((const unsigned char*)p - emulation::the_block->shared); }
+DEVICE u64 matrix_at(const void* rows) {
+    return (u64)((shared_address(rows) & 0x3ffff) >> 4) | (u64)1 << 16 | (u64)(1024 >> 4) << 32 | (u64)1 << 62;
+}
+DEVICE void matrices_written() {}
+DEVICE void wgmma_fence() {}
+/// Row `row` of a matrix: 16 numbers, as the descriptor says: start, step of eight rows, swizzle of the address's bits.
+DEVICE void row_of(u64 matrix, int row, float (&to)[16]) {
+    if (matrix >> 62 != 1 || (matrix >> 49 & 7) != 0) emulation::die("a matrix of another layout");
+    const u32 start = (u32)(matrix & 0x3fff) << 4, step = (u32)(matrix >> 32 & 0x3fff) << 4;
+    for (int k = 0; k < 16; k++) {
+        u32 address = start + row / 8 * step + row % 8 * 128 + k * 2;
+        address ^= (address >> 7 & 7) << 4;
+        elem e;
+        memcpy(&e, emulation::the_block->shared + address, 2);
+        to[k] = to_float(e);
+    }
+}
+DEVICE void multiply(const emulation::Product& p) {
+    const int thread = (int)emulation::the_lane->index.x, row = thread / 32 % 4 * 16 + thread % 32 / 4, column = thread % 4 * 2;
+    float a[2][16], b[16];
+    row_of(p.a, row, a[0]);
+    row_of(p.a, row + 8, a[1]);
+    for (int n = 0; n < p.columns; n += 8)
+        for (int i = 0; i < 2; i++) {
+            row_of(p.b, n + column + i, b);
+            for (int k = 0; k < 16; k++) {
+                p.sums[n / 2 + i] += a[0][k] * b[k];
+                p.sums[n / 2 + 2 + i] += a[1][k] * b[k];
+            }
+        }
+}
+template <int N>
+DEVICE void wgmma(float (&c)[N / 8][4], u64 a, u64 b) {
+    emulation::Product product{&c[0][0], N, a, b};
+    if (emulation::eager_copies()) multiply(product);
+    else emulation::the_lane->products.push_back(product);
+}
+DEVICE void wgmma_commit() { emulation::the_lane->product_groups.push_back(emulation::the_lane->products.size()); }
+template <int N>
+DEVICE void wgmma_wait() {
+    auto& lane = *emulation::the_lane;
+    if ((int)lane.product_groups.size() <= N) return;
+    size_t done = lane.product_groups.size() - N, end = lane.product_groups[done - 1];
+    for (size_t i = 0; i < end; i++) multiply(lane.products[i]);
+    lane.products.erase(lane.products.begin(), lane.products.begin() + end);
+    lane.product_groups.erase(lane.product_groups.begin(), lane.product_groups.begin() + done);
+    for (auto& group : lane.product_groups) group -= end;
 }

@@ -35,6 +35,7 @@ pub mod zoo;
 #[cfg(test)]
 mod parity;
 
+pub use crate::pixels::stain::{StainMethod, StainTables};
 pub use augmented::Augmented;
 pub use backbone::convnext::{ConvNextSize, ConvNextVersion};
 pub use clin_seg_net::{CLIN_SEG_NET_ORGANS, clin_seg_net};
@@ -54,7 +55,7 @@ pub use network::{Execute, ExecuteOptions, MakeExecute, NetworkModel, OutputRows
 pub use registry::{ModelEntry, build, catalogue};
 pub use resnet_50::resnet_50;
 pub use slide_use::{SlideUse, slide_use};
-pub use spec::{ClassInfo, Head, HeadMap, HeadSpec, Model, ModelError, ModelSpec};
+pub use spec::{ClassInfo, Head, HeadMap, HeadSpec, Model, ModelError, ModelSpec, ModelTile, TilePixels};
 pub use stain_threshold::StainThresholdModel;
 pub use stardist::stardist_unet;
 pub use u_net::{UNetEncoder, attention_u_net, u_net, u_net_on};

@@ -8,7 +8,7 @@ use super::{
     graph::Graph,
     heads::{HeadPlan, HeadValues, head_plans},
     slide_use::{SlideUse, class_head, slide_use},
-    spec::{ClassInfo, Head, HeadMap, Model, ModelError, ModelSpec, check_tile},
+    spec::{ClassInfo, Head, HeadMap, Model, ModelError, ModelSpec, ModelTile, check_tile, middles},
     weights::{Weights, WeightsMetadata},
 };
 use crate::{
@@ -30,19 +30,25 @@ pub trait Execute: Send + Sync {
     /// [`ModelError`] when the device failed.
     fn run(&self, images: &[&[u8]], side_px: usize, sink: &(dyn Fn(OutputRows<'_>) + Sync)) -> Result<(), ModelError>;
 
-    /// Runs a batch and makes the head maps as well, for an executor that does this better than [`HeadPlan::fill`];
-    /// nothing from others.
+    /// Runs a batch and makes the head maps as well, of which the middle `core_px` is wanted if that is said, for an
+    /// executor that does this better than [`HeadPlan::fill`]; nothing from others.
     ///
     /// # Errors
     /// [`ModelError`] when the device failed.
     fn run_to_maps(
         &self,
-        images: &[&[u8]],
+        tiles: &mut [ModelTile<'_>],
         side_px: usize,
         heads: &[HeadPlan],
+        core_px: Option<u32>,
     ) -> Result<Option<Vec<Vec<HeadMap>>>, ModelError> {
-        let _ = (images, side_px, heads);
+        let _ = (tiles, side_px, heads, core_px);
         Ok(None)
+    }
+
+    /// Whether it makes head maps, and normalises the stain of tiles.
+    fn makes_maps(&self) -> bool {
+        false
     }
 
     /// How many batches may be run at once with gain, each by a thread.
@@ -214,7 +220,8 @@ impl Model for NetworkModel {
     fn forward(&self, images: &[&[u8]], tile_px: u32) -> Result<Vec<Vec<HeadMap>>, ModelError> {
         images.iter().try_for_each(|rgb| check_tile(rgb, tile_px, self.spec.margin_px))?;
         let side = tile_px as usize;
-        if let Some(maps) = self.execute.run_to_maps(images, side, &self.heads)? {
+        let mut tiles: Vec<ModelTile<'_>> = images.iter().map(|rgb| ModelTile::plain(rgb)).collect();
+        if let Some(maps) = self.execute.run_to_maps(&mut tiles, side, &self.heads, None)? {
             return Ok(maps);
         }
         let shapes = self.graph.shapes(side, side).map_err(|e| ModelError(e.to_string()))?;
@@ -234,6 +241,24 @@ impl Model for NetworkModel {
         })?;
         let finished = |map: Mutex<HeadMap>| map.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok(found.into_iter().map(|maps| maps.into_iter().map(finished).collect()).collect())
+    }
+
+    fn normalises_stain(&self) -> bool {
+        self.execute.makes_maps()
+    }
+
+    fn forward_tiles(
+        &self,
+        tiles: &mut [ModelTile<'_>],
+        tile_px: u32,
+        core_px: u32,
+    ) -> Result<Vec<Vec<HeadMap>>, ModelError> {
+        tiles.iter().try_for_each(|tile| check_tile(tile.rgb(), tile_px, self.spec.margin_px))?;
+        if let Some(maps) = self.execute.run_to_maps(tiles, tile_px as usize, &self.heads, Some(core_px))? {
+            return Ok(maps);
+        }
+        let images: Vec<&[u8]> = tiles.iter().map(ModelTile::rgb).collect();
+        Ok(middles(self.forward(&images, tile_px)?, core_px))
     }
 
     fn bytes(&self, tile_px: u32, batch: u32) -> u64 {

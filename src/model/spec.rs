@@ -2,7 +2,9 @@
 //!
 //! Owns: [`ModelSpec`], [`Head`], [`HeadMap`]. Must not know: slides, tiles' positions, stitching.
 
-use crate::units::Mpp;
+use crate::{pixels::stain::StainTables, units::Mpp};
+use rayon::prelude::*;
+use std::sync::Arc;
 
 /// What one output of a model means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,6 +124,47 @@ impl ModelSpec {
     }
 }
 
+/// The pixels of a tile.
+#[derive(Debug)]
+pub enum TilePixels<'a> {
+    /// To be looked at.
+    Shared(&'a [u8]),
+    /// To be looked at, and to become what the model saw.
+    Own(&'a mut [u8]),
+}
+
+/// A tile, and what is still to be done to its colours.
+#[derive(Debug)]
+pub struct ModelTile<'a> {
+    /// `[tile_px, tile_px, 3]` u8 RGB.
+    pub rgb: TilePixels<'a>,
+    /// Stain normalisation that a model with [`Model::normalises_stain`] does first.
+    pub stain: Option<&'a Arc<StainTables>>,
+}
+
+impl<'a> ModelTile<'a> {
+    /// A tile as the model is to see it.
+    pub fn plain(rgb: &'a [u8]) -> Self {
+        Self { rgb: TilePixels::Shared(rgb), stain: None }
+    }
+
+    /// Its pixels.
+    pub fn rgb(&self) -> &[u8] {
+        match &self.rgb {
+            TilePixels::Shared(rgb) => rgb,
+            TilePixels::Own(rgb) => rgb,
+        }
+    }
+
+    /// Where its pixels go as the model saw them, if somebody wants those and they are others.
+    pub fn seen(&mut self) -> Option<&mut [u8]> {
+        match (&mut self.rgb, self.stain) {
+            (TilePixels::Own(rgb), Some(_)) => Some(rgb),
+            _ => None,
+        }
+    }
+}
+
 /// Why a forward pass failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -152,11 +195,40 @@ pub trait Model: Send + Sync {
     /// [`ModelError`] when the device failed; the run stops.
     fn forward(&self, images: &[&[u8]], tile_px: u32) -> Result<Vec<Vec<HeadMap>>, ModelError>;
 
+    /// Whether it normalises the stain of tiles itself, in [`Model::forward_tiles`].
+    fn normalises_stain(&self) -> bool {
+        false
+    }
+
+    /// Runs a batch of which only the middle `core_px` of the maps is wanted.
+    ///
+    /// # Shapes
+    /// As of [`Model::forward`], but for maps that are at most `core_px` wide and high.
+    ///
+    /// # Errors
+    /// As of [`Model::forward`].
+    fn forward_tiles(
+        &self,
+        tiles: &mut [ModelTile<'_>],
+        tile_px: u32,
+        core_px: u32,
+    ) -> Result<Vec<Vec<HeadMap>>, ModelError> {
+        debug_assert!(tiles.iter().all(|tile| tile.stain.is_none()), "only for models that normalise stain");
+        let images: Vec<&[u8]> = tiles.iter().map(ModelTile::rgb).collect();
+        let maps = self.forward(&images, tile_px)?;
+        Ok(middles(maps, core_px))
+    }
+
     /// Bytes it holds while it runs batches of `batch` tiles, weights included.
     fn bytes(&self, tile_px: u32, batch: u32) -> u64 {
         let _ = (tile_px, batch);
         0
     }
+}
+
+/// The middle of all maps, on all threads: while one copies, the others would wait for the next batch.
+pub(super) fn middles(maps: Vec<Vec<HeadMap>>, core_px: u32) -> Vec<Vec<HeadMap>> {
+    maps.into_par_iter().map(|maps| maps.into_iter().map(|map| map.middle(core_px)).collect()).collect()
 }
 
 /// Whether `rgb` is a tile of side `tile_px`, larger than its margins.

@@ -6,7 +6,10 @@
 use crate::{
     error::{SlideError, StageName},
     output::SlideHeader,
-    pixels::{TargetReader, stain::StainTransform},
+    pixels::{
+        TargetReader,
+        stain::{StainTables, StainTransform},
+    },
     run::Claim,
     tiling::TilePlan,
 };
@@ -65,6 +68,8 @@ pub struct SlideJob {
     pub plan: Arc<TilePlan>,
     /// Stain normalisation of this slide.
     pub stain: StainTransform,
+    /// The same for models that do it themselves.
+    pub stain_tables: Option<Arc<StainTables>>,
     /// Time spent in each stage.
     pub clocks: StageClocks,
     /// The right to run it.
@@ -89,6 +94,7 @@ impl SlideJob {
             header,
             reader,
             plan,
+            stain_tables: StainTables::of(&stain).map(Arc::new),
             stain,
             clocks: StageClocks::default(),
             claim,

@@ -169,6 +169,7 @@ fn spawn_all<'scope, 'env: 'scope>(s: &'scope Scope<'scope, 'env>, common: &'env
             pool: pool.clone(),
             on_tile_error: setup.settings.run.on_tile_error,
             cancel: cancel.clone(),
+            leaves_stain: setup.model.normalises_stain(),
             scratch: ReadScratch::default(),
         };
         let (rx, tx) = (tile_rx.clone(), read_tx.clone());
@@ -177,8 +178,12 @@ fn spawn_all<'scope, 'env: 'scope>(s: &'scope Scope<'scope, 'env>, common: &'env
     let stage = BatchStage::new(setup.batch_size);
     handles.push((StageName::Batch, spawn(s, cancel, move || drive(stage, read_rx, batch_tx, cancel))));
     for _ in 0..setup.predictors() {
-        let stage =
-            PredictStage { model: setup.model.clone(), tile_px: setup.tiler.tile_px, core_px: setup.tiler.core_px() };
+        let stage = PredictStage {
+            model: setup.model.clone(),
+            tile_px: setup.tiler.tile_px,
+            core_px: setup.tiler.core_px(),
+            keeps_rgb: setup.keeps_rgb(),
+        };
         let (rx, tx) = (batch_rx.clone(), stitchers.clone());
         handles.push((StageName::Model, spawn(s, cancel, move || drive(stage, rx, tx, cancel))));
     }

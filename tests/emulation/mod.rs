@@ -1,5 +1,6 @@
 //! Runs lists of kernel launches on the processor.
 #![allow(clippy::print_stdout, reason = "a test that runs nothing says so")]
+#![allow(dead_code, reason = "each test uses a part")]
 
 use std::{
     fs,
@@ -9,6 +10,13 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 use wsi_run::infer::cuda::{Format, Launch, launch::write_job};
+
+/// A `libcuda.so` that runs the kernels by the emulation; nothing and a word about it where there is no C++ compiler.
+pub(crate) fn driver() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("emulated_driver");
+    fs::create_dir_all(&folder).unwrap();
+    build(&folder.join("libcuda.so"), "driver.cpp", &["-O2", "-march=native", "-fPIC", "-shared"], Format::Half)
+}
 
 /// How the emulation is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,33 +42,38 @@ fn changed() -> std::time::SystemTime {
 
 /// The emulation's program; nothing and a word about it where there is no C++ compiler.
 pub(crate) fn emulation(build: Build, format: Format) -> Option<PathBuf> {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("emulation_{build:?}_{}", format.name()));
-    if to.metadata().is_ok_and(|m| m.modified().unwrap() > changed()) {
-        return Some(to);
-    }
     let options: &[&str] = match build {
         Build::Fast => &["-O2", "-march=native"],
         Build::Threads => &["-O1", "-g", "-fsanitize=thread", "-DEMULATION_THREADS=1"],
         Build::Address => &["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
     };
+    let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("emulation_{build:?}_{}", format.name()));
+    self::build(&to, "main.cpp", options, format)
+}
+
+fn build(to: &Path, source: &str, options: &[&str], format: Format) -> Option<PathBuf> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    if to.metadata().is_ok_and(|m| m.modified().unwrap() > changed()) {
+        return Some(to.to_path_buf());
+    }
     // Aside and then in place: test programs share the folder.
     let aside = to.with_extension(format!("{}", std::process::id()));
     let mut command = Command::new(std::env::var("CXX").unwrap_or_else(|_| "g++".to_owned()));
-    command.args(["-std=c++20", "-pthread", "-w"]).args(options).arg("-o").arg(&aside);
+    // Fused operations would change the bits of what must not be fused.
+    command.args(["-std=c++20", "-pthread", "-w", "-ffp-contract=off"]).args(options).arg("-o").arg(&aside);
     if format == Format::Bf16 {
         command.arg("-DWSI_BF16=1");
     }
-    match command.arg(kernels().join("emulation/main.cpp")).output() {
+    match command.arg(kernels().join("emulation").join(source)).output() {
         Err(e) => {
             println!("skipped: no C++ compiler ({e})");
             None
         }
         Ok(done) => {
             assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-            fs::rename(&aside, &to).unwrap();
-            Some(to)
+            fs::rename(&aside, to).unwrap();
+            Some(to.to_path_buf())
         }
     }
 }

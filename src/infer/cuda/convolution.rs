@@ -1,6 +1,9 @@
 //! Convolutions as launches: which block size, which granule, how weights lie.
 //!
 //! Owns: dense, grouped, depthwise and transposed convolutions. Must not know: other steps, drivers.
+//!
+//! On compute capability 9.0 wide products may be those of a warpgroup (`kernels/conv_wgmma.cu`), which alone reach the
+//! peak rate; whether they win was not measured, so nothing takes them unasked ([`Batch::wgmma`](super::Batch::wgmma)).
 
 use super::{
     argument::{Argument, Place, activation},
@@ -57,6 +60,13 @@ pub(super) struct Dense<'a> {
     pub bias: Option<&'a [f32]>,
 }
 
+/// Products of a piece, and the fewest of all, of `kernels/conv_wgmma.cu`.
+const WIDE_PIECE: usize = 64;
+const FEWEST_WIDE: usize = 128;
+/// As `FORMS`, and pieces of the ring.
+const WIDE_FORMS: [(Form, usize); 2] =
+    [(("conv_wgmma_128x256", 128, 256, 8, 256), 4), (("conv_wgmma_128x128", 128, 128, 8, 256), 3)];
+
 /// Columns of the weights' table: the output's channels of a group, to whole blocks.
 fn columns(cout: usize, granule: usize) -> usize {
     let steps: &[usize] = match granule {
@@ -86,6 +96,13 @@ fn form(columns: usize, granule: usize, rows: usize, groups: usize) -> Form {
         }
     }
     *best
+}
+
+/// The kernel of warpgroups for a product of this many rows, and pieces of its ring; none where it would leave
+/// multiprocessors idle.
+fn wide_form(columns: usize, rows: usize) -> Option<(Form, usize)> {
+    let is_enough = |f: &Form| rows.div_ceil(f.1) * (columns / f.2) >= FEW_BLOCKS;
+    WIDE_FORMS.into_iter().find(|(f, _)| columns.is_multiple_of(f.2) && is_enough(f))
 }
 
 /// `[groups][columns][k]`: taps row by row, each with its channels.
@@ -127,6 +144,11 @@ impl Lowering<'_> {
         });
     }
 
+    /// Told by the shape alone, not by the rows: weights lie the same for all batches.
+    fn is_for_warpgroups(&self, columns: usize, products: usize) -> bool {
+        self.has_wgmma() && columns.is_multiple_of(128) && products >= FEWEST_WIDE
+    }
+
     /// The launch of a product; tables `table` to `table + 3` of the step.
     pub(super) fn dense(&mut self, of: &Dense<'_>) {
         let Dense { spec, x, out, .. } = of;
@@ -138,8 +160,10 @@ impl Lowering<'_> {
             _ => 1,
         };
         let tap_channels = cin.next_multiple_of(granule);
-        let k = (kh * kw * tap_channels).next_multiple_of(PIECE);
         let columns = columns(cout, granule);
+        let products = kh * kw * tap_channels;
+        let is_wide_product = granule == 8 && spec.groups == 1 && self.is_for_warpgroups(columns, products);
+        let k = products.next_multiple_of(if is_wide_product { WIDE_PIECE } else { PIECE });
         let weights = self.store.numbers(self.key(of.table), || table(spec, &(of.weights)(), columns, tap_channels, k));
         let bias = of.bias.map(|bias| self.store.floats(self.key(of.table + 1), bias));
         let scale = of.prologue.map(|p| self.store.floats(self.key(of.table + 2), &p.scale));
@@ -147,7 +171,9 @@ impl Lowering<'_> {
         // The kernel counts pixels, and steps within an image, in 32 bits.
         let rows = self.images() * out.pixels();
         assert!(rows.max(x.image) < 1 << 31, "{rows} outputs of a convolution");
-        let (kernel, block_rows, block_columns, _, threads) = form(columns, granule, rows, spec.groups);
+        let wide_form = wide_form(columns, rows).filter(|_| is_wide_product);
+        let (kernel, block_rows, block_columns, _, threads) =
+            wide_form.map_or_else(|| form(columns, granule, rows, spec.groups), |(form, _)| form);
         let residual = of.residual.map(|(map, _)| map);
         let wide = [Some(*out), residual].into_iter().flatten().all(|map| map.granule() == 8)
             && (spec.groups == 1 || cout.is_multiple_of(8));
@@ -175,7 +201,9 @@ impl Lowering<'_> {
             .ints(&[usize::from(of.prologue.is_some_and(|p| p.relu)), activation(of.activation)])
             .ints(&[usize::from(of.is_residual_first), usize::from(wide)])
             .launch(kernel, [rows.div_ceil(block_rows) * (columns / block_columns), 1, spec.groups], threads);
-        launch.shared_bytes = (STAGES * (block_rows + block_columns) * PIECE * 2) as u32;
+        // Rings of warpgroups begin at multiples of 1024.
+        let ring = |stages: usize, piece: usize| stages * (block_rows + block_columns) * piece * 2;
+        launch.shared_bytes = wide_form.map_or(ring(STAGES, PIECE), |(_, n)| ring(n, WIDE_PIECE) + 1024) as u32;
         self.push(launch);
     }
 

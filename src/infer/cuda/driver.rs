@@ -64,6 +64,8 @@ pub struct Device {
     module: sys::CUmodule,
     functions: Mutex<HashMap<&'static str, sys::CUfunction>>,
     cache_bytes: usize,
+    multiprocessors: usize,
+    has_wgmma: bool,
 }
 
 // SAFETY: a context and what belongs to it may be used by any thread that makes it its own, which every call does.
@@ -95,18 +97,23 @@ impl Device {
             return Err(DeviceError::Unavailable(why));
         }
         let cache_bytes = attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE).map_err(failed)?.max(0) as usize;
+        let multiprocessors =
+            attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT).map_err(failed)?.max(1) as usize;
         let images = code::images(format, (major, minor)).map_err(DeviceError::Unavailable)?;
         // SAFETY: the device is the driver's own; released when dropped.
         let context = unsafe { result::primary_ctx::retain(device) }.map_err(failed)?;
+        let (module, functions) = (std::ptr::null_mut(), Mutex::default());
         let mut opened =
-            Self { gpu, name, device, context, module: std::ptr::null_mut(), functions: Mutex::default(), cache_bytes };
+            Self { gpu, name, device, context, module, functions, cache_bytes, multiprocessors, has_wgmma: false };
         opened.make_current()?;
         let mut refused = String::new();
-        for image in &images {
+        for (i, image) in images.iter().enumerate() {
             // SAFETY: images are as the toolkit made them; text ends with 0.
             match unsafe { result::module::load_data(image.as_ptr().cast()) } {
                 Ok(module) => {
                     opened.module = module;
+                    // They are in the machine code alone, which comes before the text.
+                    opened.has_wgmma = i + 1 < images.len();
                     return Ok(opened);
                 }
                 Err(e) => refused = text(e),
@@ -128,6 +135,16 @@ impl Device {
     /// Bytes of its second-level cache.
     pub fn cache_bytes(&self) -> usize {
         self.cache_bytes
+    }
+
+    /// How many multiprocessors it has.
+    pub fn multiprocessors(&self) -> usize {
+        self.multiprocessors
+    }
+
+    /// Whether the kernels loaded have those of warpgroups.
+    pub fn has_wgmma(&self) -> bool {
+        self.has_wgmma
     }
 
     pub(super) fn failed(&self, what: &'static str) -> impl Fn(DriverError) -> DeviceError + '_ {

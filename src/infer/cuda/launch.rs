@@ -19,11 +19,13 @@ pub enum Region {
     Partial,
     /// Head maps in fixed point.
     Heads,
+    /// What is done to each image's colours, and tables for it.
+    Stain,
 }
 
 impl Region {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 5] = [Self::Weights, Self::Arena, Self::Pixels, Self::Partial, Self::Heads];
+    pub const ALL: [Self; 6] = [Self::Weights, Self::Arena, Self::Pixels, Self::Partial, Self::Heads, Self::Stain];
 }
 
 /// A place that becomes an address when the launch is run.

@@ -1,16 +1,15 @@
 //! From a plan to launches.
 //!
-//! Owns: [`CudaNetwork`], [`Launches`]: the order of launches, how a batch is shared out. Must not know: single steps'
-//! kernels, drivers.
+//! Owns: [`CudaNetwork`], [`Launches`]: the order of launches. Must not know: single steps' kernels, drivers.
 //!
-//! Maps of early layers are large and late ones small. Where a step moves more than fits in the GPU's second-level
-//! cache, a few images at a time go through a run of such steps, so that what one step writes is still there when the
-//! next reads it: a dense block's concatenation is read once per layer and written once.
+//! Images go through runs of steps a few at a time ([`share`](super::share)), so that what one step writes is still in
+//! the second-level cache when the next reads it.
 
 use super::{
     argument::Place,
-    launch::{Format, Launch},
+    launch::{Format, Launch, Region},
     map::Map,
+    share::{Chip, Segment, segments},
     store::Store,
 };
 use crate::{
@@ -22,7 +21,7 @@ use crate::{
         schedule,
     },
     model::{
-        HeadPlan, HeadRule,
+        Head, HeadPlan, HeadRule, StainMethod, StainTables,
         graph::{Graph, ShapeError},
         weights::{Normalisation, Weights},
     },
@@ -64,6 +63,33 @@ pub struct HeadForm {
     pub(super) rule: HeadRuleCode,
     pub(super) factor: f32,
     pub(super) scale: f32,
+    /// Side of the square in the middle that is made, if not all is.
+    core_px: Option<usize>,
+}
+
+impl HeadForm {
+    /// The map of a plan, or of it the square of `core_px` in the middle.
+    pub fn new(plan: &HeadPlan, core_px: Option<u32>) -> Self {
+        let (rule, factor) = match plan.rule() {
+            HeadRule::Value { factor } => (HeadRuleCode::Value, factor),
+            HeadRule::Sigmoid => (HeadRuleCode::Logit, 1.0),
+            HeadRule::SecondOfTwo => (HeadRuleCode::SecondOfTwo, 1.0),
+            HeadRule::Softmax => (HeadRuleCode::Exclusive, 1.0),
+        };
+        let (channels, scale) = (plan.spec.channels as usize, plan.spec.head.scale());
+        // What is said once has no middle.
+        let core_px = core_px.filter(|_| plan.spec.head != Head::Classification).map(|px| px as usize);
+        Self { output: plan.output, channels, rule, factor, scale, core_px }
+    }
+
+    /// First row and column, height and width of what is made of a map of `h × w`; as
+    /// [`HeadMap::middle`](crate::model::HeadMap::middle).
+    pub fn part(&self, h: usize, w: usize) -> [usize; 4] {
+        match self.core_px {
+            Some(side) if w > side || h > side => [(h - side) / 2, (w - side) / 2, side, side],
+            _ => [0, 0, h, w],
+        }
+    }
 }
 
 /// As in `kernels/heads.cu`.
@@ -77,14 +103,7 @@ pub(super) enum HeadRuleCode {
 
 impl From<&HeadPlan> for HeadForm {
     fn from(plan: &HeadPlan) -> Self {
-        let (rule, factor) = match plan.rule() {
-            HeadRule::Value { factor } => (HeadRuleCode::Value, factor),
-            HeadRule::Sigmoid => (HeadRuleCode::Logit, 1.0),
-            HeadRule::SecondOfTwo => (HeadRuleCode::SecondOfTwo, 1.0),
-            HeadRule::Softmax => (HeadRuleCode::Exclusive, 1.0),
-        };
-        let (channels, scale) = (plan.spec.channels as usize, plan.spec.head.scale());
-        Self { output: plan.output, channels, rule, factor, scale }
+        Self::new(plan, None)
     }
 }
 
@@ -93,6 +112,32 @@ impl From<&HeadPlan> for HeadForm {
 pub struct CudaNetwork {
     program: Program,
     format: Format,
+}
+
+/// Stain normalisation on the way to the network. In its region lie tables, [`StainTables::MOST_BYTES`] for each, then a
+/// number for each image ([`StainPass::number`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StainPass {
+    /// For how many tables there is room: each image may be of another slide.
+    pub tables: usize,
+    /// Whether the images' bytes become what the network saw.
+    pub is_kept: bool,
+}
+
+impl StainPass {
+    /// What stands for the tables in place `table`; 0 stands for none.
+    pub fn number(table: usize, method: StainMethod) -> i32 {
+        let method = match method {
+            StainMethod::Od => 1,
+            StainMethod::Lab => 2,
+        };
+        (4 * table + method) as i32
+    }
+
+    /// Where the images' numbers begin.
+    pub fn numbers_at(&self) -> usize {
+        self.tables * StainTables::MOST_BYTES
+    }
 }
 
 /// What a batch is run with.
@@ -104,12 +149,14 @@ pub struct Batch<'a> {
     pub kind: usize,
     /// How bytes are normalised.
     pub normalisation: &'a Normalisation,
-    /// Tables of stain normalisation, `[3, 256, 4]`: the new brightness is the product of a pixel's three entries.
-    pub stain: Option<&'a [f32]>,
+    /// Stain normalisation, if any image needs it.
+    pub stain: Option<StainPass>,
     /// Head maps to be made on the device.
     pub heads: &'a [HeadForm],
-    /// Bytes of maps that stay in the second-level cache; `None` runs every step on the whole batch.
-    pub cache_bytes: Option<usize>,
+    /// What the batch is shared out by; `None` runs every step on the whole batch.
+    pub chip: Option<Chip>,
+    /// Whether wide convolutions are those of warpgroups, which compute capability 9.0 alone has.
+    pub wgmma: bool,
 }
 
 /// All launches of a batch, and the memory they need.
@@ -120,7 +167,7 @@ pub struct Launches {
     /// Numbers (16 bits) of an image's arena.
     pub arena_numbers: usize,
     /// Bytes of each region for this batch; of the weights, those of the store.
-    pub region_bytes: [usize; 5],
+    pub region_bytes: [usize; 6],
     /// Where the heads' values lie in an image's arena, as numbers.
     pub heads: Vec<Slot>,
     /// Byte of the heads' region at which each head map asked for begins.
@@ -188,14 +235,16 @@ impl CudaNetwork {
             batch,
             arena,
             images: 0..batch.images,
+            shared: vec![],
             step: 0,
             store,
             launches: vec![],
             partial_bytes: 0,
         };
-        for (steps, images_at_once) in lowering.segments() {
-            for first in (0..batch.images).step_by(images_at_once.max(1)) {
-                lowering.images = first..(first + images_at_once).min(batch.images);
+        for Segment { steps, images, shared } in lowering.segments() {
+            lowering.shared = shared;
+            for first in (0..batch.images).step_by(images.max(1)) {
+                lowering.images = first..(first + images).min(batch.images);
                 let mut i = steps.start;
                 while i < steps.end {
                     i += lowering.step(i, &steps);
@@ -203,14 +252,16 @@ impl CudaNetwork {
             }
         }
         lowering.images = 0..batch.images;
+        lowering.shared.clear();
         let (map_offsets, head_bytes) = lowering.heads();
         let Lowering { launches, partial_bytes, .. } = lowering;
         let arena_bytes = 2 * arena * batch.images;
         let pixel_bytes = plan.h * plan.w * 3 * batch.images;
+        let stain_bytes = batch.stain.map_or(0, |pass| pass.numbers_at() + 4 * batch.images);
         Launches {
             launches,
             arena_numbers: arena,
-            region_bytes: [store.bytes().len(), arena_bytes, pixel_bytes, partial_bytes, head_bytes],
+            region_bytes: [store.bytes().len(), arena_bytes, pixel_bytes, partial_bytes, head_bytes, stain_bytes],
             heads: plan.heads.iter().map(|head| head.slot).collect(),
             map_offsets,
         }
@@ -227,6 +278,8 @@ pub(super) struct Lowering<'a> {
     batch: &'a Batch<'a>,
     arena: usize,
     images: Range<usize>,
+    /// Buffers in which all images take turns.
+    shared: Vec<usize>,
     step: usize,
     pub(super) store: &'a mut Store,
     launches: Vec<Launch>,
@@ -251,9 +304,14 @@ impl<'a> Lowering<'a> {
         self.batch.normalisation
     }
 
-    /// Stain normalisation's tables.
-    pub(super) fn stain(&mut self) -> Option<Place> {
-        self.batch.stain.map(|tables| self.store.floats(self.key(0), tables))
+    pub(super) fn has_wgmma(&self) -> bool {
+        self.batch.wgmma
+    }
+
+    /// Stain normalisation: where these images' numbers are, where the tables, and whether bytes are kept.
+    pub(super) fn stain(&self) -> Option<(Place, Place, bool)> {
+        let at = |offset: usize| Place { region: Region::Stain, offset: offset as u64 };
+        self.batch.stain.map(|pass| (at(pass.numbers_at() + 4 * self.images.start), at(0), pass.is_kept))
     }
 
     /// A table of this step.
@@ -262,7 +320,8 @@ impl<'a> Lowering<'a> {
     }
 
     pub(super) fn map(&self, slot: &Slot) -> Map {
-        Map::of(slot, self.arena, self.images.start)
+        let first = if self.shared.contains(&slot.buffer) { 0 } else { self.images.start };
+        Map::of(slot, self.arena, first)
     }
 
     pub(super) fn push(&mut self, launch: Launch) {
@@ -312,26 +371,10 @@ impl<'a> Lowering<'a> {
     }
 
     /// Runs of steps and how many images go through each at once.
-    fn segments(&self) -> Vec<(Range<usize>, usize)> {
-        let (steps, images) = (&self.plan.steps, self.batch.images);
-        let Some(cache) = self.batch.cache_bytes else { return vec![(0..steps.len(), images)] };
-        // A step's maps and those of the next: what is to be found again.
-        let at_once = |step: &PlanStep| (cache / (2 * step.moved_floats as usize).max(1)).clamp(1, images);
-        let mut segments: Vec<(Range<usize>, usize)> = vec![];
-        for (i, step) in steps.iter().enumerate() {
-            // Powers of two, so that neighbours of about the same size go together.
-            let fits = at_once(step);
-            let count = if fits >= images { images } else { 1 << fits.ilog2() };
-            // Two steps that one kernel does stay together, whatever the batch.
-            let is_pair = i > 0 && self.layer_norm_after(i - 1).is_some();
-            match segments.last_mut() {
-                Some((steps, n)) if *n == count || is_pair || (i - steps.start < 2 && *n > count) => {
-                    (steps.end, *n) = (i + 1, count.min(*n));
-                }
-                _ => segments.push((i..i + 1, count)),
-            }
-        }
-        segments
+    fn segments(&self) -> Vec<Segment> {
+        // Two steps that one kernel does stay together.
+        let is_pair = |i: usize| i > 0 && self.layer_norm_after(i - 1).is_some();
+        segments(self.plan, self.batch.images, self.batch.chip, &is_pair)
     }
 
     /// The head maps' launches, where each begins, and their bytes.
@@ -341,6 +384,8 @@ impl<'a> Lowering<'a> {
         self.step = plan.steps.len();
         for form in batch.heads {
             let x = self.map(&plan.heads[form.output].slot);
+            let [top, left, h, w] = form.part(x.h, x.w);
+            let x = x.grid((top, left), 1, (h, w));
             self.head(x, form, bytes as u64);
             offsets.push(bytes);
             bytes += 2 * batch.images * form.channels * x.pixels();

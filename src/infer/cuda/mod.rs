@@ -25,6 +25,9 @@ mod lower;
 mod map;
 #[cfg(not(feature = "cuda"))]
 mod no_device;
+pub mod share;
+#[cfg(feature = "cuda")]
+mod stains;
 mod steps;
 mod store;
 #[cfg(feature = "cuda")]
@@ -33,7 +36,8 @@ pub mod stream;
 #[cfg(feature = "cuda")]
 pub use execute::CudaExecute;
 pub use launch::{Format, Launch, Pointer, Region};
-pub use lower::{Batch, CudaError, CudaNetwork, HeadForm, Launches};
+pub use lower::{Batch, CudaError, CudaNetwork, HeadForm, Launches, StainPass};
 #[cfg(not(feature = "cuda"))]
 pub use no_device::CudaExecute;
+pub use share::Chip;
 pub use store::Store;

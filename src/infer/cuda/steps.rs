@@ -299,15 +299,21 @@ impl Lowering<'_> {
         self.push(launch);
     }
 
-    /// The images' bytes, in stain normalisation's tables if there are any, then normalised.
+    /// The images' bytes, their stain normalised where that is asked for, as the network wants them.
     fn pixels(&mut self, out: Map) {
         let Normalisation { mean, std } = *self.normalisation();
-        let stain = self.stain();
         let first = (self.first_image() * out.pixels() * 3) as u64;
+        let bytes = Place { region: Region::Pixels, offset: first };
+        let (numbers, tables, is_kept) = match self.stain() {
+            Some((numbers, tables, is_kept)) => (Some(numbers), Some(tables), is_kept),
+            None => (None, None, false),
+        };
         let mut argument = Argument::new()
-            .pointer(Some(Place { region: Region::Pixels, offset: first }))
+            .pointer(Some(bytes))
             .pointer(Some(out.place))
-            .pointer(stain)
+            .pointer(numbers)
+            .pointer(tables)
+            .pointer(is_kept.then_some(bytes))
             .long(out.image)
             .ints(&[self.images(), out.h, out.w, out.row, out.pixel, 0]);
         for divisor in std {

@@ -81,17 +81,22 @@ impl Stream {
         .map_err(self.device.failed(launch.kernel))
     }
 
-    /// Starts a copy of the first bytes of `from`.
+    /// Starts a copy of `bytes` bytes from `from` on to `to` on.
     ///
     /// # Safety
     /// Both stay, and `from` is not written, until the stream was waited for.
     ///
     /// # Errors
     /// When the driver refuses, or something before failed.
-    pub unsafe fn upload(&self, from: &Pinned, bytes: usize, to: &Buffer) -> Result<(), DeviceError> {
-        assert!(bytes <= from.bytes && bytes <= to.bytes, "{bytes} bytes of {} to {}", from.bytes, to.bytes);
+    pub unsafe fn upload(
+        &self,
+        (from, first): (&Pinned, usize),
+        (to, at): (&Buffer, usize),
+        bytes: usize,
+    ) -> Result<(), DeviceError> {
+        assert!(first + bytes <= from.bytes && at + bytes <= to.bytes, "{bytes} bytes from {first} to {at}");
         // SAFETY: inside both; the rest is the caller's promise.
-        unsafe { result::memcpy_htod_async(to.address, &from.bytes()[..bytes], self.stream) }
+        unsafe { result::memcpy_htod_async(to.address + at as u64, &from.bytes()[first..][..bytes], self.stream) }
             .map_err(self.device.failed("take images"))
     }
 

@@ -1,12 +1,11 @@
 //! Runs the model on batches.
 
-use super::{Batch, TileOutcome};
+use super::{Batch, Tile, TileOutcome};
 use crate::{
     error::{RunError, StageName},
-    model::{HeadMap, Model},
+    model::{Model, ModelTile, TilePixels},
     pipeline::stage::{Emit, Stage, StageStop},
 };
-use rayon::prelude::*;
 use std::{sync::Arc, time::Instant};
 
 /// One predictor thread's state.
@@ -17,6 +16,18 @@ pub struct PredictStage {
     pub tile_px: u32,
     /// Side of what is used of their maps.
     pub core_px: u32,
+    /// Whether pixels are needed behind the model, as it saw them.
+    pub keeps_rgb: bool,
+}
+
+impl PredictStage {
+    /// The tile as the model is shown it.
+    fn shown<'a>(&self, tile: &'a mut Tile, normalises_stain: bool) -> ModelTile<'a> {
+        let Tile { at, rgb } = tile;
+        let rgb = &mut rgb[..(self.tile_px as usize).pow(2) * 3];
+        let rgb = if self.keeps_rgb { TilePixels::Own(rgb) } else { TilePixels::Shared(rgb) };
+        ModelTile { rgb, stain: at.job.stain_tables.as_ref().filter(|_| normalises_stain) }
+    }
 }
 
 impl Stage for PredictStage {
@@ -24,21 +35,20 @@ impl Stage for PredictStage {
     type Out = TileOutcome;
 
     fn process(&mut self, batch: Batch, out: &mut dyn Emit<TileOutcome>) -> Result<(), StageStop> {
-        let tiles = match batch {
+        let mut tiles = match batch {
             Batch::Skipped(at) => return Ok(out.emit(TileOutcome::Skipped(at))?),
             Batch::Tiles(tiles) => tiles,
         };
-        let px = (self.tile_px as usize).pow(2) * 3;
-        let images: Vec<&[u8]> = tiles.iter().map(|t| &t.rgb[..px]).collect();
+        let normalises_stain = self.model.normalises_stain();
         let start = Instant::now();
-        let maps = self.model.forward(&images, self.tile_px).map_err(|e| RunError::Forward(e.to_string()))?;
+        let mut batch: Vec<ModelTile<'_>> = tiles.iter_mut().map(|tile| self.shown(tile, normalises_stain)).collect();
+        let maps = self.model.forward_tiles(&mut batch, self.tile_px, self.core_px);
+        drop(batch);
+        let maps = maps.map_err(|e| RunError::Forward(e.to_string()))?;
         let each = start.elapsed() / tiles.len() as u32;
         if maps.len() != tiles.len() {
             return Err(RunError::Forward(format!("got maps of {} tiles, expected {}", maps.len(), tiles.len())).into());
         }
-        // On all threads: while one copies, the others would wait for the next batch.
-        let maps: Vec<Vec<HeadMap>> =
-            maps.into_par_iter().map(|maps| maps.into_iter().map(|map| map.middle(self.core_px)).collect()).collect();
         for (tile, maps) in tiles.into_iter().zip(maps) {
             tile.at.job.clocks.add(StageName::Model, each);
             out.emit(TileOutcome::Predicted(tile, maps))?;

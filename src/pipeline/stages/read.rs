@@ -1,4 +1,4 @@
-//! Reads tiles: pixels at the target resolution, stain-normalised.
+//! Reads tiles: pixels at the target resolution, stain-normalised unless the model does that.
 
 use super::{ReadTile, Tile, TileRef};
 use crate::{
@@ -21,6 +21,8 @@ pub struct ReadStage {
     pub on_tile_error: OnTileError,
     /// Whether slides in flight are to be dropped.
     pub cancel: CancelToken,
+    /// Whether the model normalises stain: tiles then stay as they are read.
+    pub leaves_stain: bool,
     /// Buffers kept between tiles.
     pub scratch: ReadScratch,
 }
@@ -46,7 +48,7 @@ impl ReadStage {
         let read = catch_unwind(AssertUnwindSafe(|| {
             job.clocks.time(StageName::Pixels, || {
                 let read = job.reader.read(input, px, &mut self.scratch);
-                if read.is_ok() {
+                if read.is_ok() && !self.leaves_stain {
                     job.stain.apply(px);
                 }
                 read

@@ -13,6 +13,7 @@ pub mod od;
 pub mod reference;
 pub mod reinhard;
 pub mod ruifrok;
+pub mod tables;
 pub mod vahadane;
 pub mod vectors;
 
@@ -20,6 +21,7 @@ pub use od::OdTransform;
 pub use reference::StainError;
 pub use reinhard::LabTransform;
 pub use ruifrok::{Deconvolution, deconvolve_dab_px, deconvolve_px, mean_od_px};
+pub use tables::{StainMethod, StainTables};
 
 use crate::{
     config::settings::{Stain, StainReference},

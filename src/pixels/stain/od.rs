@@ -80,6 +80,11 @@ impl OdTransform {
         Self { tables }
     }
 
+    /// The entries, as [`StainTables`](super::StainTables) has them.
+    pub(super) fn table_bytes(&self) -> Vec<u8> {
+        self.tables.iter().flatten().flatten().flat_map(|v| v.to_le_bytes()).collect()
+    }
+
     /// Changes pixels in place; `rgb` is `[n, 3]`.
     pub fn apply(&self, rgb: &mut [u8]) {
         let mut fours = rgb.chunks_exact_mut(12);

@@ -154,6 +154,13 @@ impl LabTransform {
         Self { xyz, root, map: columns.map(four), light, encode: encode_table() }
     }
 
+    /// The tables, as [`StainTables`](super::StainTables) has them.
+    pub(super) fn table_bytes(&self) -> Vec<u8> {
+        let floats = self.xyz.iter().flatten().flatten().chain(self.map.iter().flatten());
+        let floats = floats.chain(self.light.iter().flatten()).chain(self.root.iter().flatten());
+        floats.flat_map(|v| v.to_le_bytes()).chain(self.encode.iter().copied()).collect()
+    }
+
     /// Changes pixels in place; `rgb` is `[n, 3]`.
     pub fn apply(&self, rgb: &mut [u8]) {
         let whole = rgb.len() / 3 * 3;

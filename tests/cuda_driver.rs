@@ -1,0 +1,383 @@
+//! What is around the CUDA kernels, with a driver that has no GPU: streams, recorded batches, memory that ends, GPUs that
+//! fail, several GPUs, and whole runs. The driver (`kernels/emulation/driver.cpp`) runs the kernels by the emulation.
+#![cfg(feature = "cuda")]
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+#![allow(clippy::print_stdout, reason = "a test that runs nothing says so")]
+
+mod emulation;
+mod program;
+
+use emulation::driver;
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    process::Command,
+    sync::{Arc, Barrier},
+};
+use wsi_run::{
+    config::settings::{self, Stain, StainReference},
+    infer::cuda::CudaExecute,
+    model::{
+        Execute, ExecuteOptions, HeadMap, HeadPlan, ModelTile, StainTables, TilePixels, graph::Graph, head_plans,
+        weights::Weights, zoo::zoo,
+    },
+    pixels::stain::{self, StainTransform},
+};
+
+/// The network of the smaller tests, and the side of its tiles.
+const NETWORK: &str = "light_mu_seg";
+const SIDE_PX: usize = 64;
+const CORE_PX: u32 = 40;
+
+fn image(n: usize) -> Vec<u8> {
+    let byte = |i: usize| ((i as u32).wrapping_mul(2_654_435_761).wrapping_add(97 * n as u32) >> 13) as u8;
+    (0..SIDE_PX * SIDE_PX * 3).map(byte).collect()
+}
+
+fn graph() -> Graph {
+    (zoo().into_iter().find(|e| e.name == NETWORK).unwrap().build)().for_use()
+}
+
+fn execute(gpus: &[u32]) -> (CudaExecute, Vec<HeadPlan>) {
+    let graph = graph();
+    let options = ExecuteOptions { precision: settings::Precision::Usual, kind: 0 };
+    let execute = CudaExecute::new(&graph, &Weights::from_names(&graph), &options, gpus).unwrap();
+    (execute, head_plans(&graph, 1))
+}
+
+/// Maps of images, in batches of `size`.
+fn maps(execute: &CudaExecute, plans: &[HeadPlan], images: &[Vec<u8>], size: usize) -> Vec<Vec<HeadMap>> {
+    let mut all = vec![];
+    for batch in images.chunks(size) {
+        let mut tiles: Vec<ModelTile<'_>> = batch.iter().map(|rgb| ModelTile::plain(rgb)).collect();
+        all.extend(execute.run_to_maps(&mut tiles, SIDE_PX, plans, Some(CORE_PX)).unwrap().unwrap());
+    }
+    all
+}
+
+/// A piece of work of the driver.
+#[derive(Debug, Clone)]
+struct Noted {
+    what: String,
+    gpu: i64,
+    stream: i64,
+    bytes: i64,
+    micros: (i64, i64),
+}
+
+fn noted(log: &Path) -> Vec<Noted> {
+    let line = |line: &str| {
+        let word: Vec<&str> = line.split(' ').collect();
+        let number = |i: usize| word[i].parse().unwrap();
+        let (gpu, stream, bytes) = (number(1), number(2), number(3));
+        Noted { what: word[0].to_owned(), gpu, stream, bytes, micros: (number(4), number(5)) }
+    };
+    fs::read_to_string(log).unwrap_or_default().lines().map(line).collect()
+}
+
+fn count(all: &[Noted], what: &str) -> usize {
+    all.iter().filter(|n| n.what == what).count()
+}
+
+/// The search path for libraries with the driver in front.
+fn library_path(driver: &Path) -> std::ffi::OsString {
+    let folder = driver.parent().unwrap().to_path_buf();
+    let before = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    std::env::join_paths([folder].into_iter().chain(std::env::split_paths(&before))).unwrap()
+}
+
+/// Runs the test `inside::NAME` with the driver; what it noted. Nothing where there is no compiler.
+fn with_driver(name: &str, environment: &[(&str, &str)]) -> Option<Vec<Noted>> {
+    let driver = driver()?;
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let done = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", &format!("inside::{name}"), "--nocapture"])
+        .env("LD_LIBRARY_PATH", library_path(&driver))
+        .env("EMULATION_LOG", &log)
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap();
+    let said = program::text(&done.stdout) + &program::text(&done.stderr);
+    assert!(done.status.success() && said.contains("1 passed"), "{name}: {said}");
+    Some(noted(&log))
+}
+
+#[test]
+fn a_batch_is_recorded_the_second_time_and_replayed_from_then_on() {
+    let Some(all) = with_driver("four_batches_give_the_same", &[]) else { return };
+    assert_eq!((count(&all, "record"), count(&all, "replay")), (1, 3));
+    let launches = count(&all, "launch");
+    assert!(launches > 20 && launches.is_multiple_of(4), "{launches}");
+    // Per batch: the images in, the maps of the middle out.
+    assert_eq!((count(&all, "upload"), count(&all, "download")), (4, 4));
+    let out = all.iter().find(|n| n.what == "download").unwrap();
+    assert_eq!(out.bytes % i64::from(2 * CORE_PX * CORE_PX), 0);
+    assert_eq!(count(&all, "upload_pageable") + count(&all, "download_pageable"), 0);
+}
+
+#[test]
+fn one_lane_copies_while_the_other_computes() {
+    let Some(all) = with_driver("two_threads_run_batches", &[]) else { return };
+    let streams: BTreeSet<i64> = all.iter().filter(|n| n.what == "launch").map(|n| n.stream).collect();
+    assert_eq!(streams.len(), 2);
+    let is_copy = |n: &&Noted| ["upload", "download"].contains(&n.what.as_str());
+    let meanwhile = all.iter().filter(is_copy).filter(|copy| {
+        let others = all.iter().filter(|n| n.what == "launch" && n.stream != copy.stream && n.gpu == copy.gpu);
+        others.clone().any(|n| n.micros.1 <= copy.micros.0) && others.clone().any(|n| n.micros.0 >= copy.micros.1)
+    });
+    assert!(meanwhile.count() > 0, "no copy between two launches of the other lane");
+}
+
+#[test]
+fn a_batch_that_does_not_fit_the_memory_is_halved() {
+    let Some(whole) = with_driver("eight_at_once", &[]) else { return };
+    assert_eq!(count(&whole, "refused"), 0);
+    // The weights, and what eight images need; memory for the weights and five of them.
+    let (all, arena) = allocated(&whole);
+    let memory = (all - arena * 3 / 8).to_string();
+    let few = with_driver("eight_at_once", &[("EMULATION_MEMORY", &memory)]).unwrap();
+    assert!(count(&few, "refused") >= 1);
+    assert!(count(&few, "download") > count(&whole, "download"), "more, smaller parts");
+}
+
+/// Bytes taken, and of them those of the largest piece but for the weights: the maps.
+fn allocated(all: &[Noted]) -> (i64, i64) {
+    let mut bytes: Vec<i64> = all.iter().filter(|n| n.what == "allocate").map(|n| n.bytes).collect();
+    bytes.sort_unstable();
+    (bytes.iter().sum(), bytes[bytes.len() - 2])
+}
+
+#[test]
+fn where_two_lanes_do_not_fit_one_goes_on() {
+    let Some(both) = with_driver("two_threads_run_batches", &[]) else { return };
+    let (all, arena) = allocated(&both);
+    let memory = (all - arena / 2).to_string();
+    let one = with_driver("two_threads_run_batches", &[("EMULATION_MEMORY", &memory)]).unwrap();
+    assert!(count(&one, "refused") >= 1);
+    // Batches of two are not made smaller for it.
+    assert_eq!(count(&one, "launch"), count(&both, "launch"));
+}
+
+#[test]
+fn gpus_share_the_batches_and_those_not_asked_for_stay_idle() {
+    let Some(all) = with_driver("many_batches_on_all", &[("EMULATION_GPUS", "3")]) else { return };
+    let busy: BTreeSet<i64> = all.iter().filter(|n| n.what == "launch").map(|n| n.gpu).collect();
+    assert_eq!(busy, BTreeSet::from([0, 1, 2]));
+    let all = with_driver("many_batches_on_two", &[("EMULATION_GPUS", "3")]).unwrap();
+    let busy: BTreeSet<i64> = all.iter().filter(|n| n.what == "launch").map(|n| n.gpu).collect();
+    assert_eq!(busy, BTreeSet::from([0, 2]));
+}
+
+#[test]
+fn the_batch_of_a_gpu_that_fails_goes_to_another() {
+    let environment = [("EMULATION_GPUS", "2"), ("EMULATION_FAILS", "1:30")];
+    let Some(all) = with_driver("many_batches_on_all", &environment) else { return };
+    let launches = |gpu: i64| all.iter().filter(|n| n.what == "launch" && n.gpu == gpu).count();
+    assert!(launches(1) > 0 && launches(0) > launches(1), "{} and {}", launches(0), launches(1));
+}
+
+#[test]
+fn when_no_gpu_is_left_it_is_said() {
+    let _ = with_driver("the_only_one_fails", &[("EMULATION_FAILS", "0:30")]);
+}
+
+#[test]
+fn stain_normalised_by_the_gpu_is_that_of_the_processor() {
+    let Some(all) = with_driver("slides_of_several_stains", &[]) else { return };
+    // Tables cross the bus once per slide and lane, numbers and images with each batch.
+    let is_table = |n: &&Noted| n.what == "upload" && (12_288..40_000).contains(&n.bytes);
+    let tables = all.iter().filter(is_table).count();
+    // Three slides, and one lane or both.
+    assert!((3..=6).contains(&tables), "{tables} copies of tables");
+}
+
+/// A run over synthetic slides.
+fn run_yaml(device: &str, more: &str) -> String {
+    format!(
+        "slides: {{ synthetic: {{ count: 2, width_px: 2000, height_px: 1600, mpp: 0.5 }} }}\n\
+         pixels: {{ stain: {{ macenko: {{}} }} }}\ntiling: {{ input_mpp: 4, tile_px: 64, margin_px: 0 }}\nbatch: {{ size: 4 }}\n\
+         model: {{ network: {{ name: {NETWORK}, weights: random, device: {device} }} }}\n\
+         run: {{ threads: 2, slides_in_flight: 1 }}\noutput: {{ dir: out, ome_zarr: {{ prob: true }} }}\n{more}"
+    )
+}
+
+fn run(home: &Path, driver: &Path, environment: &[(&str, &str)]) -> std::process::Output {
+    let mut command = program::command(home, &["p.yaml"]);
+    command.env("LD_LIBRARY_PATH", library_path(driver)).envs(environment.iter().copied()).output().unwrap()
+}
+
+#[test]
+fn a_run_that_a_gpu_ends_goes_on_where_it_was() {
+    let Some(driver) = driver() else { return };
+    let whole = program::home(&run_yaml("cuda", ""));
+    program::assert_code(&run(whole.path(), &driver, &[]), 0);
+    let log = whole.path().join("log");
+    let again = program::home(&run_yaml("cuda", ""));
+    program::assert_code(&run(again.path(), &driver, &[("EMULATION_LOG", log.to_str().unwrap())]), 0);
+    let launches = count(&noted(&log), "launch");
+    // The GPU fails in the second slide: the first is done, the run ends and says what to do.
+    let home = program::home(&run_yaml("cuda", ""));
+    let fails = format!("0:{}", launches * 3 / 4);
+    let ended = run(home.path(), &driver, &[("EMULATION_FAILS", &fails)]);
+    program::assert_code(&ended, 1);
+    let said = program::text(&ended.stderr) + &program::text(&ended.stdout);
+    assert!(said.contains("no gpu is left that works; start again"), "{said}");
+    let done = program::files(&home.path().join("out/lesions")).len();
+    assert_eq!(done, 1, "the first slide stays done");
+    // Started again it does the rest, and all is as if nothing had been.
+    let rest = home.path().join("rest");
+    program::assert_code(&run(home.path(), &driver, &[("EMULATION_LOG", rest.to_str().unwrap())]), 0);
+    assert!(count(&noted(&rest), "launch") < launches * 3 / 4, "the first slide is not run again");
+    program::assert_same(
+        "resumed",
+        &program::results(&whole.path().join("out")),
+        &program::results(&home.path().join("out")),
+    );
+}
+
+#[test]
+fn memory_that_ends_is_told_and_the_run_is_the_same() {
+    let Some(driver) = driver() else { return };
+    let (whole, few) = (program::home(&run_yaml("cuda", "")), program::home(&run_yaml("cuda", "")));
+    let log = whole.path().join("log");
+    program::assert_code(&run(whole.path(), &driver, &[("EMULATION_LOG", log.to_str().unwrap())]), 0);
+    // Too little for both lanes, and then for the four tiles of a batch.
+    let (all, arena) = allocated(&noted(&log));
+    let memory = (all - arena - arena / 2).to_string();
+    let ended = run(few.path(), &driver, &[("EMULATION_MEMORY", &memory)]);
+    program::assert_code(&ended, 0);
+    let logs: String = program::files(&few.path().join("out/logs")).values().map(|l| program::text(l)).collect();
+    let said = logs + &program::text(&ended.stderr);
+    assert!(said.contains("stream less") || said.contains("at a time"), "{said}");
+    program::assert_same(
+        "in parts",
+        &program::results(&whole.path().join("out")),
+        &program::results(&few.path().join("out")),
+    );
+}
+
+/// Run by the tests above, with the driver.
+mod inside {
+    use super::*;
+
+    fn images(count: usize) -> Vec<Vec<u8>> {
+        (0..count).map(image).collect()
+    }
+
+    #[test]
+    #[ignore = "run with the driver by another test"]
+    fn four_batches_give_the_same() {
+        let (execute, plans) = execute(&[]);
+        let images = images(3);
+        let first = maps(&execute, &plans, &images, 3);
+        assert_eq!(first[0][0].w, CORE_PX);
+        (0..3).for_each(|_| assert!(maps(&execute, &plans, &images, 3) == first));
+    }
+
+    #[test]
+    #[ignore = "run with the driver by another test"]
+    fn two_threads_run_batches() {
+        let (execute, plans) = execute(&[]);
+        assert_eq!(execute.batches_at_once(), 2);
+        let together = Barrier::new(2);
+        std::thread::scope(|threads| {
+            for n in 0..2 {
+                let (execute, plans, together) = (&execute, &plans, &together);
+                threads.spawn(move || {
+                    together.wait();
+                    (0..4).for_each(|i| drop(maps(execute, plans, &[image(n), image(i)], 2)));
+                });
+            }
+        });
+    }
+
+    #[test]
+    #[ignore = "run with the driver by another test"]
+    fn eight_at_once() {
+        let (execute, plans) = execute(&[]);
+        let images = images(8);
+        let found = maps(&execute, &plans, &images, 8);
+        assert!(found == maps(&execute, &plans, &images, 1));
+    }
+
+    fn many_batches(gpus: &[u32]) {
+        let (execute, plans) = execute(gpus);
+        let images = images(24);
+        let expected = maps(&execute, &plans, &images[..1], 1);
+        std::thread::scope(|threads| {
+            let (execute, plans) = (&execute, &plans);
+            let parts: Vec<_> = images.chunks(4).map(|part| threads.spawn(|| maps(execute, plans, part, 2))).collect();
+            let found: Vec<_> = parts.into_iter().flat_map(|part| part.join().unwrap()).collect();
+            assert_eq!(found.len(), 24);
+            assert!(found[0] == expected[0]);
+            // Whoever ran an image, the same bits.
+            assert!(found == maps(execute, plans, &images, 24));
+        });
+    }
+
+    #[test]
+    #[ignore = "run with the driver by another test"]
+    fn many_batches_on_all() {
+        many_batches(&[]);
+    }
+
+    #[test]
+    #[ignore = "run with the driver by another test"]
+    fn many_batches_on_two() {
+        many_batches(&[0, 2]);
+    }
+
+    #[test]
+    #[ignore = "run with the driver by another test"]
+    fn the_only_one_fails() {
+        let (execute, plans) = execute(&[]);
+        let image = image(0);
+        let batch = || execute.run_to_maps(&mut [ModelTile::plain(&image)], SIDE_PX, &plans, None);
+        let why = batch().unwrap_err().to_string();
+        assert_eq!(why, "no gpu is left that works; start again to go on with the slides not done");
+        // Nobody waits for ever.
+        assert_eq!(batch().unwrap_err().to_string(), why);
+    }
+
+    #[test]
+    #[ignore = "run with the driver by another test"]
+    fn slides_of_several_stains() {
+        use StainReference::Standard;
+        // Two stains in many strengths.
+        let strengths: Vec<f64> = image(9).iter().map(|v| f64::from(*v) / 255.0).collect();
+        let px = |s: &[f64]| {
+            [[0.65, 0.07], [0.70, 0.99], [0.29, 0.11]].map(|of| (240.0 * (-s[0] * of[0] - s[1] * of[1]).exp()) as u8)
+        };
+        let tissue: Vec<u8> = strengths.chunks_exact(2).flat_map(px).collect();
+        let methods = [Stain::Macenko(Standard), Stain::Ruifrok(Standard), Stain::Reinhard(Standard)];
+        let transforms: Vec<StainTransform> = methods
+            .iter()
+            .map(|method| stain::fit(&tissue, method).unwrap().transform)
+            .chain([StainTransform::Identity])
+            .collect();
+        let tables: Vec<Option<Arc<StainTables>>> =
+            transforms.iter().map(|t| StainTables::of(t).map(Arc::new)).collect();
+        assert_eq!(tables.iter().flatten().count(), 3);
+        let (execute, plans) = execute(&[]);
+        // Batches of other slides each time, in other orders.
+        for round in 0..4 {
+            let slides: Vec<usize> = (0..4).map(|i| (i * (round + 1) + round) % 4).collect();
+            let raw: Vec<Vec<u8>> = (0..4).map(|i| image(10 * round + i)).collect();
+            let mut normal = raw.clone();
+            normal.iter_mut().zip(&slides).for_each(|(rgb, slide)| transforms[*slide].apply(rgb));
+            let expected = maps(&execute, &plans, &normal, 4);
+            let mut seen = raw.clone();
+            let mut tiles: Vec<ModelTile<'_>> = seen
+                .iter_mut()
+                .zip(&slides)
+                .map(|(rgb, slide)| ModelTile { rgb: TilePixels::Own(rgb), stain: tables[*slide].as_ref() })
+                .collect();
+            let found = execute.run_to_maps(&mut tiles, SIDE_PX, &plans, Some(CORE_PX)).unwrap().unwrap();
+            drop(tiles);
+            assert!(found == expected, "maps of round {round}");
+            assert!(seen == normal, "pixels of round {round}");
+        }
+    }
+}
