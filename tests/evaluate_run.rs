@@ -182,6 +182,40 @@ fn slides_are_cut_into_squares_of_tissue_for_correction() {
     assert!(entropies.len() > 10 && first == most && most <= 1.0);
 }
 
+/// The model of nuclei learns other classes: who is immune and who is not.
+#[test]
+fn a_short_training_lowers_the_loss_and_beats_hematoxylin_on_patches_kept_back() {
+    let Some(nuclei) = test_data("nuclei") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let root = nuclei.canonicalize().unwrap();
+    let training = format!(
+        "data:\n  patch_px: 96\n  classes: {{ immune: {{}}, other: {{}} }}\n  sampling: {{ samples_per_epoch: 60 }}\n  sets:\n    \
+         dots:\n      path: {}/brca_m2c\n      layout: brca_m2c\n      labels: {{ \"1\": immune, \"2\": other, \"3\": other }}\n      \
+         validation_list: [brca_ds_val.txt]\n      train_list: [brca_ds_train.txt]\n  split: {{ shared_patients: drop }}\n\
+         model: {{ start: nuclei, last_layer: replace }}\n\
+         train: {{ epochs: 2, batch_size: 4, learning_rate: 0.001, only_prefixes: [features_class, prob_class] }}\noutput: {{ dir: trained }}\n",
+        root.display()
+    );
+    fs::write(dir.join("train.yaml"), training).unwrap();
+    let told = program(dir, &["train.yaml", "--log-json"]);
+    let events = String::from_utf8_lossy(&told.stderr).into_owned();
+    let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let losses: Vec<f64> =
+        events.filter(|e| e["event"] == "validated").map(|e| e["validation_loss"].as_f64().unwrap()).collect();
+    assert!(losses[1] < losses[0], "{losses:?}");
+    let judged = |model: &[&str], out: &str| {
+        program(dir, &[&["evaluate", "train.yaml", "--draws", "20", "-o", out], model].concat());
+        metrics(&dir.join(out))
+    };
+    let threshold = "instances.star.prob_threshold=0.4";
+    let ours = judged(&["--weights", "trained/weights.safetensors", "--set", threshold], "ours");
+    let hematoxylin = judged(&["--model", "hematoxylin"], "hematoxylin");
+    let (f1, other) = (value(&ours, "detection_f1"), value(&hematoxylin, "detection_f1"));
+    assert!(f1 > other + 0.01, "{f1} against {other}");
+    assert!(value(&ours, "detection_class_f1_mean") > 0.5, "{ours}");
+}
+
 #[test]
 fn a_training_is_judged_by_the_pictures_it_keeps_back_in_each_sets_own_labels() {
     let Some(nuclei) = test_data("nuclei") else { return };

@@ -44,6 +44,9 @@ impl Start {
     /// A file that cannot be used.
     pub fn open(model: &TrainModel) -> Result<Self, TrainError> {
         let Some(path) = &model.start else { return Ok(Self::Nothing) };
+        if path.as_os_str() == "nuclei" {
+            return Ok(Self::Whole(Box::new(Weights::nuclei())));
+        }
         if model.start_part == StartPart::Encoder {
             return Ok(Self::Encoder);
         }

@@ -38,7 +38,8 @@ pub(super) const MODEL_KEYS: &[Key] = &[
         Kind::Path,
         Preset::Unset("weights/encoder.safetensors"),
         "",
-        "weights to start from, made by `wsi-run convert` or by a training; unset starts from random numbers",
+        "weights to start from: a file made by `wsi-run convert` or by a training, or `nuclei`, which the program has in \
+         itself; unset starts from random numbers",
     ),
     Key::plain(
         "model.start_part",
