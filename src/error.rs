@@ -62,7 +62,7 @@ pub struct SlideError {
 impl SlideError {
     /// An error without a hint; add one with [`SlideError::hint`].
     pub fn new(stage: StageName, message: impl fmt::Display) -> Self {
-        Self { stage, message: message.to_string(), hint: None }
+        Self { stage, message: one_line(message), hint: None }
     }
 
     /// The same error, with advice the user can act on.
@@ -71,6 +71,17 @@ impl SlideError {
         self.hint = Some(hint.to_string());
         self
     }
+}
+
+/// `text` with control characters spelled out: what is told of files stands in logs, on terminals and in tables, and names
+/// of strangers may hold line ends and worse.
+pub fn one_line(text: impl fmt::Display) -> String {
+    let text = text.to_string();
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let plain = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(plain).collect()
 }
 
 /// Why the whole run stopped.
@@ -107,8 +118,8 @@ pub enum RunError {
     #[error("another run is at work in the output directory: {0}")]
     Locked(String),
     /// Nothing to do.
-    #[error("no slide found")]
-    NoSlide,
+    #[error("no slide found: {0}")]
+    NoSlide(String),
     /// The user or the scheduler asked the run to stop.
     #[error("interrupted")]
     Interrupted,
@@ -122,7 +133,10 @@ impl RunError {
             Self::Locked(_) => Some(
                 "wait for it, or run both with `--claim`; the lock of a process that died on another host runs out after `run.lease_secs`",
             ),
-            Self::NoSlide => Some("see `slides:`; paths and globs are relative to the current directory"),
+            Self::NoSlide(_) => Some(
+                "paths and globs are relative to the current directory; slides are known by their extension; \
+                 `slides.exclude` takes files away",
+            ),
             _ => None,
         }
     }
@@ -132,7 +146,7 @@ impl RunError {
         match self {
             Self::Setup { .. } => exit::CONFIG,
             Self::Locked(_) => exit::LOCKED,
-            Self::NoSlide => exit::NO_SLIDE,
+            Self::NoSlide(_) => exit::NO_SLIDE,
             Self::Interrupted => exit::INTERRUPTED,
             _ => exit::RUN,
         }

@@ -438,6 +438,9 @@ fn a_dry_submit_prints_scripts_that_name_the_total() {
     {
         assert!(said.contains(part), "{part} in {said}");
     }
+    // Time and disk are the plan's, too.
+    assert!(said.contains("#SBATCH --time=30\n") && said.contains("the largest task would take about"), "{said}");
+    assert!(said.contains("# 2 slides\n") && said.contains("# results take about"), "{said}");
     assert!(!home.path().join("out").exists());
 }
 

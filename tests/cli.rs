@@ -202,6 +202,17 @@ fn a_misspelled_verb_is_recognised() {
 }
 
 #[test]
+fn a_misspelled_verb_before_its_words_is_recognised() {
+    for words in [&["plam", "p.yaml"][..], &["stauts", "out", "--json"]] {
+        let bad = program(words);
+        assert_eq!(bad.status.code(), Some(2));
+        let said = text(&bad.stderr);
+        let right = if words[0] == "plam" { "plan" } else { "status" };
+        assert!(said.contains(&format!("'{}'", words[0])) && said.contains(&format!("'{right}'")), "{said}");
+    }
+}
+
+#[test]
 fn a_bad_number_of_threads_in_the_environment_is_a_config_error() {
     let out = Command::new(env!("CARGO_BIN_EXE_wsi-run"))
         .args(["config", "pipelines/quickstart.yaml"])
@@ -246,6 +257,7 @@ fn in_a_folder(yaml: &str, arguments: &[&str]) -> Output {
     std::fs::write(at("ok.yaml"), "slides: { list: [plain.png], mpp: 0.5 }\n").unwrap();
     std::fs::write(at("p.yaml"), yaml).unwrap();
     std::fs::create_dir(at("folder")).unwrap();
+    std::fs::create_dir(at("sub")).unwrap();
     std::fs::write(at("folder/plain.png"), "no picture").unwrap();
     std::fs::write(at("folder/plain.geojson"), "{\"type\":\"Sphere\"}").unwrap();
     std::fs::write(at("bad.csv"), "slide,mpp_x,mpp_y\nplain,abc,1\n").unwrap();
@@ -273,7 +285,9 @@ fn every_mistake_gives_one_message_one_hint_and_its_exit_code() {
         ("", "ok.yaml --set run.threads=0", 2, "found `0`, expected a whole number from 1"),
         ("", "ok.yaml --set run.memory=1KiB", 2, "`run.memory`: found the text `1KiB`, expected a number of bytes"),
         ("", "ok.yaml --set pixels.stain.macenko.reference=no.png", 2, "stain reference cannot be used"),
-        ("slides: { glob: 'zzz/*.svs' }", "p.yaml", 4, "no slide found"),
+        ("slides: { glob: 'zzz/*.svs' }", "p.yaml", 4, "no slide found: `slides.glob` matches none: zzz/*.svs"),
+        ("slides: { dir: sub }", "p.yaml", 4, "no slide found: `slides.dir` holds none: sub"),
+        ("", "ok.yaml --set model.network.weights=no.safetensors", 2, "`model.network.weights` is no file: no.saf"),
         ("slides: { dir: zzz }", "p.yaml", 2, "cannot list slides: No such file"),
         ("slides: { list: [folder], mpp: 1 }", "p.yaml", 3, "found a folder, expected a file"),
         ("slides: { list: [no.svs], mpp: 1 }", "p.yaml", 3, "cannot open slide: No such file"),

@@ -392,6 +392,17 @@ fn a_directory_gives_its_slides_sorted_without_their_parts() {
     assert!(discover(&missing, dir.path()).unwrap_err().to_string().contains("cannot list slides"));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_link_to_a_folder_above_gives_no_slide_another_name() {
+    let dir = tempfile::tempdir().unwrap();
+    tree(dir.path(), &["slides/x.svs", "slides/a.svs", "slides/deep/y.svs"]);
+    let slides = settings(SlideSource::Dir(dir.path().join("slides")));
+    let before = ids(&slides, Path::new("/"));
+    std::os::unix::fs::symlink("..", dir.path().join("slides/above")).unwrap();
+    assert_eq!(ids(&slides, Path::new("/")), before);
+}
+
 #[test]
 fn globs_start_at_the_base_and_exclude_by_path_or_name() {
     let dir = tempfile::tempdir().unwrap();

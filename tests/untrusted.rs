@@ -103,6 +103,7 @@ fn names_of_any_bytes_and_links_in_circles_are_slides_or_passed_over() {
     for (i, name) in names.iter().enumerate() {
         picture(&slides.join(OsStr::from_bytes(name)), i as u64 * 5 + 1);
     }
+    fs::write(slides.join(OsStr::from_bytes(b"\x1b[2J\nall: complete\x07.svs")), "no slide").unwrap();
     symlink("../..", slides.join("deep/circle")).unwrap();
     symlink("itself.png", slides.join("itself.png")).unwrap();
     symlink("/nowhere/at/all.png", slides.join("dangling.png")).unwrap();
@@ -112,6 +113,11 @@ fn names_of_any_bytes_and_links_in_circles_are_slides_or_passed_over() {
     let rows = rows(&home.path().join("out"));
     let complete = rows.values().filter(|row| row.iter().any(|cell| cell == "status \"complete\"")).count();
     assert!(complete >= names.len(), "{rows:?}");
+    // No name commands a terminal, or writes a line of its own into a log.
+    let said = files(&home.path().join("out/logs")).into_values().chain([output.stderr.clone()]);
+    for said in said.map(|bytes| text(&bytes)) {
+        assert!(!said.lines().any(|line| line.contains('\x1b') || line.starts_with("all: complete")), "{said:?}");
+    }
     // Nothing beside what was there and the output directory.
     let beside: Vec<_> = fs::read_dir(home.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(beside.len(), 3, "{beside:?}");

@@ -25,6 +25,7 @@ pub use slide::{InfoArgs, ThumbnailArgs};
 pub use train::TrainArgs;
 
 use super::style::ColorChoice;
+use crate::config::suggest;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use std::ffi::OsString;
@@ -193,6 +194,8 @@ pub fn with_implied_run(command: &clap::Command, arguments: Vec<OsString>) -> Ve
     }
     let mut arguments = arguments;
     match arguments.get(at) {
+        // A slip in a verb that has words of its own is told as one.
+        Some(word) if arguments.len() > at + 1 && is_near_verb(command, word) => arguments,
         Some(word) if !is_verb(&word.to_string_lossy()) => {
             // In front of everything: `--set` in front of the file belongs to `run` too.
             arguments.insert(1, "run".into());
@@ -200,4 +203,12 @@ pub fn with_implied_run(command: &clap::Command, arguments: Vec<OsString>) -> Ve
         }
         _ => arguments,
     }
+}
+
+/// Whether `word` is no file and no verb, but nearly one.
+fn is_near_verb(command: &clap::Command, word: &std::ffi::OsStr) -> bool {
+    let (text, path) = (word.to_string_lossy(), std::path::Path::new(word));
+    let verbs = || command.get_subcommands().map(clap::Command::get_name);
+    let is_word = path.extension().is_none() && !path.exists() && verbs().all(|verb| verb != text);
+    is_word && suggest::nearest(&text, verbs()).is_some()
 }

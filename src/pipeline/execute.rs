@@ -3,7 +3,7 @@
 //! Owns: [`execute`], [`Part`]. Must not know: YAML, terminals.
 
 use crate::{
-    config::settings::{Settings, TissueMethod},
+    config::settings::{Settings, SlideSource, TissueMethod},
     error::{RunError, exit},
     output::{OutputError, SlideRecord, SlideStatus, sweep, write_slides_table},
     pipeline::{
@@ -66,7 +66,12 @@ pub fn find_slides(settings: &Settings) -> Result<Vec<SlideEntry>, RunError> {
         hint: Some("see `slides:`; paths and globs are relative to the current directory".to_owned()),
     })?;
     if entries.is_empty() {
-        return Err(RunError::NoSlide);
+        return Err(RunError::NoSlide(match &settings.slides.source {
+            SlideSource::Dir(dir) => format!("`slides.dir` holds none: {}", dir.display()),
+            SlideSource::Glob(patterns) => format!("`slides.glob` matches none: {}", patterns.join(", ")),
+            SlideSource::List(_) => "`slides.list` names none".to_owned(),
+            SlideSource::Synthetic(_) => "`slides.synthetic` asks for none".to_owned(),
+        }));
     }
     Ok(entries)
 }

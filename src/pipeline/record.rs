@@ -4,7 +4,7 @@
 
 use super::{job::Failure, prepare::SlidePlan, stages::SlideOutcome};
 use crate::{
-    error::{SlideError, StageName},
+    error::{SlideError, StageName, one_line},
     output::{SlideRecord, SlideStatus},
     slides::SlideEntry,
 };
@@ -67,7 +67,8 @@ pub fn of_outcome(plan: &SlidePlan, outcome: &SlideOutcome, stain: &str) -> Slid
             record.classes = classes.map(|((class, &n), &um2)| (class.name.clone(), n, um2)).collect();
             if let Some(reason) = job.first_tile_error() {
                 let (lost, all) = (record.tiles_failed, record.tiles_planned);
-                record.error = Some(format!("pixels: {lost} of {all} tiles could not be read; the first: {reason}"));
+                record.error =
+                    Some(one_line(format!("pixels: {lost} of {all} tiles could not be read; the first: {reason}")));
                 record.hint = Some("their pixels are marked not computed (255); copy the slide again".to_owned());
             }
         }
@@ -101,7 +102,7 @@ fn known(plan: &SlidePlan) -> SlideRecord {
         mask_mpp: Some(header.grid.input_mpp.um_per_px()),
         tissue_area_um2: Some(plan.tissue_area_um2()),
         tiles_planned: plan.tiles.tiles.len() as u64,
-        notes: (!notes.is_empty()).then(|| notes.join("; ")),
+        notes: (!notes.is_empty()).then(|| one_line(notes.join("; "))),
         color_kind: Some(plan.color.kind.name().to_owned()),
         ..SlideRecord::default()
     }

@@ -3,7 +3,7 @@
 //! Owns: [`Setup`]. Must not know: YAML, any one slide.
 
 use crate::{
-    config::settings::{Device, ModelChoice, Precision, Settings, Window},
+    config::settings::{Device, ModelChoice, NetworkWeights, Precision, Settings, Window},
     error::RunError,
     infer::{CompiledExecute, cuda::CudaExecute},
     instances::Extractor,
@@ -84,6 +84,15 @@ impl Setup {
     /// # Errors
     /// [`RunError::Setup`] when the model cannot be built or an override is not one it can take.
     pub fn new(settings: &Settings) -> Result<Self, RunError> {
+        if let ModelChoice::Network(network) = &settings.model
+            && let NetworkWeights::File(path) = &network.weights
+            && !path.is_file()
+        {
+            return Err(refused(
+                format!("`model.network.weights` is no file: {}", path.display()),
+                "paths are relative to the current directory; `wsi-run convert` makes weights from a checkpoint",
+            ));
+        }
         let model = model::build(&settings.model, settings.tiling.input_mpp, &|graph, weights, options| {
             execute_on(settings, graph, weights, options)
         })

@@ -42,7 +42,7 @@ type Seen = Vec<(PathBuf, u64, Option<SystemTime>)>;
 
 fn seen(request: &Request<'_>) -> Result<Seen, RunError> {
     let entries = match find_slides(request.settings) {
-        Err(RunError::NoSlide) => vec![],
+        Err(RunError::NoSlide(_)) => vec![],
         found => found?,
     };
     let look = |path: PathBuf| {

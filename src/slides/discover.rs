@@ -5,9 +5,13 @@
 mod naming;
 mod series;
 
-use crate::config::settings::{SlideSource, Slides};
+use crate::{
+    config::settings::{SlideSource, Slides},
+    error::one_line,
+};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     path::{Component, Path, PathBuf},
 };
@@ -118,7 +122,8 @@ pub fn discover(slides: &Slides, base: &Path) -> Result<Vec<SlideEntry>, Discove
     Ok(found.into_iter().zip(ids).map(entry).collect())
 }
 
-/// Collects so that of equal keys the smallest value stays, whatever the order.
+/// Collects so that of equal keys the value with the shortest way from the folder stays, of equal ways the smallest: a
+/// link to a folder above gives no slide another name. Whatever the order.
 trait RevByName {
     fn rev_by_name(self) -> BTreeMap<PathBuf, Found>;
 }
@@ -126,7 +131,7 @@ trait RevByName {
 impl<I: Iterator<Item = (PathBuf, Found)>> RevByName for I {
     fn rev_by_name(self) -> BTreeMap<PathBuf, Found> {
         let mut all: Vec<_> = self.collect();
-        all.sort_by(|a, b| b.1.cmp(&a.1));
+        all.sort_by_cached_key(|(_, found)| Reverse((found.name.components().count(), found.clone())));
         all.into_iter().collect()
     }
 }
@@ -174,7 +179,7 @@ fn walk(dir: &Path, max_depth: usize, wanted: &dyn Fn(&Path) -> bool) -> Vec<Fou
                 found.push(Found { path: entry.into_path(), name });
             }
             Ok(_) => {}
-            Err(error) => tracing::warn!("passed over while looking for slides: {error}"),
+            Err(error) => tracing::warn!("passed over while looking for slides: {}", one_line(error)),
         }
     }
     found

@@ -28,7 +28,7 @@ const SET_MPP: &str = "state it with `slides.mpp`, or per slide in the CSV of `s
 /// None known, outside 0.05–5 µm/px, or x and y more than 10 % apart. What the user stated may differ between x
 /// and y, and must still lie in 0.05–5 µm/px.
 pub fn check_mpp(info: &SlideInfo) -> Result<MppXy, SlideError> {
-    let fail = |message: String| SlideError::new(StageName::Slides, message);
+    let fail = |message: String| SlideError::new(StageName::Slides, format!("{message}: {}", info.path.display()));
     let Some((mpp, source)) = info.mpp else {
         return Err(fail("mpp unknown: nothing in the file states it".into()).hint(SET_MPP));
     };

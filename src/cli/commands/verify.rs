@@ -2,6 +2,7 @@
 
 use crate::{
     cli::{
+        amount::counted,
         args::{CommonArgs, VerifyArgs},
         style::Style,
     },
@@ -37,10 +38,10 @@ pub(super) fn run(args: &VerifyArgs, common: &CommonArgs, style: Style) -> anyho
     };
     writeln!(
         out,
-        "{verdict}: {} slides, {} artifacts, {} rows looked at",
-        report.slides.len(),
-        report.artifacts_checked,
-        report.rows_checked
+        "{verdict}: {}, {}, {} looked at",
+        counted(report.slides.len(), "slide"),
+        counted(report.artifacts_checked as usize, "artifact"),
+        counted(report.rows_checked as usize, "row")
     )?;
     Ok(if report.is_clean() { exit::OK } else { exit::SLIDES })
 }

@@ -29,6 +29,9 @@ pub fn refine(bytes: &[u8]) {
             fs::create_dir_all(dir.join(name)).expect("the directory of temporary files can be written");
         }
         write(&dir.join("in/images/a.png"), &png());
+        // What a name that leads out would find.
+        write(&dir.join("above.png"), &png());
+        write(&dir.join("above.geojson"), b"[]");
         dir
     });
     let parts = parts(bytes);
@@ -38,7 +41,7 @@ pub fn refine(bytes: &[u8]) {
     write(&dir.join("in/geojson/a.geojson"), part(2));
     let _ = import(&dir.join("in"), None, &dir.join("sets/new"));
     let beside = |name: &str| fs::read_dir(dir.join(name)).expect("it can be read").count();
-    assert_eq!((beside(""), beside("in"), beside("in/images")), (2, 4, 1));
+    assert_eq!((beside(""), beside("in"), beside("in/images")), (4, 4, 1));
     assert!(beside("sets") <= 1);
     let _ = fs::remove_dir_all(dir.join("sets/new"));
 }
