@@ -700,7 +700,7 @@ fn head_maps_are_those_the_processor_makes() {
         let weights = Weights::from_names(&graph);
         let plans = head_plans(&graph, 1);
         // Of one half the middle, as where tiles overlap.
-        let core_px = |i: usize| (i % 2 == 0).then_some(20);
+        let core_px = |i: usize| i.is_multiple_of(2).then_some(20);
         let forms: Vec<HeadForm> = (0..).zip(&plans).map(|(i, plan)| HeadForm::new(plan, core_px(i))).collect();
         let images = [image(0, (px, px)), image(1, (px, px))];
         let job = Job::new(&graph, &weights, &images, (px, px), Way { heads: &forms, ..HALF });
