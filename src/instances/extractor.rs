@@ -6,7 +6,7 @@ use super::{
     extract::{extract_nuclei, halo_px, scratch_bytes},
     instance::Instance,
     np_hv::{extract_np_hv, np_hv_halo_px, np_hv_scratch_bytes},
-    star::{extract_stars, star_halo_px, star_scratch_bytes},
+    star::{extract_stars, proposes_above, star_halo_px, star_scratch_bytes},
 };
 use crate::{
     config::settings,
@@ -42,6 +42,11 @@ impl Extractor {
             Self::NpHv => np_hv_halo_px(&settings.np_hv, input_mpp),
             Self::Star => star_halo_px(&settings.star, input_mpp),
         }
+    }
+
+    /// Where the nuclear-pixel head is not above this, in fixed point, star distances are not looked at; `None`: nowhere.
+    pub fn rays_above(self, settings: &settings::Instances) -> Option<i16> {
+        (self == Self::Star).then(|| proposes_above(&settings.star))
     }
 
     /// Bytes that a thread keeps after extracting from a region of `rect_px` pixels, halo included, without the

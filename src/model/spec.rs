@@ -1,8 +1,9 @@
 //! What a model says of itself, and what it gives back for a tile.
 //!
-//! Owns: [`ModelSpec`], [`Head`], [`HeadMap`]. Must not know: slides, tiles' positions, stitching.
+//! Owns: [`ModelSpec`], [`Head`], [`HeadMap`], [`Wanted`]. Must not know: slides, tiles' positions, stitching.
 
 use crate::units::Mpp;
+use rayon::prelude::*;
 
 /// What one output of a model means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,12 +46,14 @@ pub struct HeadMap {
     pub w: u32,
     /// Height.
     pub h: u32,
-    /// `[channels, h, w]`, `round(value · head.scale())`.
+    /// `round(value · head.scale())`: `[channels, h, w]` of all pixels, or `[pixels.len(), channels]` of those listed.
     pub data: Vec<i16>,
+    /// The pixels that `data` is of, `y · w + x`; `None`: all.
+    pub pixels: Option<Vec<u32>>,
 }
 
 impl HeadMap {
-    /// The square of `side_px` in the middle.
+    /// The square of `side_px` in the middle of a map of all pixels.
     #[must_use]
     pub fn middle(self, side_px: u32) -> Self {
         if (self.w <= side_px && self.h <= side_px) || self.head == Head::Classification {
@@ -63,6 +66,41 @@ impl HeadMap {
             plane.chunks_exact(w).skip(top).take(side).for_each(|row| data.extend_from_slice(&row[left..left + side]));
         }
         Self { w: side_px, h: side_px, data, ..self }
+    }
+
+    /// A map of all pixels as one of those where `nuclear`, a map of the same size, is above `above`.
+    #[must_use]
+    pub fn listed(self, nuclear: &HeadMap, above: i16) -> Self {
+        let px = self.w as usize * self.h as usize;
+        let pixels: Vec<u32> = (0..).zip(&nuclear.data).filter(|(_, v)| **v > above).map(|(at, _)| at).collect();
+        let of = |&at: &u32| self.data.iter().skip(at as usize).step_by(px).copied();
+        let data = pixels.iter().flat_map(of).collect();
+        Self { data, pixels: Some(pixels), ..self }
+    }
+}
+
+/// How much of its maps a model is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Side of the square in the middle of each map, in px of the map.
+    pub core_px: u32,
+    /// Star distances are listed, where the nuclear-pixel head is above this in fixed point; `None`: all of them.
+    pub rays_above: Option<i16>,
+}
+
+impl Wanted {
+    /// What is wanted of one tile's whole maps.
+    pub fn of(&self, maps: Vec<HeadMap>) -> Vec<HeadMap> {
+        let mut maps: Vec<HeadMap> = maps.into_iter().map(|map| map.middle(self.core_px)).collect();
+        let nuclear = maps.iter().position(|map| map.head == Head::NuclearPixel);
+        let rays = maps.iter().position(|map| map.head == Head::StarDistance);
+        if let (Some(above), Some(nuclear), Some(rays)) = (self.rays_above, nuclear, rays) {
+            let dense = maps.remove(rays);
+            let nuclear = nuclear - usize::from(rays < nuclear);
+            let listed = dense.listed(&maps[nuclear], above);
+            maps.insert(rays, listed);
+        }
+        maps
     }
 }
 
@@ -150,9 +188,23 @@ pub trait Model: Send + Sync {
     /// [`ModelError`] when the device failed; the run stops.
     fn forward(&self, images: &[&[u8]], tile_px: u32) -> Result<Vec<Vec<HeadMap>>, ModelError>;
 
+    /// [`Model::forward`], of which only a part is wanted: [`Wanted::of`] it.
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    fn forward_wanted(&self, images: &[&[u8]], tile_px: u32, wanted: &Wanted) -> Result<Vec<Vec<HeadMap>>, ModelError> {
+        // On all threads: while one copies, the others would wait for the next batch.
+        Ok(self.forward(images, tile_px)?.into_par_iter().map(|maps| wanted.of(maps)).collect())
+    }
+
     /// Bytes it holds while it runs batches of `batch` tiles, weights included.
     fn bytes(&self, tile_px: u32, batch: u32) -> u64 {
         let _ = (tile_px, batch);
+        0
+    }
+
+    /// Bytes of the weights, as they are kept for running.
+    fn weight_bytes(&self) -> u64 {
         0
     }
 }

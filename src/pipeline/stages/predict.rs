@@ -3,11 +3,13 @@
 use super::{Batch, TileOutcome};
 use crate::{
     error::{RunError, StageName},
-    model::{HeadMap, Model},
+    model::{Model, Wanted},
     pipeline::stage::{Emit, Stage, StageStop},
 };
-use rayon::prelude::*;
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 /// One predictor thread's state.
 pub struct PredictStage {
@@ -15,8 +17,23 @@ pub struct PredictStage {
     pub model: Arc<dyn Model>,
     /// Side of the tiles.
     pub tile_px: u32,
-    /// Side of what is used of their maps.
-    pub core_px: u32,
+    /// How much of their maps is used.
+    pub wanted: Wanted,
+    /// When the last batch ended, of all predictors of a model that takes the whole machine: time during which two
+    /// batches are under way is counted once.
+    pub last_end: Option<Arc<Mutex<Instant>>>,
+}
+
+impl PredictStage {
+    /// Time from `start`, or from the end of another batch that ended since, until now.
+    fn since(&self, start: Instant) -> Duration {
+        let now = Instant::now();
+        let Some(last) = &self.last_end else { return now - start };
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = start.max(*last);
+        *last = now.max(*last);
+        now.saturating_duration_since(from)
+    }
 }
 
 impl Stage for PredictStage {
@@ -31,14 +48,14 @@ impl Stage for PredictStage {
         let px = (self.tile_px as usize).pow(2) * 3;
         let images: Vec<&[u8]> = tiles.iter().map(|t| &t.rgb[..px]).collect();
         let start = Instant::now();
-        let maps = self.model.forward(&images, self.tile_px).map_err(|e| RunError::Forward(e.to_string()))?;
-        let each = start.elapsed() / tiles.len() as u32;
+        let maps = self
+            .model
+            .forward_wanted(&images, self.tile_px, &self.wanted)
+            .map_err(|e| RunError::Forward(e.to_string()))?;
+        let each = self.since(start) / tiles.len() as u32;
         if maps.len() != tiles.len() {
             return Err(RunError::Forward(format!("got maps of {} tiles, expected {}", maps.len(), tiles.len())).into());
         }
-        // On all threads: while one copies, the others would wait for the next batch.
-        let maps: Vec<Vec<HeadMap>> =
-            maps.into_par_iter().map(|maps| maps.into_iter().map(|map| map.middle(self.core_px)).collect()).collect();
         for (tile, maps) in tiles.into_iter().zip(maps) {
             tile.at.job.clocks.add(StageName::Model, each);
             out.emit(TileOutcome::Predicted(tile, maps))?;
