@@ -59,6 +59,7 @@ impl Grouped {
             let epilogue = Epilogue {
                 residual: epilogue.residual.map(|r| r.channels(to.clone())),
                 scale: epilogue.scale.map(|s| &s[to.clone()]),
+                norm: epilogue.norm.map(|(scale, shift)| (&scale[to.clone()], &shift[to.clone()])),
                 ..*epilogue
             };
             // SAFETY: the caller's promise, channel by channel.
