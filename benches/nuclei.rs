@@ -46,7 +46,7 @@ fn extraction(c: &mut Criterion) {
             core: rect,
             rect,
             computed: vec![1; (side * side) as usize],
-            planes: vec![Plane { head: Head::NuclearPixel, channels: 1, data: map.data }],
+            planes: vec![Plane { head: Head::NuclearPixel, channels: 1, data: map.data, pixels: None }],
             rgb: Vec::new(),
         };
         let grid = TargetGrid::new(Size::new(side, side), MppXy::square(mpp), mpp);
@@ -82,9 +82,9 @@ fn hover_maps(side: u32) -> Vec<Plane> {
         }
     }
     vec![
-        Plane { head: Head::TypeProbability, channels: 7, data: types },
-        Plane { head: Head::NuclearPixel, channels: 1, data: nuclear },
-        Plane { head: Head::HorizontalVertical, channels: 2, data: hv },
+        Plane { head: Head::TypeProbability, channels: 7, data: types, pixels: None },
+        Plane { head: Head::NuclearPixel, channels: 1, data: nuclear, pixels: None },
+        Plane { head: Head::HorizontalVertical, channels: 2, data: hv, pixels: None },
     ]
 }
 

@@ -36,11 +36,12 @@ fn crowded(side: usize) -> Region {
         rect,
         computed: vec![1; side * side],
         planes: vec![
-            Plane { head: Head::NuclearPixel, channels: 1, data: repeat(prob) },
+            Plane { head: Head::NuclearPixel, channels: 1, data: repeat(prob), pixels: None },
             Plane {
                 head: Head::StarDistance,
                 channels: rays as u32,
                 data: distances.chunks_exact(w * h).flat_map(repeat).collect(),
+                pixels: None,
             },
         ],
         rgb: Vec::new(),

@@ -101,7 +101,7 @@ impl Maps {
         let cut = |planes: &[i16]| -> Vec<i16> {
             planes.chunks(n).flat_map(|plane| self.rows(rect).flat_map(|row| &plane[row])).copied().collect()
         };
-        let plane = |head, channels, data| Plane { head, channels, data };
+        let plane = |head, channels, data| Plane { head, channels, data, pixels: None };
         Region {
             core,
             rect,

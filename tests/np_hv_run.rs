@@ -54,8 +54,13 @@ impl Model for Oracle {
     }
 
     fn forward(&self, images: &[&[u8]], tile_px: u32) -> Result<Vec<Vec<HeadMap>>, ModelError> {
-        let side = tile_px - 2 * MARGIN_PX;
-        let map = |image: &[u8], head, channels: u32, value: &dyn Fn(&[u8], u32) -> i16| {
+        fn map(
+            image: &[u8],
+            tile_px: u32,
+            (head, channels): (Head, u32),
+            value: impl Fn(&[u8; 3], u32) -> i16,
+        ) -> HeadMap {
+            let side = tile_px - 2 * MARGIN_PX;
             let mut data = Vec::with_capacity((channels * side * side) as usize);
             for c in 0..channels {
                 for y in MARGIN_PX..tile_px - MARGIN_PX {
@@ -63,13 +68,14 @@ impl Model for Oracle {
                     data.extend(row.as_chunks::<3>().0.iter().map(|px| value(px, c)));
                 }
             }
-            HeadMap { head, channels, w: side, h: side, data }
-        };
+            HeadMap { head, channels, w: side, h: side, data, pixels: None }
+        }
+        let [types, nuclear, hv] = [(Head::TypeProbability, 3), (Head::NuclearPixel, 1), (Head::HorizontalVertical, 2)];
         let maps = |image: &&[u8]| {
             vec![
-                map(image, Head::TypeProbability, 3, &|px, c| if u32::from(px[0] / 100) == c { 16384 } else { 0 }),
-                map(image, Head::NuclearPixel, 1, &|px, _| if px[0] > 0 { 16384 } else { 0 }),
-                map(image, Head::HorizontalVertical, 2, &|px, c| ((i32::from(px[c as usize + 1]) - 128) * 129) as i16),
+                map(image, tile_px, types, |px, c| if u32::from(px[0] / 100) == c { 16384 } else { 0 }),
+                map(image, tile_px, nuclear, |px, _| if px[0] > 0 { 16384 } else { 0 }),
+                map(image, tile_px, hv, |px, c| ((i32::from(px[c as usize + 1]) - 128) * 129) as i16),
             ]
         };
         Ok(images.iter().map(maps).collect())

@@ -80,8 +80,13 @@ impl Maps {
             rect,
             computed: self.rows(rect).flat_map(|row| &self.computed[row]).copied().collect(),
             planes: vec![
-                Plane { head: Head::NuclearPixel, channels: 1, data: cut(&self.nuclear) },
-                Plane { head: Head::TypeProbability, channels: 3, data: self.types.chunks(n).flat_map(cut).collect() },
+                Plane { head: Head::NuclearPixel, channels: 1, data: cut(&self.nuclear), pixels: None },
+                Plane {
+                    head: Head::TypeProbability,
+                    channels: 3,
+                    data: self.types.chunks(n).flat_map(cut).collect(),
+                    pixels: None,
+                },
             ],
             rgb: Vec::new(),
         }

@@ -14,7 +14,7 @@ use crate::{
     config::settings::{Settings, Stain},
     geometry::{Size, TargetGrid},
     instances::{MaskGrid, prob_u8, semantic_classes},
-    model::{Head, HeadMap, ModelSpec},
+    model::{Head, HeadMap, ModelSpec, ModelTile},
     output::ResultKind,
     pipeline::Setup,
     pixels::{
@@ -92,11 +92,13 @@ impl Predictor {
                 stain.apply(&mut rgb);
                 tiles.push(rgb);
             }
-            let images: Vec<&[u8]> = tiles.iter().map(Vec::as_slice).collect();
+            let mut shown: Vec<ModelTile<'_>> = tiles.iter().map(|rgb| ModelTile::plain(rgb)).collect();
             let failed = |reason: String| EvaluateError::new(format!("the model failed: {reason}"));
-            let maps = setup.model.forward(&images, setup.tiler.tile_px).map_err(|e| failed(e.to_string()))?;
+            let maps = setup
+                .model
+                .forward_tiles(&mut shown, setup.tiler.tile_px, &setup.wanted())
+                .map_err(|e| failed(e.to_string()))?;
             for ((tile, rgb), maps) in batch.iter().zip(&tiles).zip(maps) {
-                let maps: Vec<HeadMap> = maps.into_iter().map(|map| map.middle(setup.tiler.core_px())).collect();
                 gathered.add(&plan, tile, &maps, rgb).map_err(failed)?;
             }
         }
@@ -138,7 +140,7 @@ struct Gathered<'a> {
 impl<'a> Gathered<'a> {
     fn new(setup: &'a Setup, plan: &Arc<TilePlan>) -> Self {
         let pool = Arc::new(RegionPool::new(1));
-        let canvas = SlideCanvas::new(plan.clone(), setup.heads(), setup.keeps_rgb(), pool.clone());
+        let canvas = SlideCanvas::new(plan.clone(), setup.canvas_maps(), pool.clone());
         let px = plan.grid.size.area() as usize;
         let of = |is: bool| vec![if is { 255 } else { 0 }; if setup.kind == ResultKind::Tiles { 0 } else { px }];
         Self {

@@ -17,6 +17,8 @@ pub struct CompiledExecute {
     compiled: Compiled,
     normalisation: Normalisation,
     kind: usize,
+    /// Side of the tiles that matter.
+    side_px: usize,
 }
 
 impl CompiledExecute {
@@ -37,7 +39,7 @@ impl CompiledExecute {
         };
         let compiled = Compiled::new(graph, weights, Options { precision, isa, size: Some((side_px, side_px)) })
             .map_err(|e| ModelError(e.to_string()))?;
-        Ok(Self { compiled, normalisation: weights.metadata.normalisation, kind: options.kind })
+        Ok(Self { compiled, normalisation: weights.metadata.normalisation, kind: options.kind, side_px })
     }
 }
 
@@ -59,9 +61,25 @@ impl Execute for CompiledExecute {
         run.map_err(|e| ModelError(e.to_string()))
     }
 
-    fn bytes(&self, side_px: usize, batch: usize) -> u64 {
-        // Each thread runs an image alone.
+    /// While the last images of a batch are run, the next batch keeps the other threads busy.
+    fn batches_at_once(&self) -> usize {
+        // Where a batch does not fill the machine because of its memory, another would take that memory.
         let threads = rayon::current_num_threads();
-        self.compiled.plan(side_px, side_px).map_or(0, |plan| plan.bytes(batch.min(threads), threads) as u64)
+        let plan = self.compiled.plan(self.side_px, self.side_px);
+        if threads > 1 && plan.is_ok_and(|plan| plan.images_at_once(threads, threads) == threads) { 2 } else { 1 }
+    }
+
+    fn bytes(&self, side_px: usize, batch: usize) -> u64 {
+        let threads = rayon::current_num_threads();
+        self.compiled.plan(side_px, side_px).map_or(0, |plan| {
+            let at_once = plan.images_at_once(batch, threads);
+            // What is left over of a batch is run beside the next one.
+            let left_over = usize::from(at_once == threads && !batch.is_multiple_of(threads));
+            plan.bytes(at_once + left_over, threads) as u64
+        })
+    }
+
+    fn weight_bytes(&self) -> u64 {
+        self.compiled.weight_bytes() as u64
     }
 }

@@ -105,6 +105,11 @@ impl Compiled {
         &self.program.graph
     }
 
+    /// Bytes of the weights, laid out for the kernels; kept once.
+    pub fn weight_bytes(&self) -> usize {
+        self.program.weight_bytes()
+    }
+
     /// What is run for images of `h × w` px.
     ///
     /// # Errors

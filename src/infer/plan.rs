@@ -100,7 +100,19 @@ pub struct Plan {
     pub heads: Vec<HeadSlot>,
 }
 
+/// Activations that a thread of its own may cost, bytes: of networks that need more, fewer images are in work than
+/// there are threads, and threads without an image help the others.
+const ARENA_BYTES_PER_THREAD: usize = 80 << 20;
+
 impl Plan {
+    /// How many images of a batch are in work at once.
+    pub fn images_at_once(&self, batch: usize, threads: usize) -> usize {
+        if batch < threads {
+            return 1;
+        }
+        (ARENA_BYTES_PER_THREAD * threads / self.arena_bytes().max(1)).clamp(1, threads)
+    }
+
     /// Multiply-accumulates of one image.
     pub fn macs(&self) -> u64 {
         self.steps.iter().map(|step| step.macs).sum()

@@ -178,6 +178,8 @@ pub(super) struct ConvStep {
     pub residual_factor: Option<usize>,
     /// Whether it is added before the activation.
     pub is_residual_first: bool,
+    /// Normalisation of the sum with what was added, before the activation.
+    pub norm: Option<Affine>,
     /// Activation.
     pub activation: Option<Activation>,
 }
@@ -223,7 +225,8 @@ impl Program {
         let floats = |parts: &[&Vec<f32>]| 4 * parts.iter().map(|part| part.len()).sum::<usize>();
         let bytes = self.steps.iter().map(|step| match &step.op {
             StepOp::Conv(conv) => {
-                conv.packed.bytes() + conv.prologue.as_ref().map_or(0, |p| floats(&[&p.scale, &p.shift]))
+                let norms = [&conv.prologue, &conv.norm].into_iter().flatten();
+                conv.packed.bytes() + norms.map(|p| floats(&[&p.scale, &p.shift])).sum::<usize>()
             }
             StepOp::Transposed(conv) => conv.packed.bytes(),
             StepOp::Embedding { table, .. } => floats(&[table]),

@@ -4,7 +4,8 @@
 //!
 //! Threads are those of the rayon pool it is called in. As long as there are as many images left as threads, each thread
 //! runs a whole image alone, in its own arena; the images that are left over are run one after the other, each step's
-//! rows shared out. Kernels give the same bits for any bands, so nobody sees which it was.
+//! rows shared out. Of networks with large arenas fewer images are in work, each step's rows shared out among all threads.
+//! Kernels give the same bits for any bands, so nobody sees which it was.
 
 mod step;
 
@@ -13,6 +14,7 @@ use crate::model::{graph::ShapeError, weights::Normalisation};
 use rayon::prelude::*;
 use std::{
     ops::Range,
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -111,17 +113,38 @@ impl Compiled {
     ) -> Result<(), RunError> {
         self.check(images, kinds, h * w * 3)?;
         let prepared = self.prepared(h, w)?;
+        let at_once = prepared.plan.images_at_once(images.len(), rayon::current_num_threads());
+        self.run_prepared(&prepared, (images, kinds), at_once, normalisation, sink);
+        Ok(())
+    }
+
+    /// Runs a batch, at most `at_once` images of it in work.
+    fn run_prepared(
+        &self,
+        prepared: &Prepared,
+        (images, kinds): (&[&[u8]], &[usize]),
+        at_once: usize,
+        normalisation: &Normalisation,
+        sink: &(dyn Fn(HeadRows<'_>) + Sync),
+    ) {
         let threads = rayon::current_num_threads();
         let one = |image: usize, threads: usize| {
             prepared.memory.with_arena(|arena| {
                 let input = Input { image, pixels: images[image], kind: kinds[image], normalisation };
-                Pass::new(self, &prepared, input, arena, threads).run(sink, |_, _| {});
+                Pass::new(self, prepared, input, arena, threads).run(sink, |_, _| {});
             });
         };
-        let alone = if threads > 1 { images.len() / threads * threads } else { 0 };
+        if 1 < at_once && at_once < threads {
+            let next = AtomicUsize::new(0);
+            (0..at_once).into_par_iter().with_max_len(1).for_each(|_| {
+                let images = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|image| *image < images.len());
+                std::iter::from_fn(images).for_each(|image| one(image, threads));
+            });
+            return;
+        }
+        let alone = if at_once > 1 { images.len() / threads * threads } else { 0 };
         (0..alone).into_par_iter().with_max_len(1).for_each(|image| one(image, 1));
         (alone..images.len()).for_each(|image| one(image, threads));
-        Ok(())
     }
 
     /// Runs one image, its rows shared out, and says how long each step took.

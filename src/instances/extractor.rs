@@ -7,7 +7,7 @@ use super::{
     instance::Instance,
     mask_grid::MaskGrid,
     np_hv::{extract_np_hv, np_hv_halo_px, np_hv_scratch_bytes},
-    star::{extract_stars, star_halo_px, star_scratch_bytes},
+    star::{extract_stars, proposes_above, star_halo_px, star_scratch_bytes},
 };
 use crate::{
     config::settings,
@@ -49,6 +49,11 @@ impl Extractor {
     /// pixels of the image: polygons are drawn on those.
     pub fn mask_factor(self, out_stride: u32) -> u32 {
         if self == Self::Star { out_stride } else { 1 }
+    }
+
+    /// Where the nuclear-pixel head is not above this, in fixed point, star distances are not looked at; `None`: nowhere.
+    pub fn rays_above(self, settings: &settings::Instances) -> Option<i16> {
+        (self == Self::Star).then(|| proposes_above(&settings.star))
     }
 
     /// Bytes that a thread keeps after extracting from a region of `rect_px` pixels of the maps, halo included, without

@@ -43,6 +43,6 @@ pub use mask_grid::MaskGrid;
 pub use measure::{RgbWindow, centroid, measure};
 pub use np_hv::{NP_HV_DEFAULTS, extract_np_hv, np_hv_halo_px, np_hv_scratch_bytes};
 pub use semantic::{prob_u8, semantic_classes};
-pub use star::{STAR_DEFAULTS, extract_stars, star_halo_px, star_scratch_bytes};
+pub use star::{PX_PER_STAR, STAR_DEFAULTS, extract_stars, star_halo_px, star_scratch_bytes};
 pub use tiles::{TileMaps, tile_maps};
 pub use watershed::WATERSHED_DEFAULTS;

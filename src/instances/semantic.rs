@@ -95,7 +95,7 @@ mod tests {
             core: Rect::new(1, 0, 3, 1),
             rect: Rect::new(0, 0, 4, 1),
             computed,
-            planes: vec![Plane { head: Head::Semantic, channels, data }],
+            planes: vec![Plane { head: Head::Semantic, channels, data, pixels: None }],
             rgb: Vec::new(),
         }
     }

@@ -1,7 +1,7 @@
 //! Nuclei of a region from star-convex predictions.
 //!
-//! Owns: [`extract_stars`], [`star_halo_px`], [`star_scratch_bytes`], [`STAR_DEFAULTS`]. Must not know: networks, files,
-//! other regions.
+//! Owns: [`extract_stars`], [`star_halo_px`], [`star_scratch_bytes`], [`STAR_DEFAULTS`], [`PX_PER_STAR`]. Must not know:
+//! networks, files, other regions.
 //!
 //! What is found does not depend on how the slide was cut into regions, as long as each has [`star_halo_px`] around
 //! its core (or ends at the slide's edge).
@@ -49,11 +49,20 @@ pub fn star_halo_px(settings: &settings::Star, input_mpp: Mpp) -> u32 {
     3 * radius_px + reach_px(radius_px)
 }
 
+/// Of so many pixels about one proposes a nucleus, where there is much tissue.
+pub const PX_PER_STAR: u32 = 8;
+
 /// Bytes that a thread keeps after extracting from a region of `rect_px` pixels, halo included, without the instances,
-/// when one pixel in eight proposes a nucleus of 32 rays: 6 bytes a ray and 128 more for each; of masks `factor` times as
-/// fine as the maps.
+/// when one pixel in [`PX_PER_STAR`] proposes a nucleus of 32 rays: 6 bytes a ray and 128 more for each; of masks
+/// `factor` times as fine as the maps.
 pub fn star_scratch_bytes(rect_px: u64, factor: u32) -> u64 {
-    rect_px * u64::from(factor).pow(2) + rect_px / 8 * (6 * 32 + 128)
+    rect_px * u64::from(factor).pow(2) + rect_px / u64::from(PX_PER_STAR) * (6 * 32 + 128)
+}
+
+/// A pixel proposes a nucleus when its probability is above this, in fixed point.
+pub(super) fn proposes_above(settings: &settings::Star) -> i16 {
+    // Integers are above a number when they are above its floor.
+    (settings.threshold() * f64::from(Head::NuclearPixel.scale())).floor() as i16
 }
 
 fn max_radius_px(settings: &settings::Star, input_mpp: Mpp) -> u32 {
@@ -105,7 +114,7 @@ pub fn extract_stars(
     let painted = region.core.inflate(3 * radius_px);
     SCRATCH.with_borrow_mut(|s| {
         s.stars.clear(distances.channels as usize);
-        propose(region, maps.size, settings.threshold(), [finisher.nuclear(), distances], radius_px, &mut s.stars);
+        propose(region, maps.size, proposes_above(settings), [finisher.nuclear(), distances], radius_px, &mut s.stars);
         s.free.clear();
         let rect = masks.pixels_of(region.rect);
         for y in rect.y..rect.bottom() {
@@ -140,18 +149,26 @@ pub fn extract_stars(
 fn propose(
     region: &Region,
     slide: Size<Target>,
-    threshold: f64,
+    above: i16,
     [probs, distances]: [&Plane; 2],
     radius_px: u32,
     stars: &mut Stars,
 ) {
     let rect = region.rect;
     let (w, area) = (rect.w as usize, rect.area() as usize);
-    // Integers are above a number when they are above its floor.
-    let above = (threshold * f64::from(probs.head.scale())).floor() as i16;
     let (right, bottom) = (i64::from(slide.w) - EDGE_PX, i64::from(slide.h) - EDGE_PX);
     let inner = Rect::from_edges(EDGE_PX, EDGE_PX, right, bottom);
     let part = rect.intersect(&inner);
+    if let Some(pixels) = &distances.pixels {
+        let rays = distances.data.chunks_exact(distances.channels as usize);
+        for (&at, rays) in pixels.iter().zip(rays) {
+            let (x, y) = (rect.x + i64::from(at) % w as i64, rect.y + i64::from(at) / w as i64);
+            if part.contains(x, y) && probs.data[at as usize] > above {
+                stars.push((x as i32, y as i32), probs.data[at as usize], radius_px, |k| rays[k]);
+            }
+        }
+        return;
+    }
     for y in part.y..part.bottom() {
         let row = (y - rect.y) as usize * w;
         for x in part.x..part.right() {

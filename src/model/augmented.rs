@@ -150,6 +150,10 @@ impl Model for Augmented {
     fn bytes(&self, tile_px: u32, batch: u32) -> u64 {
         self.model.bytes(tile_px, batch)
     }
+
+    fn weight_bytes(&self) -> u64 {
+        self.model.weight_bytes()
+    }
 }
 
 #[cfg(test)]
@@ -183,7 +187,7 @@ mod tests {
             let map = |head, channels: u32, value: &dyn Fn(usize, i32, i32) -> i16| {
                 let px = (0..channels as usize).flat_map(|c| (0..side * side).map(move |i| (c, i % side, i / side)));
                 let data = px.map(|(c, x, y)| value(c, x, y)).collect();
-                HeadMap { head, channels, w: SIDE as u32, h: SIDE as u32, data }
+                HeadMap { head, channels, w: SIDE as u32, h: SIDE as u32, data, pixels: None }
             };
             let answer = |rgb: &&[u8]| {
                 let towards = |c: usize, x: i32, y: i32| green(rgb, x + steps[c].0, y + steps[c].1);

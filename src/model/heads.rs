@@ -89,15 +89,50 @@ impl HeadPlan {
     /// A map of `h × w` px to be filled by [`HeadPlan::fill`].
     pub fn blank(&self, w: usize, h: usize) -> HeadMap {
         let HeadSpec { head, channels } = self.spec;
-        HeadMap { head, channels, w: w as u32, h: h as u32, data: vec![0; channels as usize * h * w] }
+        let data = vec![0; channels as usize * h * w];
+        HeadMap { head, channels, w: w as u32, h: h as u32, data, pixels: None }
     }
 
-    /// Fills the rows of `map` from `first_row` on, as many as `values` has.
+    /// A map of `h × w` px to be filled by [`HeadPlan::list`].
+    pub fn unlisted(&self, w: usize, h: usize) -> HeadMap {
+        HeadMap { w: w as u32, h: h as u32, pixels: Some(vec![]), ..self.blank(0, 0) }
+    }
+
+    /// Fills what `map` has of the rows from `first_row` on, as many as `values` has; `map` is the square in the middle
+    /// of what the network says, or all of it.
     pub fn fill(&self, map: &mut HeadMap, first_row: usize, values: &HeadValues<'_>) {
         // Row by row: a row's channels stay near while each is read in its turn.
-        for row in 0..values.h {
-            let data = &values.data[row * values.w * values.pixel_stride..];
-            self.fill_row(map, first_row + row, &HeadValues { data, h: 1, ..*values });
+        for (row, values) in rows_of(map, first_row, values) {
+            self.fill_row(map, row, &values);
+        }
+    }
+
+    /// [`HeadPlan::fill`] for a map of listed pixels: lists those where `nuclear`, of the same size and filled before, is
+    /// above `above`. Only for heads whose values are what they mean.
+    pub fn list(
+        &self,
+        map: &mut HeadMap,
+        first_row: usize,
+        values: &HeadValues<'_>,
+        (nuclear, above): (&HeadMap, i16),
+    ) {
+        let HeadRule::Value { factor } = self.rule else { unreachable!("distances are what they mean") };
+        let scale = self.spec.head.scale();
+        let w = map.w as usize;
+        for (row, values) in rows_of(map, first_row, values) {
+            for x in 0..w {
+                if nuclear.data[row * w + x] <= above {
+                    continue;
+                }
+                map.pixels.get_or_insert_default().push((row * w + x) as u32);
+                let data = &values.data[x * values.pixel_stride..];
+                if values.channel_stride == 1 {
+                    map.data.extend(data[..values.channels].iter().map(|v| fixed(v * factor * scale)));
+                } else {
+                    let channels = data.iter().step_by(values.channel_stride).take(values.channels);
+                    map.data.extend(channels.map(|v| fixed(v * factor * scale)));
+                }
+            }
         }
     }
 
@@ -128,6 +163,21 @@ impl HeadPlan {
             }
         }
     }
+}
+
+/// The rows of `values` that lie in `map`, each with its row there; of each, what lies in `map`.
+fn rows_of<'a>(
+    map: &HeadMap,
+    first_row: usize,
+    values: &HeadValues<'a>,
+) -> impl Iterator<Item = (usize, HeadValues<'a>)> + use<'a> {
+    let (values, w, h) = (*values, map.w as usize, map.h as usize);
+    // What the network says is as much higher than the map as it is wider.
+    let cut = values.w.saturating_sub(w) / 2;
+    (0..values.h).filter(move |row| (cut..cut + h).contains(&(first_row + row))).map(move |row| {
+        let data = &values.data[(row * values.w + cut) * values.pixel_stride..];
+        (first_row + row - cut, HeadValues { data, h: 1, w, ..values })
+    })
 }
 
 /// The nearest whole number, ties to even, as `round_ties_even` and a cast give it: that is a call per value where the

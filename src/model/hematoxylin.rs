@@ -227,7 +227,7 @@ impl Model for HematoxylinModel {
                     self.smooth(tile_px as usize, scratch);
                     self.threshold(tile_px as usize, scratch)
                 });
-                Ok(vec![HeadMap { head: Head::NuclearPixel, channels: 1, w: core_px, h: core_px, data }])
+                Ok(vec![HeadMap { head: Head::NuclearPixel, channels: 1, w: core_px, h: core_px, data, pixels: None }])
             })
             .collect()
     }

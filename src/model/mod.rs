@@ -55,7 +55,7 @@ pub use network::{Execute, ExecuteOptions, MakeExecute, NetworkModel, OutputRows
 pub use registry::{ModelEntry, build, catalogue};
 pub use resnet_50::resnet_50;
 pub use slide_use::{SlideUse, slide_use};
-pub use spec::{ClassInfo, Head, HeadMap, HeadSpec, Model, ModelError, ModelSpec, ModelTile, TilePixels};
+pub use spec::{ClassInfo, Head, HeadMap, HeadSpec, Model, ModelError, ModelSpec, ModelTile, TilePixels, Wanted};
 pub use stain_threshold::StainThresholdModel;
 pub use stardist::stardist_unet;
 pub use u_net::{UNetEncoder, attention_u_net, u_net, u_net_on};

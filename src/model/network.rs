@@ -8,7 +8,7 @@ use super::{
     graph::Graph,
     heads::{HeadPlan, HeadValues, head_plans},
     slide_use::{SlideUse, class_head, slide_use},
-    spec::{ClassInfo, Head, HeadMap, Model, ModelError, ModelSpec, ModelTile, check_tile, middles},
+    spec::{ClassInfo, Head, HeadMap, Model, ModelError, ModelSpec, ModelTile, Wanted, check_tile},
     weights::{Weights, WeightsMetadata},
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     units::Mpp,
 };
 use rayon::prelude::*;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Runs a graph with its weights on tiles.
 pub trait Execute: Send + Sync {
@@ -24,7 +24,8 @@ pub trait Execute: Send + Sync {
     ///
     /// # Shapes
     /// - `images`: `N` tiles `[side_px, side_px, 3]` u8 RGB
-    /// - `sink` is given every row of every output of every image once, from any thread, in any order.
+    /// - `sink` is given every row of every output of every image once, from any thread; of an image, all rows of an
+    ///   output before the first of the next output, else in any order.
     ///
     /// # Errors
     /// [`ModelError`] when the device failed.
@@ -51,13 +52,18 @@ pub trait Execute: Send + Sync {
         false
     }
 
-    /// How many batches may be run at once with gain, each by a thread.
+    /// How many batches may be run at once with gain, each by a thread of its own.
     fn batches_at_once(&self) -> usize {
         1
     }
 
     /// Bytes it holds while it runs batches of `batch` tiles, weights included.
     fn bytes(&self, side_px: usize, batch: usize) -> u64;
+
+    /// Bytes of them that are the weights, laid out for running.
+    fn weight_bytes(&self) -> u64 {
+        0
+    }
 }
 
 /// Some rows of an output of an image.
@@ -167,6 +173,11 @@ fn random(name: &str) -> Result<(Graph, Weights), ModelError> {
     Ok((graph, weights))
 }
 
+/// A map is whole whatever happened to whoever wrote rows of it.
+fn lock(map: &Mutex<HeadMap>) -> MutexGuard<'_, HeadMap> {
+    map.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Colours of classes nobody named (Okabe and Ito 2008).
 const PALETTE: [[u8; 3]; 5] = [[230, 159, 0], [86, 180, 233], [0, 158, 115], [213, 94, 0], [204, 121, 167]];
 
@@ -218,29 +229,8 @@ impl Model for NetworkModel {
     }
 
     fn forward(&self, images: &[&[u8]], tile_px: u32) -> Result<Vec<Vec<HeadMap>>, ModelError> {
-        images.iter().try_for_each(|rgb| check_tile(rgb, tile_px, self.spec.margin_px))?;
-        let side = tile_px as usize;
         let mut tiles: Vec<ModelTile<'_>> = images.iter().map(|rgb| ModelTile::plain(rgb)).collect();
-        if let Some(maps) = self.execute.run_to_maps(&mut tiles, side, &self.heads, None)? {
-            return Ok(maps);
-        }
-        let shapes = self.graph.shapes(side, side).map_err(|e| ModelError(e.to_string()))?;
-        let blank = |plan: &HeadPlan| {
-            let shape = shapes[self.graph.outputs()[plan.output].node.index()];
-            Mutex::new(plan.blank(shape.w, shape.h))
-        };
-        // Large maps: their zeros are shared out too.
-        let found: Vec<Vec<_>> = images.par_iter().map(|_| self.heads.iter().map(blank).collect()).collect();
-        self.execute.run(images, side, &|rows| {
-            for (plan, map) in self.heads.iter().zip(&found[rows.image]).filter(|(plan, _)| plan.output == rows.output)
-            {
-                // A map is whole whatever happened to whoever wrote rows of it.
-                let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
-                plan.fill(&mut map, rows.first_row, &rows.values);
-            }
-        })?;
-        let finished = |map: Mutex<HeadMap>| map.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok(found.into_iter().map(|maps| maps.into_iter().map(finished).collect()).collect())
+        self.forward_tiles(&mut tiles, tile_px, &Wanted { core_px: tile_px, rays_above: None })
     }
 
     fn normalises_stain(&self) -> bool {
@@ -251,17 +241,51 @@ impl Model for NetworkModel {
         &self,
         tiles: &mut [ModelTile<'_>],
         tile_px: u32,
-        core_px: u32,
+        wanted: &Wanted,
     ) -> Result<Vec<Vec<HeadMap>>, ModelError> {
         tiles.iter().try_for_each(|tile| check_tile(tile.rgb(), tile_px, self.spec.margin_px))?;
-        if let Some(maps) = self.execute.run_to_maps(tiles, tile_px as usize, &self.heads, Some(core_px))? {
-            return Ok(maps);
+        let side = tile_px as usize;
+        if let Some(maps) = self.execute.run_to_maps(tiles, side, &self.heads, Some(wanted.core_px))? {
+            return Ok(maps.into_par_iter().map(|maps| wanted.of(maps)).collect());
         }
         let images: Vec<&[u8]> = tiles.iter().map(ModelTile::rgb).collect();
-        Ok(middles(self.forward(&images, tile_px)?, core_px))
+        let shapes = self.graph.shapes(side, side).map_err(|e| ModelError(e.to_string()))?;
+        // What tells which rays are wanted: known before the first ray is, since outputs come in the graph's order.
+        let nuclear = self.heads.iter().position(|plan| plan.spec.head == Head::NuclearPixel);
+        let listing = nuclear.zip(wanted.rays_above).filter(|(nuclear, _)| {
+            let rays = self.heads.iter().find(|plan| plan.spec.head == Head::StarDistance);
+            rays.is_some_and(|rays| rays.output > self.heads[*nuclear].output)
+        });
+        let is_listed = |plan: &HeadPlan| listing.is_some() && plan.spec.head == Head::StarDistance;
+        let blank = |plan: &HeadPlan| {
+            let shape = shapes[self.graph.outputs()[plan.output].node.index()];
+            let [w, h] = [shape.w, shape.h].map(|px| px.min(wanted.core_px as usize));
+            Mutex::new(if is_listed(plan) { plan.unlisted(w, h) } else { plan.blank(w, h) })
+        };
+        // Large maps: their zeros are shared out too.
+        let found: Vec<Vec<_>> = images.par_iter().map(|_| self.heads.iter().map(blank).collect()).collect();
+        self.execute.run(&images, side, &|rows| {
+            let maps = &found[rows.image];
+            for (plan, map) in self.heads.iter().zip(maps).filter(|(plan, _)| plan.output == rows.output) {
+                match listing {
+                    Some((nuclear, above)) if is_listed(plan) => {
+                        let nuclear = lock(&maps[nuclear]);
+                        plan.list(&mut lock(map), rows.first_row, &rows.values, (&nuclear, above));
+                    }
+                    _ => plan.fill(&mut lock(map), rows.first_row, &rows.values),
+                }
+            }
+        })?;
+        let finished = |map: Mutex<HeadMap>| map.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let found = found.into_iter().map(|maps| maps.into_iter().map(finished).collect());
+        Ok(if listing.is_some() { found.collect() } else { found.map(|maps| wanted.of(maps)).collect() })
     }
 
     fn bytes(&self, tile_px: u32, batch: u32) -> u64 {
         self.execute.bytes(tile_px as usize, batch as usize)
+    }
+
+    fn weight_bytes(&self) -> u64 {
+        self.execute.weight_bytes()
     }
 }

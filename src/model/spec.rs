@@ -1,6 +1,6 @@
 //! What a model says of itself, and what it gives back for a tile.
 //!
-//! Owns: [`ModelSpec`], [`Head`], [`HeadMap`]. Must not know: slides, tiles' positions, stitching.
+//! Owns: [`ModelSpec`], [`Head`], [`HeadMap`], [`Wanted`]. Must not know: slides, tiles' positions, stitching.
 
 use crate::{pixels::stain::StainTables, units::Mpp};
 use rayon::prelude::*;
@@ -47,12 +47,14 @@ pub struct HeadMap {
     pub w: u32,
     /// Height.
     pub h: u32,
-    /// `[channels, h, w]`, `round(value · head.scale())`.
+    /// `round(value · head.scale())`: `[channels, h, w]` of all pixels, or `[pixels.len(), channels]` of those listed.
     pub data: Vec<i16>,
+    /// The pixels that `data` is of, `y · w + x`; `None`: all.
+    pub pixels: Option<Vec<u32>>,
 }
 
 impl HeadMap {
-    /// The square of `side_px` in the middle.
+    /// The square of `side_px` in the middle of a map of all pixels.
     #[must_use]
     pub fn middle(self, side_px: u32) -> Self {
         if (self.w <= side_px && self.h <= side_px) || self.head == Head::Classification {
@@ -65,6 +67,41 @@ impl HeadMap {
             plane.chunks_exact(w).skip(top).take(side).for_each(|row| data.extend_from_slice(&row[left..left + side]));
         }
         Self { w: side_px, h: side_px, data, ..self }
+    }
+
+    /// A map of all pixels as one of those where `nuclear`, a map of the same size, is above `above`.
+    #[must_use]
+    pub fn listed(self, nuclear: &HeadMap, above: i16) -> Self {
+        let px = self.w as usize * self.h as usize;
+        let pixels: Vec<u32> = (0..).zip(&nuclear.data).filter(|(_, v)| **v > above).map(|(at, _)| at).collect();
+        let of = |&at: &u32| self.data.iter().skip(at as usize).step_by(px).copied();
+        let data = pixels.iter().flat_map(of).collect();
+        Self { data, pixels: Some(pixels), ..self }
+    }
+}
+
+/// How much of its maps a model is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Side of the square in the middle of each map, in px of the map.
+    pub core_px: u32,
+    /// Star distances are listed, where the nuclear-pixel head is above this in fixed point; `None`: all of them.
+    pub rays_above: Option<i16>,
+}
+
+impl Wanted {
+    /// What is wanted of one tile's whole maps.
+    pub fn of(&self, maps: Vec<HeadMap>) -> Vec<HeadMap> {
+        let mut maps: Vec<HeadMap> = maps.into_iter().map(|map| map.middle(self.core_px)).collect();
+        let nuclear = maps.iter().position(|map| map.head == Head::NuclearPixel);
+        let rays = maps.iter().position(|map| map.head == Head::StarDistance);
+        if let (Some(above), Some(nuclear), Some(rays)) = (self.rays_above, nuclear, rays) {
+            let dense = maps.remove(rays);
+            let nuclear = nuclear - usize::from(rays < nuclear);
+            let listed = dense.listed(&maps[nuclear], above);
+            maps.insert(rays, listed);
+        }
+        maps
     }
 }
 
@@ -200,23 +237,20 @@ pub trait Model: Send + Sync {
         false
     }
 
-    /// Runs a batch of which only the middle `core_px` of the maps is wanted.
-    ///
-    /// # Shapes
-    /// As of [`Model::forward`], but for maps that are at most `core_px` wide and high.
+    /// [`Model::forward`], of which only a part is wanted: [`Wanted::of`] it.
     ///
     /// # Errors
-    /// As of [`Model::forward`].
+    /// As [`Model::forward`].
     fn forward_tiles(
         &self,
         tiles: &mut [ModelTile<'_>],
         tile_px: u32,
-        core_px: u32,
+        wanted: &Wanted,
     ) -> Result<Vec<Vec<HeadMap>>, ModelError> {
         debug_assert!(tiles.iter().all(|tile| tile.stain.is_none()), "only for models that normalise stain");
         let images: Vec<&[u8]> = tiles.iter().map(ModelTile::rgb).collect();
-        let maps = self.forward(&images, tile_px)?;
-        Ok(middles(maps, core_px))
+        // On all threads: while one copies, the others would wait for the next batch.
+        Ok(self.forward(&images, tile_px)?.into_par_iter().map(|maps| wanted.of(maps)).collect())
     }
 
     /// Bytes it holds while it runs batches of `batch` tiles, weights included.
@@ -224,11 +258,11 @@ pub trait Model: Send + Sync {
         let _ = (tile_px, batch);
         0
     }
-}
 
-/// The middle of all maps, on all threads: while one copies, the others would wait for the next batch.
-pub(super) fn middles(maps: Vec<Vec<HeadMap>>, core_px: u32) -> Vec<Vec<HeadMap>> {
-    maps.into_par_iter().map(|maps| maps.into_iter().map(|map| map.middle(core_px)).collect()).collect()
+    /// Bytes of the weights, as they are kept for running.
+    fn weight_bytes(&self) -> u64 {
+        0
+    }
 }
 
 /// Whether `rgb` is a tile of side `tile_px`, larger than its margins.

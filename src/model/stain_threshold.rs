@@ -58,7 +58,7 @@ impl Model for StainThresholdModel {
                 let (pixels, _) = rgb.as_chunks::<3>();
                 let data =
                     pixels.iter().map(|p| i16::from(self.lut.density(p) >= self.at_least) * yes).collect::<Vec<_>>();
-                Ok(vec![HeadMap { head: Head::Semantic, channels: 1, w: tile_px, h: tile_px, data }])
+                Ok(vec![HeadMap { head: Head::Semantic, channels: 1, w: tile_px, h: tile_px, data, pixels: None }])
             })
             .collect()
     }

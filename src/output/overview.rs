@@ -24,6 +24,13 @@ const OUTLINE: [u8; 3] = [24, 60, 110];
 /// Units of coverage per covered pixel.
 const FULL: f32 = 256.0;
 
+/// `value.round()` of what is not negative; that is a call where the compiler may not assume SSE 4.1.
+#[inline]
+fn rounded(value: f32) -> u16 {
+    let whole = value as u16;
+    whole.saturating_add(u16::from(value - f32::from(whole) >= 0.5))
+}
+
 /// The picture of a slide, while its results are read.
 pub(super) struct Overview {
     header: SlideHeader,
@@ -71,7 +78,7 @@ impl Overview {
             return;
         }
         let cell = &mut self.cover[y as usize * self.picture.w as usize + x as usize];
-        let add = |sum: &mut u16, value: f32| *sum = sum.saturating_add(value.round() as u16);
+        let add = |sum: &mut u16, value: f32| *sum = sum.saturating_add(rounded(value));
         add(&mut cell[0], share * FULL);
         for (sum, channel) in cell[1..].iter_mut().zip(color) {
             add(sum, share * f32::from(channel));
@@ -110,7 +117,12 @@ impl Overview {
     fn splat_disc(&mut self, (x, y): (f64, f64), radius: f64, color: [u8; 3]) {
         for py in (y - radius - 1.0).floor() as i64..=(y + radius + 1.0).ceil() as i64 {
             for px in (x - radius - 1.0).floor() as i64..=(x + radius + 1.0).ceil() as i64 {
-                let distance = (px as f64 + 0.5 - x).hypot(py as f64 + 0.5 - y);
+                let (dx, dy) = (px as f64 + 0.5 - x, py as f64 + 0.5 - y);
+                // Corners of the square, for sure outside; most of its pixels are.
+                if dx * dx + dy * dy > (radius + 0.6) * (radius + 0.6) {
+                    continue;
+                }
+                let distance = dx.hypot(dy);
                 self.splat(px, py, color, (radius + 0.5 - distance).clamp(0.0, 1.0) as f32);
             }
         }
@@ -136,7 +148,7 @@ impl Overview {
                 for (x, &class) in (0..).zip(row) {
                     for px in under(x, sx).take_while(|&px| px < w) {
                         let seen = &mut self.seen[(py * w + px) as usize];
-                        *seen = seen.saturating_add((share * FULL).round() as u16);
+                        *seen = seen.saturating_add(rounded(share * FULL));
                         if let Some(color) = colors[usize::from(class)] {
                             self.splat(px.into(), py.into(), color, share);
                         }
@@ -204,12 +216,13 @@ impl Overview {
     fn draw_outline(&mut self) {
         let (w, h) = (self.picture.w, self.picture.h);
         let tissue = &self.tissue;
+        let under = |n: u32, of: u32| -> Vec<usize> {
+            (0..u64::from(n)).map(|at| (at * u64::from(of) / u64::from(n)) as usize).collect()
+        };
+        let (columns, rows) = (under(w, tissue.w), under(h, tissue.h));
         let is_tissue = |x: u32, y: u32| {
-            let (i, j) = (
-                u64::from(x) * u64::from(tissue.w) / u64::from(w.max(1)),
-                u64::from(y) * u64::from(tissue.h) / u64::from(h.max(1)),
-            );
-            tissue.bits.get((j * u64::from(tissue.w) + i) as usize).is_some_and(|&bit| bit != 0)
+            let at = rows[y as usize] * tissue.w as usize + columns[x as usize];
+            tissue.bits.get(at).is_some_and(|&bit| bit != 0)
         };
         let reach = (self.unit() * 1.0).round().max(1.0) as u32;
         for y in 0..h {

@@ -54,7 +54,7 @@ pub struct SlidePlan {
 impl SlidePlan {
     /// Bytes this slide needs while it is worked on, beside what every slide of the run shares.
     pub fn slide_bytes(&self, setup: &Setup) -> u64 {
-        let channels = setup.heads().iter().map(|h| h.1).sum();
+        let channels = setup.channels_held();
         let picture = self.picture.data.len() as u64 * 2 + self.tissue.mask.bits.len() as u64;
         self.tiles.canvas_bytes(channels, setup.keeps_rgb()) + picture
     }
@@ -100,13 +100,15 @@ pub fn plan_slide(entry: &SlideEntry, setup: &Setup) -> Result<SlidePlan, SlideE
     let stem = entry.path.file_stem().map_or_else(|| entry.id.clone(), |s| s.to_string_lossy().into_owned());
     let picture = small.image;
     let mut tissue = tissue::find_tissue(&picture, info.level0(), slide_mpp, &stem, &settings.tissue)?;
-    let color = tissue::check_color(&picture, &tissue.mask);
-    let cells = CellMask::new(&grid, &tissue.mask, settings.tiling.min_tissue);
-    let mut tiles = setup.tiler.plan(grid, cells);
-    if setup.kind == ResultKind::Tiles {
-        tiles.keep_tiles_with(MIN_TISSUE_OF_A_TILE);
-    }
-    let tiles = Arc::new(tiles);
+    let plan_tiles = || {
+        let cells = CellMask::new(&grid, &tissue.mask, settings.tiling.min_tissue);
+        let mut tiles = setup.tiler.plan(grid, cells);
+        if setup.kind == ResultKind::Tiles {
+            tiles.keep_tiles_with(MIN_TISSUE_OF_A_TILE);
+        }
+        Arc::new(tiles)
+    };
+    let (color, tiles) = rayon::join(|| tissue::check_color(&picture, &tissue.mask), plan_tiles);
     let spec = setup.model.spec();
     let header = SlideHeader {
         id: entry.id.clone(),

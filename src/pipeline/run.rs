@@ -37,9 +37,9 @@ use crate::{
 use crossbeam_channel::bounded;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     thread::{Scope, ScopedJoinHandle, scope},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// What a run needs beside its settings.
@@ -177,18 +177,16 @@ fn spawn_all<'scope, 'env: 'scope>(s: &'scope Scope<'scope, 'env>, common: &'env
     }
     let stage = BatchStage::new(setup.batch_size);
     handles.push((StageName::Batch, spawn(s, cancel, move || drive(stage, read_rx, batch_tx, cancel))));
+    let last_end = (!setup.model.is_one_core()).then(|| Arc::new(Mutex::new(Instant::now())));
     for _ in 0..setup.predictors() {
-        let stage = PredictStage {
-            model: setup.model.clone(),
-            tile_px: setup.tiler.tile_px,
-            core_px: setup.tiler.core_px(),
-            keeps_rgb: setup.keeps_rgb(),
-        };
+        let (model, last_end) = (setup.model.clone(), last_end.clone());
+        let (tile_px, wanted, keeps_rgb) = (setup.tiler.tile_px, setup.wanted(), setup.keeps_rgb());
+        let stage = PredictStage { model, tile_px, wanted, keeps_rgb, last_end };
         let (rx, tx) = (batch_rx.clone(), stitchers.clone());
         handles.push((StageName::Model, spawn(s, cancel, move || drive(stage, rx, tx, cancel))));
     }
     for rx in stitch_rxs {
-        let stage = StitchStage::new(setup.kind, setup.heads(), regions.clone(), context.progress.clone());
+        let stage = StitchStage::new(setup.kind, setup.canvas_maps(), regions.clone(), context.progress.clone());
         let tx = region_tx.clone();
         handles.push((StageName::Stitch, spawn(s, cancel, move || drive(stage, rx, tx, cancel))));
     }

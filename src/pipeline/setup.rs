@@ -6,10 +6,13 @@ use crate::{
     config::settings::{Device, ModelChoice, NetworkWeights, Precision, Settings, Window},
     error::RunError,
     infer::{CompiledExecute, cuda::CudaExecute},
-    instances::Extractor,
-    model::{self, Execute, ExecuteOptions, Head, Model, ModelError, graph::Graph, slide_use, weights::Weights},
+    instances::{Extractor, PX_PER_STAR},
+    model::{
+        self, Execute, ExecuteOptions, Head, Model, ModelError, Wanted, graph::Graph, slide_use, weights::Weights,
+    },
     output::ResultKind,
     pixels::stain::StainTarget,
+    stitch::CanvasMaps,
     tiling::{Borders, Tiler},
     units::Mpp,
 };
@@ -235,9 +238,33 @@ impl Setup {
         self.kind == ResultKind::Nuclei
     }
 
+    /// How much of its maps the model is asked for.
+    pub fn wanted(&self) -> Wanted {
+        // Where a pixel is blended from several tiles, what one of them says of it does not tell whether it counts.
+        let is_cropped = self.tiler.window == Window::Crop;
+        let rays_above = self.extractor.filter(|_| is_cropped).and_then(|e| e.rays_above(&self.settings.instances));
+        Wanted { core_px: self.tiler.core_px(), rays_above }
+    }
+
+    /// What is stitched.
+    pub fn canvas_maps(&self) -> CanvasMaps {
+        CanvasMaps { heads: self.heads(), lists_rays: self.wanted().rays_above.is_some(), keeps_rgb: self.keeps_rgb() }
+    }
+
+    /// Channels that maps, canvas and regions hold of each pixel; of listed heads, on average.
+    pub fn channels_held(&self) -> u32 {
+        let lists_rays = self.wanted().rays_above.is_some();
+        let held = |(head, channels): (Head, u32)| match head {
+            // And where they are.
+            Head::StarDistance if lists_rays => channels.div_ceil(PX_PER_STAR) + 2,
+            _ => channels,
+        };
+        self.heads().into_iter().map(held).sum()
+    }
+
     /// Bytes the tiles, batches and maps in flight may take; the same for every slide.
     pub fn flow_bytes(&self) -> u64 {
-        let channels: u64 = self.heads().iter().map(|h| u64::from(h.1)).sum();
+        let channels = u64::from(self.channels_held());
         let maps = u64::from(self.tiler.core_px()).pow(2) * channels * 2;
         let batches = (self.predictors() + 2) as u64 * self.batch_size as u64;
         let region = u64::from(self.tiler.region_px + 2 * self.tiler.halo_px).pow(2);

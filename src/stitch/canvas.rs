@@ -1,10 +1,12 @@
 //! The canvas: where tile predictions of one slide meet until a region of them is whole.
 //!
-//! Owns: [`SlideCanvas`]. Must not know: what heads mean, threads, files.
+//! Owns: [`SlideCanvas`], [`CanvasMaps`]. Must not know: what heads mean, threads, files.
 //!
 //! Blocks exist while some region still needs them. A region is handed out when the last tile that touches it or its
 //! halo has arrived (predicted or not); a block is freed with the last region that touches it. All sums are
 //! integers: the result is the same in whatever order tiles arrive.
+//!
+//! A head that is listed (values of few pixels, many each) is kept as it comes, with a number per pixel that says where.
 
 use crate::{
     config::settings::Window,
@@ -15,7 +17,7 @@ use crate::{
         region::{Plane, Region},
         window::hann,
     },
-    tiling::{TilePlan, TileSpec, Tiler},
+    tiling::{CELL_PX, TilePlan, TileSpec, Tiler},
 };
 use std::{collections::HashMap, sync::Arc};
 
@@ -42,12 +44,43 @@ pub enum StitchError {
     },
 }
 
+/// What a canvas is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CanvasMaps {
+    /// `(head, channels)` of the stitched heads, in the order tiles bring them.
+    pub heads: Vec<(Head, u32)>,
+    /// Whether star distances come listed. Only where each pixel is from one tile.
+    pub lists_rays: bool,
+    /// Whether pixels are kept.
+    pub keeps_rgb: bool,
+}
+
+impl CanvasMaps {
+    fn is_listed(&self, head: Head) -> bool {
+        self.lists_rays && head == Head::StarDistance
+    }
+
+    /// Channels that are not listed.
+    fn dense(&self) -> usize {
+        self.heads.iter().filter(|(head, _)| !self.is_listed(*head)).map(|h| h.1 as usize).sum()
+    }
+
+    /// Channels of the listed head; 0 without.
+    fn listed(&self) -> usize {
+        self.heads.iter().filter(|(head, _)| self.is_listed(*head)).map(|h| h.1 as usize).sum()
+    }
+}
+
 /// A square of the canvas.
 struct Block {
     /// `[channels, block, block]` sums of value (crop) or value · weight (hann).
     sums: Sums,
     /// `[block, block, 3]`, empty unless pixels are kept.
     rgb: Vec<u8>,
+    /// `[block, block]`: where a pixel's listed values are, counted in pixels from 1; 0: none. Empty when no head is.
+    places: Vec<u32>,
+    /// `[pixels, channels]` of the listed head.
+    listed: Vec<i16>,
     /// Regions that still need it.
     regions_left: u32,
 }
@@ -65,8 +98,7 @@ type At = (u32, u32, u32);
 /// The canvas of one slide.
 pub struct SlideCanvas {
     plan: Arc<TilePlan>,
-    heads: Vec<(Head, u32)>,
-    keeps_rgb: bool,
+    maps: CanvasMaps,
     window: Vec<u8>,
     /// By column, row and strip.
     blocks: HashMap<At, Block>,
@@ -76,29 +108,32 @@ pub struct SlideCanvas {
     /// Tiles each region still waits for.
     tiles_left: Vec<u32>,
     most_blocks: usize,
+    /// Most listed values there was room for.
+    most_listed: usize,
 }
 
 impl SlideCanvas {
-    /// An empty canvas for `plan`; `heads` are `(head, channels)` of the stitched heads, `pool` is where regions go
-    /// when they were used.
-    pub fn new(plan: Arc<TilePlan>, heads: Vec<(Head, u32)>, keeps_rgb: bool, pool: Arc<RegionPool>) -> Self {
+    /// An empty canvas for `plan`; `pool` is where regions go when they were used.
+    pub fn new(plan: Arc<TilePlan>, maps: CanvasMaps, pool: Arc<RegionPool>) -> Self {
         let window = hann(plan.tiler.core_px());
         let tiles_left = plan.region_tiles.clone();
-        Self { plan, heads, keeps_rgb, window, blocks: HashMap::new(), pool, spare: vec![], tiles_left, most_blocks: 0 }
+        let (blocks, spare) = (HashMap::new(), vec![]);
+        Self { plan, maps, window, blocks, pool, spare, tiles_left, most_blocks: 0, most_listed: 0 }
     }
 
     /// Adds one tile's prediction and hands out the regions it completes.
     ///
     /// # Shapes
-    /// - `maps`: `[C, core_px, core_px]` each, in the order of the heads given to [`SlideCanvas::new`]
+    /// - `maps`: `[C, core_px, core_px]` each, or listed, in the order of the heads given to [`SlideCanvas::new`]
     /// - `rgb`: `[tile_px, tile_px, 3]`, the tile as the model saw it; ignored unless pixels are kept
     ///
     /// # Errors
     /// [`StitchError`] when the maps do not fit the plan.
     pub fn add(&mut self, tile: &TileSpec, maps: &[HeadMap], rgb: &[u8]) -> Result<Vec<Region>, StitchError> {
         let core_px = self.plan.tiler.core_px();
+        let as_told = maps.iter().filter(|m| m.pixels.is_some() == self.maps.is_listed(m.head));
         let (found, expected) =
-            (maps.iter().map(|m| m.channels as usize).sum(), self.heads.iter().map(|h| h.1 as usize).sum());
+            (as_told.map(|m| m.channels as usize).sum(), self.maps.heads.iter().map(|h| h.1 as usize).sum());
         if found != expected {
             return Err(StitchError::Heads { found, expected });
         }
@@ -111,6 +146,10 @@ impl SlideCanvas {
                 self.add_to_block((bx as u32, by as u32, tile.strip), tile, maps, rgb);
             }
         }
+        if self.maps.lists_rays {
+            let room: usize = self.blocks.values().chain(&self.spare).map(|block| block.listed.capacity()).sum();
+            self.most_listed = self.most_listed.max(room);
+        }
         Ok(self.tile_done(tile))
     }
 
@@ -122,12 +161,13 @@ impl SlideCanvas {
     /// Bytes the canvas has held at most.
     pub fn peak_bytes(&self) -> u64 {
         let px = u64::from(self.plan.tiler.block_px).pow(2);
-        let channels: u64 = self.heads.iter().map(|h| u64::from(h.1)).sum();
+        let channels = self.maps.dense() as u64;
         let per_px = match self.plan.tiler.window {
             Window::Crop => 2 * channels + 1,
             Window::Hann => 4 * channels + 4,
-        };
-        self.most_blocks as u64 * px * (per_px + if self.keeps_rgb { 3 } else { 0 })
+        } + if self.maps.keeps_rgb { 3 } else { 0 }
+            + if self.maps.lists_rays { 4 } else { 0 };
+        self.most_blocks as u64 * px * per_px + 2 * self.most_listed as u64
     }
 
     fn block_rect(&self, (bx, by, _): At) -> Rect<Target> {
@@ -150,16 +190,20 @@ impl SlideCanvas {
                     weights.fill(0);
                 }
             }
+            block.places.fill(0);
+            block.listed.clear();
             block.regions_left = regions_left;
             return Some(block);
         }
         let px = (self.plan.tiler.block_px as usize).pow(2);
-        let channels: usize = self.heads.iter().map(|h| h.1 as usize).sum();
+        let channels = self.maps.dense();
         let sums = match self.plan.tiler.window {
             Window::Crop => Sums::Crop { values: vec![0; channels * px], computed: vec![0; px] },
             Window::Hann => Sums::Blend { sums: vec![0; channels * px], weights: vec![0; px] },
         };
-        Some(Block { sums, rgb: if self.keeps_rgb { vec![255; px * 3] } else { vec![] }, regions_left })
+        let rgb = if self.maps.keeps_rgb { vec![255; px * 3] } else { vec![] };
+        let places = vec![0; if self.maps.lists_rays { px } else { 0 }];
+        Some(Block { sums, rgb, places, listed: vec![], regions_left })
     }
 
     fn add_to_block(&mut self, at: At, tile: &TileSpec, maps: &[HeadMap], rgb: &[u8]) {
@@ -175,6 +219,17 @@ impl SlideCanvas {
         let block = self.blocks.get_mut(&at).expect("inserted above");
         let (cx, cy) = ((part.x - tile.core.x) as usize, (part.y - tile.core.y) as usize);
         let (ox, oy, w) = ((part.x - square.x) as usize, (part.y - square.y) as usize, part.w as usize);
+        if let Some((map, pixels)) = maps.iter().find_map(|map| Some((map, map.pixels.as_ref()?))) {
+            let values = map.data.chunks_exact(map.channels as usize);
+            for (&at, values) in pixels.iter().zip(values) {
+                let (x, y) = ((at as usize % core).wrapping_sub(cx), (at as usize / core).wrapping_sub(cy));
+                if x < w && y < part.h as usize {
+                    block.listed.extend_from_slice(values);
+                    block.places[(oy + y) * side + ox + x] = (block.listed.len() / values.len()) as u32;
+                }
+            }
+        }
+        let maps = || maps.iter().filter(|map| map.pixels.is_none());
         for row in 0..part.h as usize {
             let to = (oy + row) * side + ox;
             let from = (cy + row) * core + cx;
@@ -182,7 +237,7 @@ impl SlideCanvas {
                 Sums::Crop { values, computed } => {
                     computed[to..to + w].fill(1);
                     let mut base = 0;
-                    for map in maps {
+                    for map in maps() {
                         for c in 0..map.channels as usize {
                             let source = &map.data[c * core * core + from..][..w];
                             values[base * side * side + to..][..w].copy_from_slice(source);
@@ -197,7 +252,7 @@ impl SlideCanvas {
                     let weight = |k: usize| (u32::from(wx[k]) * wy).div_ceil(255);
                     (0..w).for_each(|k| weights[to + k] += weight(k));
                     let mut base = 0;
-                    for map in maps {
+                    for map in maps() {
                         for c in 0..map.channels as usize {
                             let source = &map.data[c * core * core + from..][..w];
                             let sums = &mut sums[base * side * side + to..][..w];
@@ -207,7 +262,7 @@ impl SlideCanvas {
                     }
                 }
             }
-            if self.keeps_rgb {
+            if self.maps.keeps_rgb {
                 copy_rgb(&self.plan.tiler, (cx, cy + row), rgb, &mut block.rgb[to * 3..][..w * 3]);
             }
         }
@@ -229,23 +284,57 @@ impl SlideCanvas {
         let px = rect.area() as usize;
         // Room for the largest region at once: growing to fit the next one would take twice what it needs.
         let most_px = (self.plan.tiler.region_px as usize + 2 * self.plan.tiler.halo_px as usize).pow(2);
-        let rgb_per_px = if self.keeps_rgb { 3 } else { 0 };
+        let rgb_per_px = if self.maps.keeps_rgb { 3 } else { 0 };
         let mut region =
             self.pool.take().unwrap_or(Region { core, rect, computed: vec![], planes: vec![], rgb: vec![] });
         (region.core, region.rect) = (core, rect);
         refill(&mut region.computed, px, most_px, 0);
         refill(&mut region.rgb, px * rgb_per_px, most_px * rgb_per_px, 255);
-        region.planes.resize_with(self.heads.len(), || Plane { head: self.heads[0].0, channels: 0, data: vec![] });
-        for (plane, &(head, channels)) in region.planes.iter_mut().zip(&self.heads) {
+        let heads = &self.maps.heads;
+        let blank = || Plane { head: heads[0].0, channels: 0, data: vec![], pixels: None };
+        region.planes.resize_with(heads.len(), blank);
+        for (plane, &(head, channels)) in region.planes.iter_mut().zip(heads) {
             (plane.head, plane.channels) = (head, channels);
-            refill(&mut plane.data, channels as usize * px, channels as usize * most_px, 0);
+            if self.maps.is_listed(head) {
+                plane.data.clear();
+                plane.pixels.get_or_insert_default().clear();
+            } else {
+                refill(&mut plane.data, channels as usize * px, channels as usize * most_px, 0);
+                plane.pixels = None;
+            }
         }
         region
+    }
+
+    /// Lists what the blocks have listed of `region`, row by row.
+    fn list_out(&self, region: &mut Region, strip: u32) {
+        let (rect, channels) = (region.rect, self.maps.listed());
+        let b = i64::from(self.plan.tiler.block_px);
+        let Some(plane) = region.planes.iter_mut().find(|plane| plane.pixels.is_some()) else { return };
+        let pixels = plane.pixels.get_or_insert_default();
+        for y in rect.y..rect.bottom() {
+            for bx in rect.x.div_euclid(b)..=(rect.right() - 1).div_euclid(b) {
+                let Some(block) = self.blocks.get(&(bx as u32, y.div_euclid(b) as u32, strip)) else { continue };
+                let (left, right) = (rect.x.max(bx * b), rect.right().min((bx + 1) * b));
+                let row = (y.rem_euclid(b) * b + left - bx * b) as usize;
+                let to = (y - rect.y) * i64::from(rect.w) + left - rect.x;
+                each_place(&block.places[row..row + (right - left) as usize], |x, place| {
+                    if self.plan.cells.contains(left + x as i64, y) {
+                        pixels.push((to + x as i64) as u32);
+                        let first = (place as usize - 1) * channels;
+                        plane.data.extend_from_slice(&block.listed[first..first + channels]);
+                    }
+                });
+            }
+        }
     }
 
     fn hand_out(&mut self, index: usize, strip: u32) -> Region {
         let (core, rect) = (self.plan.region_core(index), self.plan.region_rect(index));
         let mut region = self.blank_region(core, rect);
+        if self.maps.lists_rays {
+            self.list_out(&mut region, strip);
+        }
         let b = i64::from(self.plan.tiler.block_px);
         for by in rect.y.div_euclid(b)..=(rect.bottom() - 1).div_euclid(b) {
             for bx in rect.x.div_euclid(b)..=(rect.right() - 1).div_euclid(b) {
@@ -261,6 +350,16 @@ impl SlideCanvas {
             }
         }
         region
+    }
+}
+
+/// Calls `f` with the position and the content of each place that is not empty.
+fn each_place(places: &[u32], mut f: impl FnMut(usize, u32)) {
+    // Most are empty, and so are most stretches of them.
+    for (i, chunk) in places.chunks(16).enumerate() {
+        if chunk.iter().fold(0, |all, place| all | place) != 0 {
+            chunk.iter().enumerate().filter(|(_, place)| **place > 0).for_each(|(k, &place)| f(16 * i + k, place));
+        }
     }
 }
 
@@ -296,7 +395,7 @@ fn copy_out(block: &Block, square: Rect<Target>, plan: &TilePlan, region: &mut R
     let part = region.rect.intersect(&square);
     let (side, width) = (square.w as usize, region.rect.w as usize);
     let px = region.rect.area() as usize;
-    let cell = i64::from(crate::tiling::CELL_PX);
+    let cell = i64::from(CELL_PX);
     for y in part.y..part.bottom() {
         let mut x = part.x;
         while x < part.right() {
@@ -313,7 +412,8 @@ fn copy_out(block: &Block, square: Rect<Target>, plan: &TilePlan, region: &mut R
 }
 
 fn copy_piece(block: &Block, side: usize, from: usize, region: &mut Region, px: usize, to: usize, n: usize) {
-    let planes = region.planes.iter_mut().flat_map(|p| p.data.chunks_exact_mut(px));
+    let dense = region.planes.iter_mut().filter(|p| p.pixels.is_none());
+    let planes = dense.flat_map(|p| p.data.chunks_exact_mut(px));
     match &block.sums {
         Sums::Crop { values, computed } => {
             region.computed[to..to + n].copy_from_slice(&computed[from..from + n]);
@@ -360,6 +460,7 @@ mod tests {
     use super::*;
     use crate::{
         geometry::{Size, TargetGrid},
+        model::Wanted,
         tiling::{CellMask, Tiler},
         tissue::TissueMask,
         units::{Mpp, MppXy},
@@ -379,10 +480,14 @@ mod tests {
         Arc::new(Tiler::new(tile, window, regions).unwrap().plan(grid, CellMask::new(&grid, &mask, 0.4)))
     }
 
+    fn semantic(keeps_rgb: bool) -> CanvasMaps {
+        CanvasMaps { heads: vec![(Head::Semantic, 1)], lists_rays: false, keeps_rgb }
+    }
+
     /// Every pixel of every region core, after adding all tiles in an order given by `seed`.
     fn stitched(plan: &Arc<TilePlan>, seed: u64, broken: Option<usize>) -> HashMap<(i64, i64), (i16, u8)> {
         let pool = Arc::new(RegionPool::new(2));
-        let mut canvas = SlideCanvas::new(plan.clone(), vec![(Head::Semantic, 1)], true, pool.clone());
+        let mut canvas = SlideCanvas::new(plan.clone(), semantic(true), pool.clone());
         let mut order: Vec<usize> = (0..plan.tiles.len()).collect();
         order.sort_by_key(|&i| (i as u64 ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let side = plan.tiler.core_px();
@@ -393,7 +498,7 @@ mod tests {
             let data = (0..i64::from(side) * i64::from(side))
                 .map(|k| truth(t.core.x + k % i64::from(side), t.core.y + k / i64::from(side)))
                 .collect();
-            let map = HeadMap { head: Head::Semantic, channels: 1, w: side, h: side, data };
+            let map = HeadMap { head: Head::Semantic, channels: 1, w: side, h: side, data, pixels: None };
             let rgb = vec![9; (plan.tiler.tile_px * plan.tiler.tile_px * 3) as usize];
             let ready = if Some(i) == broken {
                 canvas.skip(&t)
@@ -439,6 +544,59 @@ mod tests {
     }
 
     #[test]
+    fn a_listed_head_comes_out_row_by_row_whatever_the_tiles_and_blocks() {
+        let listed_of = |tile: (u32, u32, u32), block: u32, seed: u64| -> Vec<((i64, i64), Vec<i16>)> {
+            let plan = plan(700, 500, tile, Window::Crop, (333, 40, block));
+            let heads = vec![(Head::NuclearPixel, 1), (Head::StarDistance, 3)];
+            let maps = CanvasMaps { heads, lists_rays: true, keeps_rgb: false };
+            let pool = Arc::new(RegionPool::new(2));
+            let mut canvas = SlideCanvas::new(plan.clone(), maps, pool.clone());
+            let mut order: Vec<usize> = (0..plan.tiles.len()).collect();
+            order.sort_by_key(|&i| (i as u64 ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            let side = plan.tiler.core_px();
+            let mut found = vec![];
+            for i in order {
+                let t = plan.tiles[i];
+                let px = || {
+                    (0..i64::from(side * side))
+                        .map(|k| (t.core.x + k % i64::from(side), t.core.y + k / i64::from(side)))
+                };
+                let map = |head, channels, data| HeadMap { head, channels, w: side, h: side, data, pixels: None };
+                let nuclear = map(Head::NuclearPixel, 1, px().map(|(x, y)| truth(x, y)).collect());
+                let rays = (0..3).flat_map(|c| px().map(move |(x, y)| truth(x + 9 * c, y))).collect();
+                let maps = Wanted { core_px: side, rays_above: Some(12_000) }
+                    .of(vec![nuclear, map(Head::StarDistance, 3, rays)]);
+                for region in canvas.add(&t, &maps, &[]).unwrap() {
+                    let (nuclear, rays) = (&region.planes[0], &region.planes[1]);
+                    let pixels = rays.pixels.as_ref().unwrap();
+                    let above = (0..).zip(&nuclear.data).filter(|(_, v)| **v > 12_000).map(|(at, _)| at);
+                    assert!(above.eq(pixels.iter().copied()), "all that is above is listed, row by row");
+                    for (&at, values) in pixels.iter().zip(rays.data.chunks_exact(3)) {
+                        let (x, y) = (i64::from(at % region.rect.w), i64::from(at / region.rect.w));
+                        found.push(((region.rect.x + x, region.rect.y + y), values.to_vec()));
+                    }
+                    pool.give(region);
+                }
+            }
+            assert!(canvas.blocks.is_empty());
+            found.sort();
+            found
+        };
+        let expected = listed_of((200, 200, 0), 512, 0);
+        assert!(expected.len() > 1000);
+        assert!(expected.iter().all(|((x, y), v)| (0..3).all(|c| v[c as usize] == truth(x + 9 * c, *y))));
+        assert!(listed_of((260, 170, 20), 128, 3) == expected);
+        // Maps of all pixels are not what was told.
+        let plan = plan(300, 300, (200, 200, 0), Window::Crop, (256, 0, 128));
+        let maps = CanvasMaps { heads: vec![(Head::StarDistance, 3)], lists_rays: true, keeps_rgb: false };
+        let mut canvas = SlideCanvas::new(plan.clone(), maps, Arc::new(RegionPool::new(0)));
+        let map =
+            HeadMap { head: Head::StarDistance, channels: 3, w: 200, h: 200, data: vec![0; 120_000], pixels: None };
+        let error = canvas.add(&plan.tiles[0], &[map], &[]).unwrap_err();
+        assert_eq!(error, StitchError::Heads { found: 0, expected: 3 });
+    }
+
+    #[test]
     fn a_tile_without_prediction_leaves_its_pixels_not_computed_and_the_rest_whole() {
         let plan = plan(700, 500, (200, 180, 10), Window::Crop, (256, 64, 128));
         let broken = plan.tiles.len() / 2;
@@ -453,8 +611,8 @@ mod tests {
     #[test]
     fn maps_of_another_size_are_refused() {
         let plan = plan(300, 300, (200, 180, 10), Window::Crop, (256, 0, 128));
-        let mut canvas = SlideCanvas::new(plan.clone(), vec![(Head::Semantic, 1)], false, Arc::new(RegionPool::new(0)));
-        let map = HeadMap { head: Head::Semantic, channels: 1, w: 10, h: 10, data: vec![0; 100] };
+        let mut canvas = SlideCanvas::new(plan.clone(), semantic(false), Arc::new(RegionPool::new(0)));
+        let map = HeadMap { head: Head::Semantic, channels: 1, w: 10, h: 10, data: vec![0; 100], pixels: None };
         assert_eq!(
             canvas.add(&plan.tiles[0], &[map], &[]).unwrap_err(),
             StitchError::MapSize { w: 10, h: 10, expected: 180 }

@@ -5,6 +5,6 @@ mod pool;
 mod region;
 mod window;
 
-pub use canvas::{SlideCanvas, StitchError};
+pub use canvas::{CanvasMaps, SlideCanvas, StitchError};
 pub use pool::RegionPool;
 pub use region::{Plane, Region};

@@ -7,15 +7,17 @@ use crate::{
     model::Head,
 };
 
-/// One head's values over a region, in fixed point.
+/// One head's values over a region, or over listed pixels of it, in fixed point.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plane {
     /// What it means; `head.scale()` fixed-point units are 1.0.
     pub head: Head,
     /// Number of channels.
     pub channels: u32,
-    /// `[channels, rect.h, rect.w]`; 0 where `computed` is 0.
+    /// `[channels, rect.h, rect.w]`, 0 where `computed` is 0; or `[pixels.len(), channels]`.
     pub data: Vec<i16>,
+    /// The pixels that `data` is of, `y · rect.w + x`, ascending; `None`: all.
+    pub pixels: Option<Vec<u32>>,
 }
 
 /// Stitched maps over `rect`; whoever extracts instances keeps those that belong to `core`.

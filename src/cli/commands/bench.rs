@@ -176,8 +176,8 @@ impl Measured {
     }
 
     /// Images in work at the same time.
-    fn in_work(&self) -> usize {
-        if self.threads > 1 && self.batch >= self.threads { self.threads } else { 1 }
+    fn in_work(&self, plan: &Plan) -> usize {
+        plan.images_at_once(self.batch, self.threads)
     }
 }
 
@@ -199,7 +199,7 @@ fn as_json(plan: &Plan, m: &Measured, steps: Option<&[StepTime]>) -> Value {
         "gflops_per_sec": 2.0 * plan.macs() as f64 * rate / 1e9,
         "weight_bytes": plan.weight_bytes,
         "arena_bytes": plan.arena_bytes(),
-        "memory_bytes": plan.bytes(m.in_work(), m.threads),
+        "memory_bytes": plan.bytes(m.in_work(plan), m.threads),
         "heads": m.heads,
     });
     if let Some(steps) = steps {
@@ -261,9 +261,9 @@ fn print(plan: &Plan, m: &Measured, out: &mut dyn Write) -> std::io::Result<()> 
     writeln!(
         out,
         "memory     {:.0} MB: weights {:.0} MB, {} × {:.0} MB of activations, {} × {:.1} MB per thread",
-        mb(plan.bytes(m.in_work(), m.threads)),
+        mb(plan.bytes(m.in_work(plan), m.threads)),
         mb(plan.weight_bytes),
-        m.in_work(),
+        m.in_work(plan),
         mb(plan.arena_bytes()),
         m.threads,
         mb(4 * plan.scratch_floats)

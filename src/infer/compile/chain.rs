@@ -6,7 +6,7 @@ use super::{CompileError, Lowering, fold, fold::Folded};
 use crate::{
     infer::{
         cpu::{ConvSpec, PackedConv, PackedTransposed, TransposedSpec},
-        program::{ConvStep, RawWeights, StepOp, Target, TransposedStep},
+        program::{Affine, ConvStep, RawWeights, StepOp, Target, TransposedStep},
     },
     model::graph::{Activation, Node, NodeId, Op, Padding, ResizeMode, TransposedConv},
 };
@@ -20,6 +20,7 @@ struct Chain {
     residual: Option<NodeId>,
     residual_factor: usize,
     residual_first: bool,
+    norm: Option<Affine>,
     activation: Option<Activation>,
 }
 
@@ -72,6 +73,7 @@ impl Lowering<'_> {
             is_gated: gate.is_some(),
             residual_factor: chain.residual.map(|_| chain.residual_factor),
             is_residual_first: chain.residual_first,
+            norm: chain.norm,
             activation: chain.activation,
         };
         self.push(id, StepOp::Conv(Box::new(step)), inputs, chain.output, fused);
@@ -117,8 +119,15 @@ impl Lowering<'_> {
         folded: &mut Folded,
         takes_residual: bool,
     ) -> Result<Chain, CompileError> {
-        let mut chain =
-            Chain { output: id, fused, residual: None, residual_factor: 1, residual_first: false, activation: None };
+        let mut chain = Chain {
+            output: id,
+            fused,
+            residual: None,
+            residual_factor: 1,
+            residual_first: false,
+            norm: None,
+            activation: None,
+        };
         while let Some(user) = self.only_user(chain.output) {
             let node = self.get(user);
             let is_linear = chain.residual.is_none() && chain.activation.is_none();
@@ -126,6 +135,11 @@ impl Lowering<'_> {
                 Op::BatchNorm { eps } if is_linear => {
                     let (scale, shift) = fold::batch_norm(self, node, *eps)?;
                     folded.then(&scale, Some(&shift));
+                }
+                // Of a sum with something else: what it is read by reads it anyway, and once less.
+                Op::BatchNorm { eps } if self.takes_norm(&chain) => {
+                    let (scale, shift) = fold::batch_norm(self, node, *eps)?;
+                    (chain.norm, chain.residual_first) = (Some(Affine { scale, shift, relu: false }), true);
                 }
                 Op::LayerScale { .. } if is_linear => folded.then(self.tensor(node.name.clone())?, None),
                 Op::Dropout { .. } => {}
@@ -146,6 +160,12 @@ impl Lowering<'_> {
             chain.output = user;
         }
         Ok(chain)
+    }
+
+    /// Whether a norm may be part of what is done to sums: nothing that comes before it is missing, nobody else sees
+    /// what it reads, and the machine's kernels can.
+    fn takes_norm(&self, chain: &Chain) -> bool {
+        self.target == Target::Cpu && chain.residual.is_some() && chain.norm.is_none() && chain.activation.is_none()
     }
 
     /// The other term of a sum of two and its enlargement, unless the other is a convolution that comes later and takes

@@ -90,6 +90,7 @@ impl Pass<'_> {
             activation: conv.activation,
             residual_before_activation: conv.is_residual_first,
             scale: None,
+            norm: conv.norm.as_ref().map(|norm| (&norm.scale[..], &norm.shift[..])),
         };
         let (work, to) = (step.macs + step.moved_floats, (step.output, packed.row_step()));
         self.rows_of(to, work, |out, rows, scratch| cpu::conv(packed, x, prologue, &epilogue, out, rows, scratch));

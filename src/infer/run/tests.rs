@@ -52,3 +52,44 @@ fn bands_hold_every_row_once() {
         assert!(seen.into_inner().unwrap().iter().all(|count| *count == 1), "{rows} rows, {threads} threads");
     }
 }
+
+#[test]
+fn a_batch_gives_the_same_bits_however_many_images_are_in_work() {
+    let graph = (zoo().into_iter().find(|e| e.name == "stardist_unet").unwrap().build)();
+    let compiled = Compiled::new(&graph, &Weights::from_names(&graph), Options::default()).unwrap();
+    let (px, batch) = (48, 5);
+    let prepared = compiled.prepared(px, px).unwrap();
+    let images: Vec<Vec<u8>> = (0..batch).map(|n| (0..px * px * 3).map(|i| (i * (n + 7)) as u8).collect()).collect();
+    let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+    let run = |at_once: usize| {
+        let sizes = prepared.plan.heads.iter().map(|head| head.slot.layout);
+        let blank: Vec<Vec<f32>> = sizes.map(|l| vec![f32::NAN; l.h * l.w * l.c]).collect();
+        let all = Mutex::new(vec![blank; batch]);
+        let sink = |r: HeadRows<'_>| {
+            let to = &mut all.lock().unwrap()[r.image][r.head][r.first_row * r.w * r.c..][..r.values.len()];
+            assert!(to.iter().all(|v| v.is_nan()), "rows are given once");
+            to.copy_from_slice(r.values);
+        };
+        let kinds = vec![0; batch];
+        pool.install(|| compiled.run_prepared(&prepared, (&images, &kinds), at_once, &Normalisation::UNIT, &sink));
+        all.into_inner().unwrap()
+    };
+    let alone = run(3);
+    assert!(alone.iter().flatten().flatten().all(|v| v.is_finite()));
+    assert!(run(1) == alone && run(2) == alone);
+}
+
+#[test]
+fn what_needs_much_memory_runs_fewer_images_at_once() {
+    let graph = (zoo().into_iter().find(|e| e.name == "stardist_unet").unwrap().build)();
+    let compiled = Compiled::new(&graph, &Weights::from_names(&graph), Options::default()).unwrap();
+    let at_once = |px: usize, batch: usize, threads: usize| {
+        let plan = compiled.plan(px, px).unwrap();
+        let count = plan.images_at_once(batch, threads);
+        assert!(count == 1 || count * plan.arena_bytes() <= threads * (80 << 20), "{px} px: {count}");
+        count
+    };
+    assert_eq!((at_once(256, 16, 4), at_once(256, 3, 4), at_once(256, 4, 1)), (4, 1, 1));
+    assert!(at_once(1024, 16, 4) < 4 && at_once(4096, 16, 4) == 1);
+}

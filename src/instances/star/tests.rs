@@ -54,9 +54,14 @@ impl Maps {
             rect,
             computed: rows().flat_map(|row| &self.computed[row]).copied().collect(),
             planes: vec![
-                Plane { head: Head::NuclearPixel, channels: 1, data: cut(&self.prob) },
-                Plane { head: Head::StarDistance, channels: self.rays as u32, data: cut(&self.distances) },
-                Plane { head: Head::TypeProbability, channels: 3, data: cut(&self.types) },
+                Plane { head: Head::NuclearPixel, channels: 1, data: cut(&self.prob), pixels: None },
+                Plane {
+                    head: Head::StarDistance,
+                    channels: self.rays as u32,
+                    data: cut(&self.distances),
+                    pixels: None,
+                },
+                Plane { head: Head::TypeProbability, channels: 3, data: cut(&self.types), pixels: None },
             ],
             rgb: Vec::new(),
         }
@@ -333,7 +338,7 @@ fn the_polygons_that_stay_are_those_of_stardist() {
     let mut stars = Stars::default();
     stars.clear(maps.rays);
     let planes = [&region.planes[0], &region.planes[1]];
-    propose(&region, Size::new(maps.w, maps.h), 0.5, planes, 40, &mut stars);
+    propose(&region, Size::new(maps.w, maps.h), 8192, planes, 40, &mut stars);
     let mut ours = Vec::new();
     Suppression::default().run(&stars, 0.3, 40, |star| ours.push((star.x, star.y)));
     assert_eq!(ours, kept);

@@ -69,7 +69,8 @@ pub struct Prologue<'a> {
     pub relu: bool,
 }
 
-/// What is done to each sum: `sum · scale`, then the activation and the residual in either order.
+/// What is done to each sum: `sum · scale`, then the activation and the residual in either order; a norm before the
+/// activation comes after the residual.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Epilogue<'a> {
     /// Added; of the output's size, or smaller by `residual_factor`.
@@ -82,6 +83,8 @@ pub struct Epilogue<'a> {
     pub residual_before_activation: bool,
     /// Factor of each channel out (the bias included).
     pub scale: Option<&'a [f32]>,
+    /// Factor and offset of each channel out, of a norm that the residual is part of.
+    pub norm: Option<(&'a [f32], &'a [f32])>,
 }
 
 /// A convolution with its weights laid out for an instruction set.
@@ -322,6 +325,7 @@ impl Epilogue<'_> {
     pub(super) fn check(&self, (h, w, c): (usize, usize, usize)) {
         assert!(self.activation != Some(Activation::Softmax), "softmax needs all channels of a pixel");
         assert!(self.scale.is_none_or(|s| s.len() == c), "scale of the epilogue");
+        assert!(self.norm.is_none_or(|(a, b)| a.len() == c && b.len() == c), "norm of the epilogue");
         if let Some(r) = self.residual {
             let f = self.residual_factor.max(1);
             assert_eq!(r.size(), (h.div_ceil(f), w.div_ceil(f), c), "size of the residual");

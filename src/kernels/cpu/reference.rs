@@ -47,10 +47,11 @@ fn finish(sum: f32, epilogue: &Epilogue<'_>, (y, x, c): (usize, usize, usize)) -
     let sum = epilogue.scale.map_or(sum, |scale| sum * scale[c]);
     let f = epilogue.residual_factor.max(1);
     let residual = epilogue.residual.map_or(0.0, |r| r.at(y / f, x / f, c));
+    let norm = |v: f32| epilogue.norm.map_or(v, |(scale, shift)| v * scale[c] + shift[c]);
     if epilogue.residual_before_activation {
-        activate(sum + residual, epilogue.activation)
+        activate(norm(sum + residual), epilogue.activation)
     } else {
-        activate(sum, epilogue.activation) + residual
+        activate(norm(sum), epilogue.activation) + residual
     }
 }
 

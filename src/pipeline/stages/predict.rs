@@ -3,10 +3,13 @@
 use super::{Batch, Tile, TileOutcome};
 use crate::{
     error::{RunError, StageName},
-    model::{Model, ModelTile, TilePixels},
+    model::{Model, ModelTile, TilePixels, Wanted},
     pipeline::stage::{Emit, Stage, StageStop},
 };
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 /// One predictor thread's state.
 pub struct PredictStage {
@@ -14,10 +17,13 @@ pub struct PredictStage {
     pub model: Arc<dyn Model>,
     /// Side of the tiles.
     pub tile_px: u32,
-    /// Side of what is used of their maps.
-    pub core_px: u32,
+    /// How much of their maps is used.
+    pub wanted: Wanted,
     /// Whether pixels are needed behind the model, as it saw them.
     pub keeps_rgb: bool,
+    /// When the last batch ended, of all predictors of a model that takes the whole machine: time during which two
+    /// batches are under way is counted once.
+    pub last_end: Option<Arc<Mutex<Instant>>>,
 }
 
 impl PredictStage {
@@ -27,6 +33,16 @@ impl PredictStage {
         let rgb = &mut rgb[..(self.tile_px as usize).pow(2) * 3];
         let rgb = if self.keeps_rgb { TilePixels::Own(rgb) } else { TilePixels::Shared(rgb) };
         ModelTile { rgb, stain: at.job.stain_tables.as_ref().filter(|_| normalises_stain) }
+    }
+
+    /// Time from `start`, or from the end of another batch that ended since, until now.
+    fn since(&self, start: Instant) -> Duration {
+        let now = Instant::now();
+        let Some(last) = &self.last_end else { return now - start };
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = start.max(*last);
+        *last = now.max(*last);
+        now.saturating_duration_since(from)
     }
 }
 
@@ -42,10 +58,10 @@ impl Stage for PredictStage {
         let normalises_stain = self.model.normalises_stain();
         let start = Instant::now();
         let mut batch: Vec<ModelTile<'_>> = tiles.iter_mut().map(|tile| self.shown(tile, normalises_stain)).collect();
-        let maps = self.model.forward_tiles(&mut batch, self.tile_px, self.core_px);
+        let maps = self.model.forward_tiles(&mut batch, self.tile_px, &self.wanted);
         drop(batch);
         let maps = maps.map_err(|e| RunError::Forward(e.to_string()))?;
-        let each = start.elapsed() / tiles.len() as u32;
+        let each = self.since(start) / tiles.len() as u32;
         if maps.len() != tiles.len() {
             return Err(RunError::Forward(format!("got maps of {} tiles, expected {}", maps.len(), tiles.len())).into());
         }

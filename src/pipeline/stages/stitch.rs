@@ -11,7 +11,7 @@ use crate::{
         progress::Progress,
         stage::{Emit, Stage, StageStop},
     },
-    stitch::{Region, RegionPool, SlideCanvas},
+    stitch::{CanvasMaps, Region, RegionPool, SlideCanvas},
     tiling::TileSpec,
 };
 use std::{collections::HashMap, sync::Arc};
@@ -22,7 +22,7 @@ const TILES_BETWEEN_TRIMS: usize = 64;
 /// One stitcher thread's state: the canvases of the slides it owns.
 pub struct StitchStage {
     kind: ResultKind,
-    heads: Vec<(Head, u32)>,
+    maps: CanvasMaps,
     pool: Arc<RegionPool>,
     progress: Arc<dyn Progress>,
     /// Per slot: what was gathered and the number of tiles that arrived.
@@ -60,18 +60,16 @@ impl Gathered {
 }
 
 impl StitchStage {
-    /// A stitcher for a model's heads.
-    pub fn new(kind: ResultKind, heads: Vec<(Head, u32)>, pool: Arc<RegionPool>, progress: Arc<dyn Progress>) -> Self {
-        Self { kind, heads, pool, progress, slides: HashMap::new() }
+    /// A stitcher for a model's maps.
+    pub fn new(kind: ResultKind, maps: CanvasMaps, pool: Arc<RegionPool>, progress: Arc<dyn Progress>) -> Self {
+        Self { kind, maps, pool, progress, slides: HashMap::new() }
     }
 
     fn gather(&self, job: &SlideJob) -> Gathered {
         if self.kind == ResultKind::Tiles {
             return Gathered::Answers(vec![]);
         }
-        // Colours are measured per nucleus.
-        let keeps_rgb = self.kind == ResultKind::Nuclei;
-        Gathered::Maps(Box::new(SlideCanvas::new(job.plan.clone(), self.heads.clone(), keeps_rgb, self.pool.clone())))
+        Gathered::Maps(Box::new(SlideCanvas::new(job.plan.clone(), self.maps.clone(), self.pool.clone())))
     }
 }
 

@@ -276,7 +276,7 @@ impl Band<'_, '_, Blocked> {
         let op = self.op;
         let (_, out_w, cout) = self.out.size();
         let (fast, e) = (clamp(self.epilogue.activation), self.epilogue);
-        let in_tile = fast.is_some() && e.residual_factor <= 1 && e.scale.is_none();
+        let in_tile = fast.is_some() && e.residual_factor <= 1 && e.scale.is_none() && e.norm.is_none();
         let flat = self.flat(in_tile);
         let walk = Walk::new(op, rows.len(), out_w, flat);
         let (taps, first, last) = (walk.taps(&blocks), blocks.start == 0, blocks.end == op.blocks());

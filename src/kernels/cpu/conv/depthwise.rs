@@ -105,7 +105,8 @@ impl MacKernel for Band<'_, '_, Depthwise> {
         let (_, out_w, c) = out.size();
         let ConvSpec { kernel: (kh, kw), stride, dilation, .. } = op.spec;
         let fast = clamp(epilogue.activation);
-        let in_tile = fast.is_some() && epilogue.residual.is_none() && epilogue.scale.is_none();
+        let plain = epilogue.residual.is_none() && epilogue.scale.is_none() && epilogue.norm.is_none();
+        let in_tile = fast.is_some() && plain;
         let bounds = fast.flatten().filter(|_| in_tile);
         let prologue = prologue.map(|p| (p.scale.as_ptr(), p.shift.as_ptr(), p.relu));
         let (strip, row) = op.strip(out_w);

@@ -24,7 +24,7 @@ pub(super) fn clamp(activation: Option<Activation>) -> Option<Option<(f32, f32)>
     }
 }
 
-/// Scale, residual and activation of sums in the output.
+/// Scale, residual, norm and activation of sums in the output.
 ///
 /// # Safety
 /// The epilogue fits the output; the rows may be written.
@@ -35,6 +35,7 @@ pub(super) unsafe fn finish<S: Simd>(e: &Epilogue<'_>, out: &mut ViewMut<'_>, ro
     // Pixels without gaps are one long run: what has few channels still fills vectors.
     let gapless = out.layout().pixel_stride == cout
         && e.scale.is_none()
+        && e.norm.is_none()
         && e.residual.is_none_or(|r| f == 1 && r.layout().pixel_stride == cout);
     let (runs, run) = if gapless { (1, out_w * cout) } else { (out_w, cout) };
     for (y, x) in rows.flat_map(|y| (0..runs).map(move |x| (y, x))) {
@@ -64,6 +65,9 @@ unsafe fn finish_run<S: Simd>(e: &Epilogue<'_>, (scale, residual): (*const f32, 
             }
             if !residual.is_null() && e.residual_before_activation {
                 v = S::add(v, load::<S>(residual.add(i), n));
+            }
+            if let Some((scale, shift)) = e.norm {
+                v = S::fma(v, load::<S>(scale.as_ptr().add(i), n), load::<S>(shift.as_ptr().add(i), n));
             }
             v = math::activate::<S>(v, e.activation);
             if !residual.is_null() && !e.residual_before_activation {

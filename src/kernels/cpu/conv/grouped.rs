@@ -53,6 +53,7 @@ impl Band<'_, '_, Grouped> {
             let epilogue = Epilogue {
                 residual: epilogue.residual.map(|r| r.channels(to.clone())),
                 scale: epilogue.scale.map(|s| &s[to.clone()]),
+                norm: epilogue.norm.map(|(scale, shift)| (&scale[to.clone()], &shift[to.clone()])),
                 ..*epilogue
             };
             let input = Input { x: input.x.channels(from), prologue, ..input };

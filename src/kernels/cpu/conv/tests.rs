@@ -55,6 +55,7 @@ fn run(case: &Case, isa: Isa, precision: Precision, bands: &[usize]) -> (Vec<f32
     let factor = case.residual.map_or(1, |r| r.0);
     let residual = numbers(6, out_h.div_ceil(factor) * out_w.div_ceil(factor) * s.cout);
     let gamma = numbers(7, s.cout);
+    let (factor_after, offset_after) = (numbers(9, s.cout), numbers(10, s.cout));
     let x = View::new(&x, h, w, s.cin, in_px);
     let prologue = case.prologue.then_some(Prologue { scale: &scale, shift: &shift, relu: true });
     let epilogue = Epilogue {
@@ -63,6 +64,7 @@ fn run(case: &Case, isa: Isa, precision: Precision, bands: &[usize]) -> (Vec<f32
         activation: case.activation,
         residual_before_activation: case.residual.is_some_and(|r| r.1),
         scale: case.scale.then_some(&gamma),
+        norm: case.scale.then_some((&factor_after, &offset_after)),
     };
     let mut want = vec![7.0; out_h * out_w * out_px];
     let mut got = want.clone();

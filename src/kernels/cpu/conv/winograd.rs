@@ -220,7 +220,7 @@ impl Band<'_, '_, Winograd> {
     /// Whether the epilogue is done where tiles are written.
     fn in_tile(&self) -> bool {
         let e = self.epilogue;
-        clamp(e.activation).is_some() && e.residual_factor <= 1 && e.scale.is_none()
+        clamp(e.activation).is_some() && e.residual_factor <= 1 && e.scale.is_none() && e.norm.is_none()
     }
 
     /// The 6×6 inputs of the tile whose first output is this, transformed, to all points.
