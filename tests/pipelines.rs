@@ -24,12 +24,12 @@ fn every_shipped_pipeline_can_be_planned() {
         let drawn = ["slides.synthetic.count=1", "slides.synthetic.width_px=4000", "slides.synthetic.height_px=3000"];
         let mut overrides: Vec<String> = drawn.map(str::to_owned).into();
         let written = config::load(&path, &[]).unwrap_or_else(|found| panic!("{name}: {}", config::render(&found)));
-        if let ModelChoice::Network(network) = &written.settings.model {
-            if !matches!(network.weights, NetworkWeights::Nuclei) {
-                assert!(network.name.is_some(), "{name} does not say which network it is for");
-                assert!(matches!(network.weights, NetworkWeights::File(_)), "{name} says no weights");
-                overrides.push("model.network.weights=random".to_owned());
-            }
+        if let ModelChoice::Network(network) = &written.settings.model
+            && network.weights != NetworkWeights::Nuclei
+        {
+            assert!(network.name.is_some(), "{name} does not say which network it is for");
+            assert!(matches!(network.weights, NetworkWeights::File(_)), "{name} says no weights");
+            overrides.push("model.network.weights=random".to_owned());
         }
         let settings =
             config::load(&path, &overrides).unwrap_or_else(|f| panic!("{name}: {}", config::render(&f))).settings;
