@@ -159,6 +159,7 @@ if wanted time; then
     failed+=("timing: $(tail -n 1 "$out.timing.txt")")
   fi
   "$python" benches/peers/gpu.py "$out.jsonl" "$out" || failed+=("the table: $python failed")
+  grep -q "not run" "$out.md" 2>/dev/null && missing+=("what $out.md calls \"not run\"")
 fi
 
 # A run on a device; its seconds per mm² of tissue.
@@ -194,7 +195,7 @@ model: { network: { weights: \"$WEIGHTS\", device: $device } }" || missing+=("th
   [ -n "${EMULATE:-}" ] && network=light_mu_seg size="width_px: 4000, height_px: 3200" tile=$'\ntiling: { input_mpp: 4, tile_px: 64, margin_px: 0 }'
   run_slide cuda "slides: { synthetic: { count: 1, $size, mpp: 0.25 } }
 pixels: { stain: { macenko: {} } }$tile
-model: { network: { name: $network, weights: random, device: cuda } }" || missing+=("end to end: $(tail -n 1 "$out.cuda.txt")")
+model: { network: { name: $network, weights: random, device: cuda } }" || missing+=("end to end: $(grep -m 1 error "$out.cuda.txt" || tail -n 1 "$out.cuda.txt")")
   echo "random weights find no nuclei to speak of: post-processing and tables are timed with WEIGHTS only"
 fi
 
