@@ -56,6 +56,8 @@ pub struct Network {
     values: Arc<HashMap<String, Var>>,
     /// Learned values that gradients are not asked for.
     frozen: Arc<HashSet<String>>,
+    /// Weights of batch normalisations that work as in inference.
+    held: Arc<HashSet<String>>,
     learned: Arc<HashSet<String>>,
     home: Arc<tape::Home>,
 }
@@ -79,20 +81,27 @@ impl Network {
             graph: Arc::new(graph),
             values: Arc::new(values),
             frozen: Arc::default(),
+            held: Arc::default(),
             learned: Arc::new(learned),
             home: Arc::default(),
         })
     }
 
     /// Leaves learned values of these names out of the gradients, and only those: what nobody trains costs nothing in a
-    /// backward pass. A batch normalisation whose weight is frozen works as in inference: its statistics stay, too.
+    /// backward pass.
     pub fn freeze(&mut self, is_frozen: impl Fn(&str) -> bool) {
         self.frozen = Arc::new(self.learned.iter().filter(|name| is_frozen(name)).cloned().collect());
     }
 
+    /// Has the batch normalisations whose weights have these names work as in inference, and only those: their statistics
+    /// stay.
+    pub fn hold_statistics(&mut self, is_held: impl Fn(&str) -> bool) {
+        self.held = Arc::new(self.learned.iter().filter(|name| is_held(name)).cloned().collect());
+    }
+
     /// Whether a batch normalisation takes the batch's statistics, and moves its own.
     fn takes_batch_statistics(&self, norm: &Node, mode: Mode) -> bool {
-        mode.batch_statistics && !self.frozen.contains(&format!("{}.weight", norm.name))
+        mode.batch_statistics && !self.held.contains(&format!("{}.weight", norm.name))
     }
 
     /// Whether gradients are asked for a value.

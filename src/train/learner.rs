@@ -115,6 +115,7 @@ impl Learner {
     /// is in the result: statistics of its normalisations do not move either.
     pub fn learn_only(&mut self, is_learning: impl Fn(&str) -> bool) {
         self.network.freeze(|name| !is_learning(name));
+        self.network.hold_statistics(|name| !is_learning(name));
         self.learned
             .iter_mut()
             .for_each(|learned| learned.is_learning = learned.can_learn && is_learning(&learned.name));

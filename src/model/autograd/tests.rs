@@ -352,7 +352,7 @@ fn what_is_frozen_has_no_gradient_and_leaves_the_others_theirs() {
 }
 
 #[test]
-fn a_frozen_batch_norm_works_as_in_inference() {
+fn a_held_batch_norm_works_as_in_inference() {
     for dtype in [DType::F32, DType::F64] {
         let mut graph = Graph::new("toy", 3);
         let x = graph.conv("stem", graph.input(), Conv::new(5, 3).pad(1));
@@ -372,10 +372,10 @@ fn a_frozen_batch_norm_works_as_in_inference() {
                 .map(|name| of(name).to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap())
         };
         let (answers, before) = (run(&network, Mode::INFER), running(&network));
-        network.freeze(|name| name.starts_with("stem"));
+        network.hold_statistics(|name| name.starts_with("stem"));
         assert_eq!(run(&network, Mode::train(1)), answers, "{dtype:?}");
         assert_eq!(running(&network), before, "{dtype:?}");
-        network.freeze(|_| false);
+        network.hold_statistics(|_| false);
         assert_ne!(run(&network, Mode::train(1)), answers, "{dtype:?}");
         assert_ne!(running(&network), before, "{dtype:?}");
     }
