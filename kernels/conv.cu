@@ -147,7 +147,7 @@ DEVICE void conv(const ConvArgs& a) {
                             const int image = (m0 + first_row + i * ROW_STEP) / per_image;
                             float v = to_float(e);
                             v = a.gate ? v * to_float(a.gate[(i64)image * a.gate_image + tap.channel]) : v * a.scale[tap.channel] + a.shift[tap.channel];
-                            e = to_elem(a.relu ? fmaxf(v, 0.f) : v);
+                            e = to_elem(a.relu ? larger(v, 0.f) : v);
                         }
                         two[h] = e.bits;
                     }
@@ -191,7 +191,7 @@ DEVICE void conv(const ConvArgs& a) {
                     v[3] = v[3] * s.w + t.w;
                 }
                 if (a.relu) {
-                    UNROLL for (int j = 0; j < 8; j++) e.v[j] = fmaxf(e.v[j], 0.f);
+                    UNROLL for (int j = 0; j < 8; j++) e.v[j] = larger(e.v[j], 0.f);
                 }
             }
             *at = pack(e);

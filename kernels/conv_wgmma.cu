@@ -84,7 +84,7 @@ DEVICE void conv_wgmma(const ConvArgs& a) {
             } else {
                 UNROLL for (int j = 0; j < 8; j++) e.v[j] = e.v[j] * a.scale[ready.channel + j] + a.shift[ready.channel + j];
                 if (a.relu) {
-                    UNROLL for (int j = 0; j < 8; j++) e.v[j] = fmaxf(e.v[j], 0.f);
+                    UNROLL for (int j = 0; j < 8; j++) e.v[j] = larger(e.v[j], 0.f);
                 }
             }
             *to = pack(e);
