@@ -2,7 +2,7 @@
 //!
 //! Owns: [`Bars`]. Must not know: log files.
 
-use super::lines::ending;
+use super::lines::{ending, last_line};
 use super::{clock, grouped};
 use crate::pipeline::{Progress, SlideEnd, SlideStatus};
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
@@ -23,6 +23,7 @@ pub struct Bars {
     batch: ProgressBar,
     slides: Mutex<HashMap<String, SlideBar>>,
     failed: AtomicU64,
+    interrupted: AtomicU64,
 }
 
 struct SlideBar {
@@ -37,7 +38,15 @@ impl Bars {
             .with_style(style("{prefix:28!} [{bar:30.green/dim}] {pos}/{len} slides  {msg}{elapsed}{left}"))
             .with_prefix("batch");
         let batch = multi.add(batch);
-        Self { multi, noun, started: Instant::now(), batch, slides: Mutex::default(), failed: AtomicU64::new(0) }
+        Self {
+            multi,
+            noun,
+            started: Instant::now(),
+            batch,
+            slides: Mutex::default(),
+            failed: AtomicU64::new(0),
+            interrupted: AtomicU64::new(0),
+        }
     }
 
     /// What draws the bars, for messages that must stand above them.
@@ -131,6 +140,7 @@ impl Progress for Bars {
             let failed = self.failed.fetch_add(1, Ordering::Relaxed) + 1;
             self.batch.set_message(format!("{} failed  ", grouped(failed)));
         }
+        self.interrupted.fetch_add(u64::from(end.status == SlideStatus::Interrupted), Ordering::Relaxed);
         self.batch.inc(1);
     }
 
@@ -139,10 +149,9 @@ impl Progress for Bars {
         for (_, slide) in self.lock().drain() {
             slide.bar.finish_and_clear();
         }
-        let (slides, failed) = (self.batch.position(), self.failed.load(Ordering::Relaxed));
+        let done = self.batch.position().saturating_sub(self.interrupted.load(Ordering::Relaxed));
+        let (all, failed) = (self.batch.length().unwrap_or(done), self.failed.load(Ordering::Relaxed));
         self.batch.finish_and_clear();
-        let noun = if slides == 1 { "slide" } else { "slides" };
-        let secs = clock(self.started.elapsed().as_secs_f64());
-        self.say(&format!("{} {noun}, {} failed, {secs}", grouped(slides), grouped(failed)));
+        self.say(&last_line((done, all), failed, "", self.started.elapsed().as_secs_f64()));
     }
 }

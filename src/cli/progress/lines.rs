@@ -19,6 +19,7 @@ pub struct Lines {
     ended: AtomicU64,
     failed: AtomicU64,
     passed: AtomicU64,
+    interrupted: AtomicU64,
 }
 
 impl Lines {
@@ -33,6 +34,7 @@ impl Lines {
             ended: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             passed: AtomicU64::new(0),
+            interrupted: AtomicU64::new(0),
         }
     }
 
@@ -67,6 +69,16 @@ pub(super) fn ending(end: &SlideEnd<'_>, noun: &str, count: &str) -> String {
             format!("{}: {status}, {} {noun}, {}{count}", end.slide, grouped(end.instances), clock(end.secs))
         }
     }
+}
+
+/// What a run did, in one line: `done` slides of `all`.
+pub(super) fn last_line((done, all): (u64, u64), failed: u64, passed: &str, secs: f64) -> String {
+    let (slides, failed, secs) = (if all == 1 { "slide" } else { "slides" }, grouped(failed), clock(secs));
+    if done < all {
+        let (done, all) = (grouped(done), grouped(all));
+        return format!("{done} of {all} {slides}{passed}, {failed} failed, {secs}; the same command goes on");
+    }
+    format!("{} {slides}{passed}, {failed} failed, {secs}", grouped(done))
 }
 
 impl Progress for Lines {
@@ -104,6 +116,7 @@ impl Progress for Lines {
         let ended = self.ended.fetch_add(1, Ordering::Relaxed) + 1;
         let failed = end.status == SlideStatus::Failed;
         self.failed.fetch_add(u64::from(failed), Ordering::Relaxed);
+        self.interrupted.fetch_add(u64::from(end.status == SlideStatus::Interrupted), Ordering::Relaxed);
         if failed || !self.failures_only {
             let count = format!(" [{} of {}]", grouped(ended), grouped(self.slides.load(Ordering::Relaxed)));
             self.say(&ending(end, self.noun, &count));
@@ -112,19 +125,13 @@ impl Progress for Lines {
 
     fn run_finished(&self) {
         if !self.failures_only {
-            let ended = self.ended.load(Ordering::Relaxed);
-            let failed = self.failed.load(Ordering::Relaxed);
-            let slides = if ended == 1 { "slide" } else { "slides" };
+            let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+            let done = of(&self.ended).saturating_sub(of(&self.interrupted));
             let passed = match self.passed.load(Ordering::Relaxed) {
                 0 => String::new(),
                 passed => format!(" ({} with nothing to do)", grouped(passed)),
             };
-            self.say(&format!(
-                "{} {slides}{passed}, {} failed, {}",
-                grouped(ended),
-                grouped(failed),
-                clock(self.tally.run_secs())
-            ));
+            self.say(&last_line((done, of(&self.slides)), of(&self.failed), &passed, self.tally.run_secs()));
         }
     }
 }

@@ -183,6 +183,17 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_was_cut_short_says_how_much_it_did_and_that_it_goes_on() {
+        let page = Page::default();
+        let lines = Lines::new(Box::new(page.clone()), Duration::ZERO, "nuclei", false);
+        lines.run_started(6);
+        lines.slide_finished(&end("a", None));
+        lines.slide_finished(&SlideEnd { status: SlideStatus::Interrupted, ..end("b", None) });
+        lines.run_finished();
+        assert!(page.text().ends_with("1 of 6 slides, 0 failed, 0:00; the same command goes on\n"), "{}", page.text());
+    }
+
+    #[test]
     fn quiet_lines_tell_only_what_failed() {
         let page = Page::default();
         play(&Lines::new(Box::new(page.clone()), Duration::ZERO, "nuclei", true));
