@@ -34,10 +34,13 @@
   seen.text = document.querySelector("main").textContent;
   rows()[0].click();
   rows()[0].scrollIntoView();
-  await pause(600);
+  // Pictures are made once their rows are in sight; on a busy machine that takes a while.
+  const is_drawn = (image) => image.complete && image.naturalWidth > 32;
+  const all_drawn = () => document.images.length > 0 && [...document.images].every(is_drawn);
+  for (let turn = 0; turn < 6 || (turn < 60 && !all_drawn()); turn += 1) await pause(100);
   const images = [...document.images];
   seen.images = images.length;
-  seen.drawn = images.filter((image) => image.complete && image.naturalWidth > 32).length;
+  seen.drawn = images.filter(is_drawn).length;
   seen.plots = document.querySelectorAll("#plots svg").length;
   seen.scripts = document.scripts.length;
   seen.requests = performance.getEntriesByType("resource").filter((entry) => !entry.name.startsWith("data:")).map((entry) => entry.name);
