@@ -1,6 +1,6 @@
 // Scaled dot-product attention: of every pixel to every pixel, and inside windows.
 //
-// References: `infer/cpu/attention.rs`, `infer/cpu/window_attention.rs`. A thread has one query of one head: its D
+// References: `kernels/cpu/attention.rs`, `kernels/cpu/window_attention.rs`. A thread has one query of one head: its D
 // channels and the running weighted sum of the values stay in registers, keys and values pass through shared memory,
 // from which all threads read the same one at a time. The softmax is taken on the way: when a larger score comes, what
 // was summed shrinks (Milakov and Gimelshein 2018).

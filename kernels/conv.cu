@@ -1,6 +1,6 @@
 // Convolutions on tensor cores, as implicit matrix products.
 //
-// Reference: `infer/cpu/reference.rs: conv`. One product per group: rows are the output pixels of all images, columns
+// Reference: `kernels/cpu/reference.rs: conv`. One product per group: rows are the output pixels of all images, columns
 // the channels out, and what is summed over are the taps, row by row, each with its channels (padded to a multiple of
 // the granule G, with weights of zero). A block makes BM x BN of it from a ring of STAGES pieces of 32 products that
 // asynchronous copies fill; a warp makes WM x WN.

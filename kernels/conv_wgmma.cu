@@ -1,6 +1,6 @@
 // Wide convolutions on the tensor cores of a whole warpgroup, for compute capability 9.0 alone.
 //
-// Reference: `infer/cpu/reference.rs: conv`; the same product as `conv.cu`, one group, granule 8. A block of two warpgroups
+// Reference: `kernels/cpu/reference.rs: conv`; the same product as `conv.cu`, one group, granule 8. A block of two warpgroups
 // makes 128 x BN of it, each 64 x BN, from a ring of STAGES pieces of 64 products. Pieces lie as rows of 128 bytes, swizzled
 // by 128, which tensor cores read by themselves: what is read of shared memory per product is the less the wider BN is, and
 // with 256 no more than what the products take.

@@ -1,6 +1,6 @@
 // Convolutions of every channel by itself, and those followed by layer normalisation.
 //
-// Reference: `infer/cpu/reference.rs: conv` with as many groups as channels; `infer/cpu/norm.rs: layer_norm`. A thread
+// Reference: `kernels/cpu/reference.rs: conv` with as many groups as channels; `kernels/cpu/norm.rs: layer_norm`. A thread
 // has V channels of R neighbouring outputs of a row: of a stride-1 window an input is read once for all R.
 #pragma once
 #include "common.cuh"

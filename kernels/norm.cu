@@ -1,6 +1,6 @@
 // What is taken over a whole image: group normalisation, global response normalisation, global pools.
 //
-// References: `infer/cpu/norm.rs`, `infer/cpu/pool.rs`. In two steps, so that the result does not depend on which block
+// References: `kernels/cpu/norm.rs`, `kernels/cpu/pool.rs`. In two steps, so that the result does not depend on which block
 // comes first: one result per slab of pixels and channel, then the slabs in their order. The factors that come of it
 // are applied by `map`.
 #pragma once

@@ -1,6 +1,6 @@
 // The bytes of images as the network wants them, stain normalisation included.
 //
-// References: `infer/cpu/elementwise.rs: from_rgb`; `pixels/stain/od.rs: OdTransform` and `pixels/stain/reinhard.rs:
+// References: `kernels/cpu/elementwise.rs: from_rgb`; `pixels/stain/od.rs: OdTransform` and `pixels/stain/reinhard.rs:
 // LabTransform`, whose bytes these are: the same operations in the same order on the same tables, none of them fused
 // (`times`, `plus`). A thread has a pixel.
 #pragma once

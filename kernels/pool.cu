@@ -1,6 +1,6 @@
 // Pools of windows, and resizes.
 //
-// References: `infer/cpu/pool.rs`, `infer/cpu/resize.rs`. A thread has V channels of an output.
+// References: `kernels/cpu/pool.rs`, `kernels/cpu/resize.rs`. A thread has V channels of an output.
 #pragma once
 #include "common.cuh"
 
