@@ -63,6 +63,7 @@ fn scratch(parser: &str) -> PathBuf {
 }
 
 /// Removes what a parser was fed from.
+#[allow(dead_code, reason = "under libFuzzer `run.sh` does it")]
 pub fn clean(parser: &str) {
     for name in [parser.to_owned(), format!("{parser}-made")] {
         let _ = fs::remove_dir_all(scratch(&name));
