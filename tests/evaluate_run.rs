@@ -211,6 +211,8 @@ fn a_short_training_lowers_the_loss_and_beats_hematoxylin_on_patches_kept_back()
     let threshold = "instances.star.prob_threshold=0.4";
     let ours = judged(&["--weights", "trained/weights.safetensors", "--set", threshold], "ours");
     let hematoxylin = judged(&["--model", "hematoxylin"], "hematoxylin");
+    let built_in = judged(&["--model", "nuclei"], "nuclei");
+    assert!(value(&built_in, "detection_f1") > 0.86, "{built_in}");
     let (f1, other) = (value(&ours, "detection_f1"), value(&hematoxylin, "detection_f1"));
     assert!(f1 > other + 0.01, "{f1} against {other}");
     assert!(value(&ours, "detection_class_f1_mean") > 0.5, "{ours}");

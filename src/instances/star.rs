@@ -27,10 +27,10 @@ use crate::{
 };
 use std::cell::RefCell;
 
-/// The overlap of `stardist`'s network for H&E; areas as for other nuclei.
+/// The overlap that the weights in the program do best with.
 pub const STAR_DEFAULTS: settings::Star = settings::Star {
     prob_threshold: None,
-    nms_overlap: 0.3,
+    nms_overlap: 0.2,
     min_area_um2: 8.0,
     max_area_um2: 400.0,
     max_radius_um: 12.0,

@@ -225,6 +225,7 @@ pub(super) fn settings(judge: &Judge<'_>, common: &CommonArgs, style: Style) -> 
     }
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let (model, name) = match (judge.model, judge.weights) {
+        (Some("nuclei"), _) => ("network: { weights: nuclei }".to_owned(), "nuclei".to_owned()),
         (Some(name), _) => (format!("{}: {{}}", quoted(name)), name.to_owned()),
         (None, Some(path)) => {
             let path = path.display().to_string();

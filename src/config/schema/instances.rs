@@ -84,7 +84,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::plain(
         "instances.star.nms_overlap",
         Kind::Real { min: 0.0, max: 1.0 },
-        "0.3",
+        "0.2",
         "of two proposals that share more than this part of the smaller one's area, the less probable goes",
     ),
     Key::value("instances.star.min_area_um2", AREA, Preset::Is("8"), "µm²", "smaller nuclei are dropped"),
