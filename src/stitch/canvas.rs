@@ -1,6 +1,6 @@
 //! The canvas: where tile predictions of one slide meet until a region of them is whole.
 //!
-//! Owns: [`SlideCanvas`], [`CanvasMaps`]. Must not know: what heads mean, threads, files.
+//! Owns: [`SlideCanvas`]. Must not know: what heads mean, threads, files.
 //!
 //! Blocks exist while some region still needs them. A region is handed out when the last tile that touches it or its
 //! halo has arrived (predicted or not); a block is freed with the last region that touches it. All sums are
@@ -11,13 +11,15 @@
 use crate::{
     config::settings::Window,
     geometry::{Rect, Target},
-    model::{Head, HeadMap},
+    model::HeadMap,
     stitch::{
+        block::Block,
+        canvas_maps::CanvasMaps,
         pool::RegionPool,
         region::{Plane, Region},
         window::hann,
     },
-    tiling::{CELL_PX, TilePlan, TileSpec, Tiler},
+    tiling::{TilePlan, TileSpec},
 };
 use std::{collections::HashMap, sync::Arc};
 
@@ -42,54 +44,6 @@ pub enum StitchError {
         /// Channels expected.
         expected: usize,
     },
-}
-
-/// What a canvas is of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CanvasMaps {
-    /// `(head, channels)` of the stitched heads, in the order tiles bring them.
-    pub heads: Vec<(Head, u32)>,
-    /// Whether star distances come listed. Only where each pixel is from one tile.
-    pub lists_rays: bool,
-    /// Whether pixels are kept.
-    pub keeps_rgb: bool,
-}
-
-impl CanvasMaps {
-    fn is_listed(&self, head: Head) -> bool {
-        self.lists_rays && head == Head::StarDistance
-    }
-
-    /// Channels that are not listed.
-    fn dense(&self) -> usize {
-        self.heads.iter().filter(|(head, _)| !self.is_listed(*head)).map(|h| h.1 as usize).sum()
-    }
-
-    /// Channels of the listed head; 0 without.
-    fn listed(&self) -> usize {
-        self.heads.iter().filter(|(head, _)| self.is_listed(*head)).map(|h| h.1 as usize).sum()
-    }
-}
-
-/// A square of the canvas.
-struct Block {
-    /// `[channels, block, block]` sums of value (crop) or value · weight (hann).
-    sums: Sums,
-    /// `[block, block, 3]`, empty unless pixels are kept.
-    rgb: Vec<u8>,
-    /// `[block, block]`: where a pixel's listed values are, counted in pixels from 1; 0: none. Empty when no head is.
-    places: Vec<u32>,
-    /// `[pixels, channels]` of the listed head.
-    listed: Vec<i16>,
-    /// Regions that still need it.
-    regions_left: u32,
-}
-
-enum Sums {
-    /// Values, and whether each px has one.
-    Crop { values: Vec<i16>, computed: Vec<u8> },
-    /// Σ value · weight and Σ weight, both divided by nothing yet.
-    Blend { sums: Vec<i32>, weights: Vec<u32> },
 }
 
 /// Column and row of a block, and the strip it is for.
@@ -183,27 +137,10 @@ impl SlideCanvas {
             return None;
         }
         if let Some(mut block) = self.spare.pop() {
-            match &mut block.sums {
-                Sums::Crop { computed, .. } => computed.fill(0),
-                Sums::Blend { sums, weights } => {
-                    sums.fill(0);
-                    weights.fill(0);
-                }
-            }
-            block.places.fill(0);
-            block.listed.clear();
-            block.regions_left = regions_left;
+            block.clear(regions_left);
             return Some(block);
         }
-        let px = (self.plan.tiler.block_px as usize).pow(2);
-        let channels = self.maps.dense();
-        let sums = match self.plan.tiler.window {
-            Window::Crop => Sums::Crop { values: vec![0; channels * px], computed: vec![0; px] },
-            Window::Hann => Sums::Blend { sums: vec![0; channels * px], weights: vec![0; px] },
-        };
-        let rgb = if self.maps.keeps_rgb { vec![255; px * 3] } else { vec![] };
-        let places = vec![0; if self.maps.lists_rays { px } else { 0 }];
-        Some(Block { sums, rgb, places, listed: vec![], regions_left })
+        Some(Block::new(&self.maps, &self.plan.tiler, regions_left))
     }
 
     fn add_to_block(&mut self, at: At, tile: &TileSpec, maps: &[HeadMap], rgb: &[u8]) {
@@ -212,60 +149,9 @@ impl SlideCanvas {
             self.blocks.insert(at, block);
             self.most_blocks = self.most_blocks.max(self.blocks.len() + self.spare.len());
         }
-        let square = self.block_rect(at);
-        let part = tile.used.intersect(&square);
-        let side = self.plan.tiler.block_px as usize;
-        let core = self.plan.tiler.core_px() as usize;
+        let (square, tiler) = (self.block_rect(at), &self.plan.tiler);
         let block = self.blocks.get_mut(&at).expect("inserted above");
-        let (cx, cy) = ((part.x - tile.core.x) as usize, (part.y - tile.core.y) as usize);
-        let (ox, oy, w) = ((part.x - square.x) as usize, (part.y - square.y) as usize, part.w as usize);
-        if let Some((map, pixels)) = maps.iter().find_map(|map| Some((map, map.pixels.as_ref()?))) {
-            let values = map.data.chunks_exact(map.channels as usize);
-            for (&at, values) in pixels.iter().zip(values) {
-                let (x, y) = ((at as usize % core).wrapping_sub(cx), (at as usize / core).wrapping_sub(cy));
-                if x < w && y < part.h as usize {
-                    block.listed.extend_from_slice(values);
-                    block.places[(oy + y) * side + ox + x] = (block.listed.len() / values.len()) as u32;
-                }
-            }
-        }
-        let maps = || maps.iter().filter(|map| map.pixels.is_none());
-        for row in 0..part.h as usize {
-            let to = (oy + row) * side + ox;
-            let from = (cy + row) * core + cx;
-            match &mut block.sums {
-                Sums::Crop { values, computed } => {
-                    computed[to..to + w].fill(1);
-                    let mut base = 0;
-                    for map in maps() {
-                        for c in 0..map.channels as usize {
-                            let source = &map.data[c * core * core + from..][..w];
-                            values[base * side * side + to..][..w].copy_from_slice(source);
-                            base += 1;
-                        }
-                    }
-                }
-                Sums::Blend { sums, weights } => {
-                    let wy = u32::from(self.window[cy + row]);
-                    let wx = &self.window[cx..cx + w];
-                    // 8-bit weights along each axis, their product brought back to 8 bits and never zero.
-                    let weight = |k: usize| (u32::from(wx[k]) * wy).div_ceil(255);
-                    (0..w).for_each(|k| weights[to + k] += weight(k));
-                    let mut base = 0;
-                    for map in maps() {
-                        for c in 0..map.channels as usize {
-                            let source = &map.data[c * core * core + from..][..w];
-                            let sums = &mut sums[base * side * side + to..][..w];
-                            (0..w).for_each(|k| sums[k] += i32::from(source[k]) * weight(k) as i32);
-                            base += 1;
-                        }
-                    }
-                }
-            }
-            if self.maps.keeps_rgb {
-                copy_rgb(&self.plan.tiler, (cx, cy + row), rgb, &mut block.rgb[to * 3..][..w * 3]);
-            }
-        }
+        block.add(square, tile, maps, rgb, (tiler, &self.window));
     }
 
     fn tile_done(&mut self, tile: &TileSpec) -> Vec<Region> {
@@ -343,7 +229,7 @@ impl SlideCanvas {
                 let Some(block) = self.blocks.get_mut(&at) else { continue };
                 block.regions_left -= 1;
                 let free = block.regions_left == 0;
-                copy_out(block, square, &self.plan, &mut region);
+                block.copy_out(square, &self.plan, &mut region);
                 if free && let Some(block) = self.blocks.remove(&at) {
                     self.spare.push(block);
                 }
@@ -363,24 +249,6 @@ fn each_place(places: &[u32], mut f: impl FnMut(usize, u32)) {
     }
 }
 
-/// Fills a row `to` of target px with the tile's pixels from `(x, y)` of its core on: of several pixels to one, the mean.
-fn copy_rgb(tiler: &Tiler, (x, y): (usize, usize), rgb: &[u8], to: &mut [u8]) {
-    let (side, step) = (tiler.tile_px as usize, tiler.out_stride as usize);
-    let (left, top) = (x * step + tiler.margin_px as usize, y * step + tiler.margin_px as usize);
-    if step == 1 {
-        let from = (top * side + left) * 3;
-        to.copy_from_slice(&rgb[from..from + to.len()]);
-        return;
-    }
-    let px = (step * step) as u32;
-    for (i, to) in to.iter_mut().enumerate() {
-        let first = (top * side + left + i / 3 * step) * 3 + i % 3;
-        let rows = (0..step).map(|row| first + row * side * 3);
-        let sum: u32 = rows.flat_map(|at| (0..step).map(move |c| u32::from(rgb[at + c * 3]))).sum();
-        *to = ((sum + px / 2) / px) as u8;
-    }
-}
-
 /// Makes `values` `n` times `value`, with room for `most` if it has to grow.
 fn refill<T: Copy>(values: &mut Vec<T>, n: usize, most: usize, value: T) {
     values.clear();
@@ -390,77 +258,12 @@ fn refill<T: Copy>(values: &mut Vec<T>, n: usize, most: usize, value: T) {
     values.resize(n, value);
 }
 
-/// Copies what `block` has of `region`, where the plan computes anything.
-fn copy_out(block: &Block, square: Rect<Target>, plan: &TilePlan, region: &mut Region) {
-    let part = region.rect.intersect(&square);
-    let (side, width) = (square.w as usize, region.rect.w as usize);
-    let px = region.rect.area() as usize;
-    let cell = i64::from(CELL_PX);
-    for y in part.y..part.bottom() {
-        let mut x = part.x;
-        while x < part.right() {
-            // Pieces of one cell: computed as a whole or not at all, whichever tiles happened to cover it.
-            let end = ((x.div_euclid(cell) + 1) * cell).min(part.right());
-            if plan.cells.contains(x, y) {
-                let from = (y - square.y) as usize * side + (x - square.x) as usize;
-                let to = (y - region.rect.y) as usize * width + (x - region.rect.x) as usize;
-                copy_piece(block, side, from, region, px, to, (end - x) as usize);
-            }
-            x = end;
-        }
-    }
-}
-
-fn copy_piece(block: &Block, side: usize, from: usize, region: &mut Region, px: usize, to: usize, n: usize) {
-    let dense = region.planes.iter_mut().filter(|p| p.pixels.is_none());
-    let planes = dense.flat_map(|p| p.data.chunks_exact_mut(px));
-    match &block.sums {
-        Sums::Crop { values, computed } => {
-            region.computed[to..to + n].copy_from_slice(&computed[from..from + n]);
-            for (c, plane) in planes.enumerate() {
-                plane[to..to + n].copy_from_slice(&values[c * side * side + from..][..n]);
-                if computed[from..from + n].contains(&0) {
-                    plane[to..to + n].iter_mut().zip(&computed[from..]).for_each(|(v, &c)| *v *= i16::from(c));
-                }
-            }
-        }
-        Sums::Blend { sums, weights } => {
-            let weights = &weights[from..from + n];
-            region.computed[to..to + n].iter_mut().zip(weights).for_each(|(c, &w)| *c = u8::from(w > 0));
-            for (c, plane) in planes.enumerate() {
-                let sums = &sums[c * side * side + from..][..n];
-                for ((v, &s), &w) in plane[to..to + n].iter_mut().zip(sums).zip(weights) {
-                    *v = rounded_mean(s, w);
-                }
-            }
-        }
-    }
-    if !region.rgb.is_empty() {
-        region.rgb[to * 3..(to + n) * 3].copy_from_slice(&block.rgb[from * 3..(from + n) * 3]);
-        for (px, &c) in region.rgb[to * 3..(to + n) * 3].chunks_exact_mut(3).zip(&region.computed[to..]) {
-            if c == 0 {
-                px.fill(255);
-            }
-        }
-    }
-}
-
-/// `sum / weight` rounded half away from zero; 0 without weight.
-fn rounded_mean(sum: i32, weight: u32) -> i16 {
-    if weight == 0 {
-        return 0;
-    }
-    let (sum, weight) = (i64::from(sum), i64::from(weight));
-    let half = if sum < 0 { -weight } else { weight };
-    ((2 * sum + half) / (2 * weight)) as i16
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
         geometry::{Size, TargetGrid},
-        model::Wanted,
+        model::{Head, Wanted},
         tiling::{CellMask, Tiler},
         tissue::TissueMask,
         units::{Mpp, MppXy},

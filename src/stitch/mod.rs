@@ -1,10 +1,13 @@
 //! How do tiles become a slide? Windows, the canvas, finished regions.
 
+mod block;
 mod canvas;
+mod canvas_maps;
 mod pool;
 mod region;
 mod window;
 
-pub use canvas::{CanvasMaps, SlideCanvas, StitchError};
+pub use canvas::{SlideCanvas, StitchError};
+pub use canvas_maps::CanvasMaps;
 pub use pool::RegionPool;
 pub use region::{Plane, Region};
