@@ -53,6 +53,10 @@ impl Model for Oracle {
         true
     }
 
+    fn is_cheap(&self) -> bool {
+        true
+    }
+
     fn forward(&self, images: &[&[u8]], tile_px: u32) -> Result<Vec<Vec<HeadMap>>, ModelError> {
         fn map(
             image: &[u8],

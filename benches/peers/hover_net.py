@@ -79,7 +79,7 @@ def lead_darkness_through(named):
 
 
 def write_region(slide, side, path, compression="deflate"):
-    """The darkest square of that side, as a tiled TIFF."""
+    """The darkest square of that side, as a tiled TIFF with a pyramid in steps of 4, as scanners write them."""
     import numpy as np
     import tifffile
 
@@ -99,7 +99,14 @@ def write_region(slide, side, path, compression="deflate"):
         import zarr
 
         pixels = zarr.open(region, mode="r")[y : y + side, x : x + side, :3]
-    tifffile.imwrite(path, np.ascontiguousarray(pixels), tile=(256, 256), compression=compression, photometric="rgb")
+    level, of_full = np.ascontiguousarray(pixels), True
+    with tifffile.TiffWriter(path) as tiff:
+        while of_full or min(level.shape[:2]) >= 1024:
+            if not of_full:
+                n = (level.shape[0] // 4 * 4, level.shape[1] // 4 * 4)
+                level = level[: n[0], : n[1]].reshape(n[0] // 4, 4, n[1] // 4, 4, 3).mean((1, 3)).round().astype(np.uint8)
+            tiff.write(level, tile=(256, 256), compression=compression, photometric="rgb", subfiletype=0 if of_full else 1)
+            of_full = False
 
 
 def theirs(slide, weights, out, threads):

@@ -1,17 +1,18 @@
-# python benches/peers/run_against_network.py SLIDE.tif [--model stardist_unet[=weights.safetensors] ...] [--size 8000] [--rounds 3]
+# python benches/peers/run_against_network.py SLIDE.tif [--model stardist_unet[=weights.safetensors] ...] [--size 8000] [--slides 4] [--rounds 3]
 """Tiles per second of whole runs against images per second of the network alone, both ours.
 
 What a run does beside the network (reading, stain, stitching, nuclei, writing) should hide behind it. The region is the
-darkest square of the slide, all of it worked on; `wsi-run bench` and the run take turns, with as many threads each. CPU
-seconds tell what is hidden where other processes take part of the machine. Needs tifffile, zarr and numpy.
+darkest square of the slide, all of it worked on, a few times over as slides of one run, from the start of the program to
+its end; `wsi-run bench` before and after each run, with as many threads, tells the network's speed as the median of its
+batches. CPU seconds tell what is hidden where other processes take part of the machine. Needs tifffile, zarr and numpy.
 """
-import argparse, json, os, pathlib, subprocess, tempfile
+import argparse, json, multiprocessing, os, pathlib, shutil, statistics, subprocess, tempfile
 
 from end_to_end import processor, timed
 from hover_net import write_region
 
 PIPELINE = """\
-slides: {{ list: ["{slide}"], mpp: {mpp} }}
+slides: {{ dir: {slides}, mpp: {mpp} }}
 tissue: everything
 model: {{ network: {{ name: {name}, weights: {weights} }} }}
 output: {{ dir: out }}
@@ -28,11 +29,8 @@ def tiles_and_size(program, work):
 
 def alone(program, name, side, threads, secs):
     command = [program, "bench", name, "--size", str(side), "--threads", str(threads), "--batch", "16", "--secs", str(secs), "--json"]
-    before = os.times()
     told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    after = os.times()
-    cpu = after.children_user - before.children_user + after.children_system - before.children_system
-    return told["images_per_sec_best"], cpu / ((told["batches"] + 2) * told["batch"])
+    return told["images_per_sec"]
 
 
 def main():
@@ -41,6 +39,7 @@ def main():
     options.add_argument("--model", nargs="*", default=["stardist_unet", "crescent_seg_net"])
     options.add_argument("--size", type=int, default=8000)
     options.add_argument("--mpp", type=float, default=0.25, help="of the slide; networks read at their own")
+    options.add_argument("--slides", type=int, default=4)
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--threads", type=int, default=4)
     options.add_argument("--secs", type=float, default=8)
@@ -48,28 +47,36 @@ def main():
     options = options.parse_args()
     program = os.path.abspath(options.program)
     with tempfile.TemporaryDirectory() as home:
-        region = os.path.join(home, "region.tif")
-        write_region(os.path.abspath(options.slide), options.size, region, "jpeg")
-        print(f"{processor()}, {options.threads} threads, {options.size}² px of {os.path.basename(options.slide)}")
+        slides = pathlib.Path(home, "slides")
+        slides.mkdir()
+        # In a process of its own, whose memory would count as the program's.
+        region = str(slides / "1.tif")
+        writer = multiprocessing.Process(target=write_region, args=(os.path.abspath(options.slide), options.size, region, "jpeg"))
+        writer.start()
+        writer.join()
+        for n in range(1, options.slides):
+            shutil.copy(region, slides / f"{n + 1}.tif")
+        print(f"{processor()}, {options.threads} threads, {options.slides} × {options.size}² px of {os.path.basename(options.slide)}")
         for model in options.model:
             name, _, weights = model.partition("=")
-            text = PIPELINE.format(slide=region, mpp=options.mpp, name=name, weights=os.path.abspath(weights) if weights else "random",
+            text = PIPELINE.format(slides=slides, mpp=options.mpp, name=name, weights=os.path.abspath(weights) if weights else "random",
                                    threads=options.threads)
             pathlib.Path(home, "p.yaml").write_text(text)
             tiles, side = tiles_and_size(program, home)
             print(f"\n{name}, {tiles} tiles of {side} px")
-            best_alone, best_run, cpu_alone, cpu_run = 0.0, 0.0, 1e9, 1e9
+            ratios, shares = [], []
+            before = alone(program, name, side, options.threads, options.secs)
             for turn in range(options.rounds):
-                rate, cpu_each = alone(program, name, side, options.threads, options.secs)
-                subprocess.run(["rm", "-rf", os.path.join(home, "out")], check=True)
+                shutil.rmtree(os.path.join(home, "out"), ignore_errors=True)
                 wall, cpu, mb = timed([program, "p.yaml", "-q", "--no-progress"], home)
-                print(f"{turn + 1} network {rate:7.2f}/s {1e3 * cpu_each:7.2f} ms CPU   run {tiles / wall:7.2f}/s "
-                      f"{1e3 * cpu / tiles:7.2f} ms CPU {wall:6.2f} s {mb:5.0f} MB   ratio {tiles / wall / rate:.3f} "
-                      f"(load {os.getloadavg()[0]:.1f})", flush=True)
-                best_alone, best_run = max(best_alone, rate), max(best_run, tiles / wall)
-                cpu_alone, cpu_run = min(cpu_alone, cpu_each), min(cpu_run, cpu / tiles)
-            print(f"best    network {best_alone:7.2f}/s {1e3 * cpu_alone:7.2f} ms CPU   run {best_run:7.2f}/s "
-                  f"{1e3 * cpu_run:7.2f} ms CPU   ratio {best_run / best_alone:.3f}, by CPU {cpu_alone / cpu_run:.3f}")
+                after = alone(program, name, side, options.threads, options.secs)
+                rate = (before + after) / 2
+                ratios.append(tiles / wall / rate)
+                shares.append(options.threads * tiles / rate / cpu)
+                print(f"{turn + 1} network {before:7.2f}/s {after:7.2f}/s   run {tiles / wall:7.2f}/s {wall:6.2f} s {cpu:6.2f} s CPU "
+                      f"{mb:5.0f} MB   ratio {ratios[-1]:.3f}, by CPU {shares[-1]:.3f} (load {os.getloadavg()[0]:.1f})", flush=True)
+                before = after
+            print(f"median  ratio {statistics.median(ratios):.3f}, by CPU {statistics.median(shares):.3f}")
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ impl Judged {
     /// Whether several images at once are faster than one after the other.
     fn is_shared_out(&self) -> bool {
         match self {
-            Self::Model(model) => model.plain().is_one_core(),
+            Self::Model(model) => model.plain().is_cheap(),
             Self::Results(_) => true,
         }
     }

@@ -63,8 +63,8 @@ impl Predictor {
     }
 
     /// Whether several pictures at once are faster than one after the other.
-    pub fn is_one_core(&self) -> bool {
-        self.setup.model.is_one_core()
+    pub fn is_cheap(&self) -> bool {
+        self.setup.model.is_cheap()
     }
 
     /// Asks the model about all of a picture.
@@ -84,7 +84,7 @@ impl Predictor {
         let mut gathered = Gathered::new(setup, &plan);
         let side = setup.tiler.tile_px as usize;
         let mut scratch = ReadScratch::default();
-        for batch in plan.tiles.chunks(setup.batch_size.max(1)) {
+        for batch in plan.tiles.chunks(setup.tiles_at_once().max(1)) {
             let mut tiles = vec![];
             for tile in batch {
                 let mut rgb = vec![0; side * side * 3];

@@ -2,7 +2,7 @@
 //!
 //! Owns: [`CompiledExecute`]. Must not know: which network it is, slides.
 
-use super::{Compiled, Isa, Options, Precision};
+use super::{Compiled, Isa, Options, Precision, plan::Plan};
 use crate::{
     config::settings,
     model::{
@@ -61,22 +61,17 @@ impl Execute for CompiledExecute {
         run.map_err(|e| ModelError(e.to_string()))
     }
 
-    /// While the last images of a batch are run, the next batch keeps the other threads busy.
-    fn batches_at_once(&self) -> usize {
-        // Where a batch does not fill the machine because of its memory, another would take that memory.
+    /// Where the memory allows an image on every core, no core waits for the others.
+    fn is_one_core(&self) -> bool {
         let threads = rayon::current_num_threads();
         let plan = self.compiled.plan(self.side_px, self.side_px);
-        if threads > 1 && plan.is_ok_and(|plan| plan.images_at_once(threads, threads) == threads) { 2 } else { 1 }
+        plan.is_ok_and(|plan| plan.images_at_once(threads, threads) == threads)
     }
 
     fn bytes(&self, side_px: usize, batch: usize) -> u64 {
         let threads = rayon::current_num_threads();
-        self.compiled.plan(side_px, side_px).map_or(0, |plan| {
-            let at_once = plan.images_at_once(batch, threads);
-            // What is left over of a batch is run beside the next one.
-            let left_over = usize::from(at_once == threads && !batch.is_multiple_of(threads));
-            plan.bytes(at_once + left_over, threads) as u64
-        })
+        let bytes = |plan: Plan| plan.bytes(plan.images_at_once(batch, threads), threads) as u64;
+        self.compiled.plan(side_px, side_px).map_or(0, bytes)
     }
 
     fn weight_bytes(&self) -> u64 {

@@ -122,6 +122,10 @@ impl Model for Augmented {
         self.model.is_one_core()
     }
 
+    fn is_cheap(&self) -> bool {
+        self.model.is_cheap()
+    }
+
     fn batches_at_once(&self) -> usize {
         self.model.batches_at_once()
     }

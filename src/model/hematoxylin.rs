@@ -216,6 +216,10 @@ impl Model for HematoxylinModel {
         true
     }
 
+    fn is_cheap(&self) -> bool {
+        true
+    }
+
     fn forward(&self, images: &[&[u8]], tile_px: u32) -> Result<Vec<Vec<HeadMap>>, ModelError> {
         let core_px = tile_px.saturating_sub(2 * self.spec.margin_px);
         images

@@ -52,6 +52,11 @@ pub trait Execute: Send + Sync {
         false
     }
 
+    /// Whether a batch is best left to one thread, as [`Model::is_one_core`] says.
+    fn is_one_core(&self) -> bool {
+        false
+    }
+
     /// How many batches may be run at once with gain, each by a thread of its own.
     fn batches_at_once(&self) -> usize {
         1
@@ -221,7 +226,7 @@ impl Model for NetworkModel {
     }
 
     fn is_one_core(&self) -> bool {
-        false
+        self.execute.is_one_core()
     }
 
     fn batches_at_once(&self) -> usize {

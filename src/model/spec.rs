@@ -212,9 +212,14 @@ pub trait Model: Send + Sync {
     /// What it needs and gives.
     fn spec(&self) -> &ModelSpec;
 
-    /// How many threads may call [`Model::forward`] at once with gain: all of them for a model that runs a tile on
-    /// one core, one for a model that uses the whole machine or a GPU by itself.
+    /// Whether a batch is best left to the one thread that asks, of which there are as many as cores; otherwise a batch
+    /// takes the whole machine, or a GPU.
     fn is_one_core(&self) -> bool;
+
+    /// Whether predicting a pixel again costs less than remembering it.
+    fn is_cheap(&self) -> bool {
+        false
+    }
 
     /// How many batches may be run at once with gain by a model that is not of one core: one per stream of a GPU.
     fn batches_at_once(&self) -> usize {

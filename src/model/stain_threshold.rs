@@ -49,6 +49,10 @@ impl Model for StainThresholdModel {
         true
     }
 
+    fn is_cheap(&self) -> bool {
+        true
+    }
+
     fn forward(&self, images: &[&[u8]], tile_px: u32) -> Result<Vec<Vec<HeadMap>>, ModelError> {
         let yes = Head::Semantic.scale() as i16;
         images

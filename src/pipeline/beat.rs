@@ -49,6 +49,9 @@ pub struct Common<'a> {
     pub entries: &'a [SlideEntry],
     /// Those still to be looked at.
     pub work: Work<'a>,
+    /// Held by the slot whose tiles are handed out: slides in flight follow each other, so that one is opened and another
+    /// written out while the tiles of a third keep the model busy.
+    pub turn: Mutex<()>,
     /// Index into the slides, result.
     pub results: Mutex<Vec<(usize, SlideResult)>>,
     /// Where results go; nothing when not even that could be made, which the first slide will tell.
@@ -76,6 +79,7 @@ impl<'a> Common<'a> {
             share,
             entries,
             work,
+            turn: Mutex::default(),
             results: Mutex::default(),
             place: OutputPlace::of(share.state.out()).ok(),
             under_way: Mutex::default(),

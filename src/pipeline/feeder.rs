@@ -211,10 +211,8 @@ impl Feeder<'_> {
             Err(Failure::Interrupted) => return result(record::of_interrupted(&plan)),
             Err(Failure::TakenOver) => return Ended::TakenOver,
         };
-        for index in 0..job.plan.tiles.len() {
-            if self.tiles.send(TileRef { job: job.clone(), index }).is_err() {
-                return Ended::Broken;
-            }
+        if !self.hand_out(&job) {
+            return Ended::Broken;
         }
         if job.plan.tiles.is_empty() && self.writer.send(WriteMessage::Ended(job)).is_err() {
             return Ended::Broken;
@@ -226,6 +224,12 @@ impl Feeder<'_> {
         let record = record::of_outcome(&plan, &outcome, &stain);
         let artifacts = outcome.committed.map_or(vec![], |c| c.artifacts);
         Ended::Result(Box::new(SlideResult { record, artifacts, is_unchanged: false }))
+    }
+
+    /// Sends the slide's tiles on when it is its turn. False when the run broke off.
+    fn hand_out(&self, job: &Arc<SlideJob>) -> bool {
+        let _turn = self.common.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        (0..job.plan.tiles.len()).all(|index| self.tiles.send(TileRef { job: job.clone(), index }).is_ok())
     }
 
     /// Waits for the writer's word on the slide. The feeder holds a sender of the writer's queue, so a broken run

@@ -35,6 +35,7 @@ use crate::{
     stitch::RegionPool,
 };
 use crossbeam_channel::bounded;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
@@ -106,7 +107,7 @@ pub fn run(setup: &Setup, entries: &[SlideEntry], share: &Share, context: &RunCo
     let result = scope(|s| {
         let (stop_tx, stop_rx) = bounded::<()>(0);
         let (cancel, common) = (&context.cancel, &common);
-        let beat = spawn(s, cancel, move || {
+        let beat = spawn(s, StageName::Slides, cancel, move || {
             beat(common, &stop_rx);
             Ok(())
         });
@@ -114,7 +115,7 @@ pub fn run(setup: &Setup, entries: &[SlideEntry], share: &Share, context: &RunCo
         // Every thread is waited for; the first error is the run's.
         let mut ends: Vec<Result<(), RunError>> = handles.into_iter().map(join).collect();
         drop(stop_tx);
-        ends.push(join((StageName::Slides, beat)));
+        ends.push(join(beat));
         ends.into_iter().collect::<Result<(), RunError>>()
     });
     context.progress.run_finished();
@@ -149,7 +150,7 @@ fn spawn_all<'scope, 'env: 'scope>(s: &'scope Scope<'scope, 'env>, common: &'env
     let (read_tx, read_rx) = bounded(2 * threads);
     let (batch_tx, batch_rx) = bounded(2);
     let (region_tx, region_rx) = bounded::<Stitched>(2);
-    let (stitch_txs, stitch_rxs): (Vec<_>, Vec<_>) = (0..slots).map(|_| bounded(4)).unzip();
+    let (stitch_txs, stitch_rxs): (Vec<_>, Vec<_>) = (0..slots).map(|_| bounded(setup.stitch_queue())).unzip();
     let (write_txs, write_rxs): (Vec<_>, Vec<_>) = (0..slots).map(|_| bounded(2)).unzip();
     let stitchers = Router::new(stitch_txs, |o: &TileOutcome| match o {
         TileOutcome::Predicted(tile, _) => tile.at.job.slot,
@@ -173,22 +174,26 @@ fn spawn_all<'scope, 'env: 'scope>(s: &'scope Scope<'scope, 'env>, common: &'env
             scratch: ReadScratch::default(),
         };
         let (rx, tx) = (tile_rx.clone(), read_tx.clone());
-        handles.push((StageName::Pixels, spawn(s, cancel, move || drive(stage, rx, tx, cancel))));
+        handles.push(spawn(s, StageName::Pixels, cancel, move || drive(stage, rx, tx, cancel)));
     }
     let stage = BatchStage::new(setup.batch_size);
-    handles.push((StageName::Batch, spawn(s, cancel, move || drive(stage, read_rx, batch_tx, cancel))));
+    handles.push(spawn(s, StageName::Batch, cancel, move || drive(stage, read_rx, batch_tx, cancel)));
     let last_end = (!setup.model.is_one_core()).then(|| Arc::new(Mutex::new(Instant::now())));
     for _ in 0..setup.predictors() {
         let (model, last_end) = (setup.model.clone(), last_end.clone());
         let (tile_px, wanted, keeps_rgb) = (setup.tiler.tile_px, setup.wanted(), setup.keeps_rgb());
         let stage = PredictStage { model, tile_px, wanted, keeps_rgb, last_end };
         let (rx, tx) = (batch_rx.clone(), stitchers.clone());
-        handles.push((StageName::Model, spawn(s, cancel, move || drive(stage, rx, tx, cancel))));
+        handles.push(spawn(s, StageName::Model, cancel, move || {
+            // What such a model shares out stays on this thread: none waits for another.
+            let _alone = setup.model.is_one_core().then(only_this_thread);
+            drive(stage, rx, tx, cancel)
+        }));
     }
     for rx in stitch_rxs {
         let stage = StitchStage::new(setup.kind, setup.canvas_maps(), regions.clone(), context.progress.clone());
         let tx = region_tx.clone();
-        handles.push((StageName::Stitch, spawn(s, cancel, move || drive(stage, rx, tx, cancel))));
+        handles.push(spawn(s, StageName::Stitch, cancel, move || drive(stage, rx, tx, cancel)));
     }
     for _ in 0..threads {
         let stage = ExtractStage {
@@ -201,29 +206,37 @@ fn spawn_all<'scope, 'env: 'scope>(s: &'scope Scope<'scope, 'env>, common: &'env
             progress: context.progress.clone(),
         };
         let (rx, tx) = (region_rx.clone(), writers.clone());
-        handles.push((StageName::Instances, spawn(s, cancel, move || drive(stage, rx, tx, cancel))));
+        handles.push(spawn(s, StageName::Instances, cancel, move || drive(stage, rx, tx, cancel)));
     }
     for (slot, (rx, writer)) in write_rxs.into_iter().zip(write_txs).enumerate() {
         // Room for the one outcome that can be waiting: the writer never blocks on its feeder.
         let (done_tx, done) = bounded(1);
         let stage = WriteStage::new(setup.kind, lesion_min_area_um2, regions.clone(), cancel.clone());
-        handles.push((StageName::Output, spawn(s, cancel, move || drive(stage, rx, done_tx, cancel))));
+        handles.push(spawn(s, StageName::Output, cancel, move || drive(stage, rx, done_tx, cancel)));
         let feeder = Feeder { common, slot, tiles: tile_tx.clone(), writer, done };
-        handles.push((StageName::Slides, spawn(s, cancel, move || feeder.feed())));
+        handles.push(spawn(s, StageName::Slides, cancel, move || feeder.feed()));
     }
     handles
 }
 
-/// A thread whose panic stops the others, too.
+/// Makes the thread that calls the whole of its pool; where the system refuses, work is shared out as ever.
+fn only_this_thread() -> Option<ThreadPool> {
+    ThreadPoolBuilder::new().num_threads(1).use_current_thread().build().ok()
+}
+
+/// A thread of a stage, named after it, whose panic stops the others, too.
 fn spawn<'scope, 'env: 'scope>(
     s: &'scope Scope<'scope, 'env>,
+    stage: StageName,
     cancel: &'env CancelToken,
     work: impl FnOnce() -> Result<(), RunError> + Send + 'scope,
-) -> ScopedJoinHandle<'scope, Result<(), RunError>> {
-    s.spawn(move || {
+) -> Handle<'scope> {
+    let guarded = move || {
         catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
             cancel.abandon();
             std::panic::resume_unwind(panic)
         })
-    })
+    };
+    let thread = std::thread::Builder::new().name(stage.to_string()).spawn_scoped(s, guarded);
+    (stage, thread.expect("the system gives threads"))
 }

@@ -18,7 +18,7 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// A model that runs a tile on one core gains nothing from batches; single tiles keep every core busy.
+/// A model that runs a batch on one core gains nothing from batches; single tiles keep every core busy.
 const ONE_CORE_BATCH: u32 = 1;
 /// A model that uses the whole machine for a batch needs enough tiles to share out.
 const WHOLE_MACHINE_BATCH: u32 = 16;
@@ -163,7 +163,7 @@ impl Setup {
         )
         .and_then(|tiler| tiler.with_out_stride(spec.out_stride))
         .map_err(|e| refused(format!("tiling does not fit `{}`: {e}", spec.name), "see `wsi-run models`"))?
-        .with_borders(if model.is_one_core() { Borders::Again } else { Borders::Kept });
+        .with_borders(if model.is_cheap() { Borders::Again } else { Borders::Kept });
         let stain = StainTarget::new(&settings.pixels.stain).map_err(|e| refused(e.to_string(), e.hint()))?;
         let usual = if model.is_one_core() { ONE_CORE_BATCH } else { WHOLE_MACHINE_BATCH };
         let batch_size = settings.batch.size.unwrap_or(usual) as usize;
@@ -186,15 +186,30 @@ impl Setup {
         (self.settings.run.slides_in_flight as usize).max(1)
     }
 
-    /// Predictor threads: all of them where a tile takes one core, one where the model takes the machine, one per stream
-    /// of the GPUs.
+    /// Predictor threads: all of them where a batch takes one core, one where it takes the machine, one per stream of the
+    /// GPUs.
     pub fn predictors(&self) -> usize {
         if self.model.is_one_core() { self.threads() } else { self.model.batches_at_once() }
     }
 
+    /// Tiles that keep a model busy which takes the machine, or all threads of one that does not.
+    pub fn tiles_at_once(&self) -> usize {
+        if self.model.is_one_core() { self.batch_size * self.threads() } else { self.batch_size }
+    }
+
+    /// Bytes the model takes while it runs, weights included.
+    pub fn model_bytes(&self) -> u64 {
+        self.model.bytes(self.tiler.tile_px, self.tiles_at_once() as u32)
+    }
+
     /// Tile buffers: enough that no half-filled batch can hold them all while readers wait.
     pub fn pool_buffers(&self) -> usize {
-        self.batch_size * (self.predictors() + 2) + 2 * self.threads()
+        self.batch_size * (self.predictors() + 2) + 2 * self.threads() + self.stitch_queue()
+    }
+
+    /// Tiles that wait to be stitched, at most: predictors go on while a row of regions is handed out.
+    pub fn stitch_queue(&self) -> usize {
+        self.batch_size.max(2 * self.threads())
     }
 
     /// Resolution of the grid results are made on.
@@ -266,13 +281,12 @@ impl Setup {
     pub fn flow_bytes(&self) -> u64 {
         let channels = u64::from(self.channels_held());
         let maps = u64::from(self.tiler.core_px()).pow(2) * channels * 2;
-        let batches = (self.predictors() + 2) as u64 * self.batch_size as u64;
+        let predicted = (self.predictors() * self.batch_size + self.stitch_queue()) as u64;
         let region = u64::from(self.tiler.region_px + 2 * self.tiler.halo_px).pow(2);
         // A region waiting or being extracted: its planes, mask and pixels; the scratch of those being extracted, and
         // what they hand on.
         let scratch = self.extractor.map_or(16 * region, |e| e.scratch_bytes(region, self.mask_factor())) + 4 * region;
         let regions = (2 * self.threads() + 2) as u64 * region * (2 * channels + 4) + self.threads() as u64 * scratch;
-        let model = self.model.bytes(self.tiler.tile_px, self.batch_size as u32);
-        self.pool_buffers() as u64 * self.tile_bytes() as u64 + batches * maps + regions + model
+        self.pool_buffers() as u64 * self.tile_bytes() as u64 + predicted * maps + regions + self.model_bytes()
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn run(args: &PipelineArgs, common: &CommonArgs, style: Style) -> any
         "tiles   {} px every {} px, margin {} px, window {:?}; regions {} + 2·{} px",
         t.tile_px, t.stride_px, t.margin_px, t.window, t.region_px, t.halo_px
     )?;
-    let (all, weights) = (setup.model.bytes(t.tile_px, setup.batch_size as u32), setup.model.weight_bytes());
+    let (all, weights) = (setup.model_bytes(), setup.model.weight_bytes());
     if all > 0 {
         writeln!(out, "network {} of weights, {} of activations", bytes(weights), bytes(all.saturating_sub(weights)))?;
     }

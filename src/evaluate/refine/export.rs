@@ -68,7 +68,7 @@ pub fn export(
             .hint("`wsi-run plan` says how much tissue it finds; smaller squares (`--tile-px`) may fit"));
     }
     let entropy = |i: usize| Ok(ask(i)?.0.mean_entropy);
-    let entropies: Vec<Option<f64>> = if predictor.is_one_core() {
+    let entropies: Vec<Option<f64>> = if predictor.is_cheap() {
         (0..all.len()).into_par_iter().map(entropy).collect::<Result<_, EvaluateError>>()?
     } else {
         (0..all.len()).map(entropy).collect::<Result<_, EvaluateError>>()?
