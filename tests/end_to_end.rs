@@ -11,6 +11,10 @@ use std::{
     process::{Command, Output},
 };
 use test_data::test_data;
+use wsi_run::{
+    config,
+    pipeline::{Setup, find_slides, plan_slide},
+};
 
 /// Runs the program in `dir` on a YAML text.
 fn wsi_run(dir: &Path, yaml: &str, arguments: &[&str]) -> Output {
@@ -267,6 +271,27 @@ fn pearson(a: &[f64], b: &[f64]) -> f64 {
     let product: f64 = a.iter().zip(b).map(|(x, y)| (x - ma) * (y - mb)).sum();
     let square = |v: &[f64], m: f64| v.iter().map(|x| (x - m).powi(2)).sum::<f64>();
     product / (square(a, ma) * square(b, mb)).sqrt()
+}
+
+#[test]
+fn a_run_takes_no_more_memory_than_its_plan_says() {
+    let slides = "slides: { synthetic: { count: 4, width_px: 4000, height_px: 3000, mpp: 0.25, seed: 5 } }\n";
+    for (model, threads, in_flight) in [("hematoxylin", 2, 3), ("hematoxylin", 1, 1), ("{ network: {} }", 2, 2)] {
+        let home = tempfile::tempdir().unwrap();
+        let yaml = format!(
+            "{slides}model: {model}\noutput: {{ dir: out }}\nrun: {{ threads: {threads}, slides_in_flight: {in_flight} }}\n"
+        );
+        let ran = wsi_run(home.path(), &yaml, &[]);
+        assert!(ran.status.success(), "{}", text(&ran.stderr));
+        let rows = rows(&home.path().join("out/slides.parquet"));
+        let peak = rows.iter().map(|row| number(row, "peak_rss_bytes")).fold(0.0, f64::max);
+        let settings = config::load(&home.path().join("pipeline.yaml"), &[]).unwrap().settings;
+        let setup = Setup::new(&settings).unwrap();
+        let of_slide = |slide| plan_slide(slide, &setup).unwrap().slide_bytes(&setup);
+        let most = find_slides(&settings).unwrap().iter().map(of_slide).max().unwrap();
+        let plan = (setup.flow_bytes() + most * in_flight) as f64;
+        assert!(plan / 8.0 < peak && peak < plan, "{model}, {threads} threads: {peak} bytes, {plan} in the plan");
+    }
 }
 
 #[test]
