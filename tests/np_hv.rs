@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test needs is there, or the test fails")]
 
+mod cuts;
+
+use cuts::{Random, cuts};
 use proptest::prelude::*;
 use std::{collections::HashMap, io::Read, path::Path};
 use wsi_run::{
@@ -196,16 +199,6 @@ fn nuclei_are_those_of_the_original_with_each_area_by_itself() {
 
 // ── laws ──
 
-/// Small and quick numbers; every rule of the method matters at this size.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        ((self.0 >> 33) * n) >> 31
-    }
-}
-
 /// Cells of any shape and size, apart, touching in chains or covering everything, and noise on all maps.
 fn random_maps(w: u32, h: u32, seed: u64) -> Maps {
     let mut random = Random(seed);
@@ -243,15 +236,6 @@ fn small_nuclei(max_area_px: f64, max_hole_px: f64, um_per_px: f64) -> settings:
         min_marker_um2: 4.0 * um2,
         ..NP_HV_DEFAULTS
     }
-}
-
-/// Edges from 0 to `end` with random steps.
-fn cuts(end: u32, random: &mut Random, largest: u32) -> Vec<u32> {
-    let mut at = vec![0];
-    while *at.last().unwrap() < end {
-        at.push((at.last().unwrap() + 1 + random.below(u64::from(largest)) as u32).min(end));
-    }
-    at
 }
 
 proptest! {

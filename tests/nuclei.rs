@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test needs is there, or the test fails")]
 
+mod cuts;
 mod test_data;
 
+use cuts::{Random, cuts};
 use proptest::prelude::*;
 use test_data::test_data;
 use wsi_run::{
@@ -15,16 +17,6 @@ use wsi_run::{
     stitch::{Plane, Region},
     units::{Mpp, MppXy},
 };
-
-/// Small and quick numbers; every rule of the method matters at this size.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        ((self.0 >> 33) * n) >> 31
-    }
-}
 
 /// Maps of a whole slide.
 struct Maps {
@@ -139,15 +131,6 @@ fn extract_cut(maps: &Maps, xs: &[u32], ys: &[u32], settings: &settings::Watersh
     }
     all.sort_by_key(|i| i.runs[0]);
     all
-}
-
-/// Edges from 0 to `end` with random steps.
-fn cuts(end: u32, random: &mut Random, largest: u32) -> Vec<u32> {
-    let mut at = vec![0];
-    while *at.last().unwrap() < end {
-        at.push((at.last().unwrap() + 1 + random.below(u64::from(largest)) as u32).min(end));
-    }
-    at
 }
 
 proptest! {
