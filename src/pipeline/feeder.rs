@@ -311,6 +311,9 @@ impl Feeder<'_> {
         let job = Arc::new(SlideJob::new(claim, header, reader, (Arc::new(left), before), stain.transform));
         let all = tiles.tiles.len() as u64;
         self.common.context.progress.slide_started(&job.header.id, all);
+        if let Some(warning) = &plan.color.warning {
+            self.common.context.progress.slide_warned(&job.header.id, warning);
+        }
         self.common.context.progress.tiles_done(&job.header.id, before, 0);
         self.common.is_planned(self.slot, job.clone(), all);
         if self.writer.send(WriteMessage::Start(job.clone(), Box::new(writer))).is_err() {

@@ -118,6 +118,10 @@ impl Progress for Bars {
         self.lock().insert(slide.to_owned(), SlideBar { bar, instances });
     }
 
+    fn slide_warned(&self, slide: &str, warning: &str) {
+        self.say(&format!("{slide}: warning: {warning}"));
+    }
+
     fn tiles_done(&self, slide: &str, tiles: u64, instances: u64) {
         if let Some(slide) = self.lock().get(slide) {
             slide.instances.fetch_add(instances, Ordering::Relaxed);

@@ -53,6 +53,10 @@ impl Progress for JsonLines {
         self.say("slide_started", json!({ "slide": slide, "tiles": tiles }));
     }
 
+    fn slide_warned(&self, slide: &str, warning: &str) {
+        self.say("slide_warned", json!({ "slide": slide, "warning": warning }));
+    }
+
     fn tiles_done(&self, slide: &str, tiles: u64, instances: u64) {
         if let Some(tally) = self.tally.tiles_done(slide, tiles, instances) {
             self.say(

@@ -96,6 +96,12 @@ impl Progress for Lines {
         }
     }
 
+    fn slide_warned(&self, slide: &str, warning: &str) {
+        if !self.failures_only {
+            self.say(&format!("{slide}: warning: {warning}"));
+        }
+    }
+
     fn tiles_done(&self, slide: &str, tiles: u64, instances: u64) {
         let due = self.tally.tiles_done(slide, tiles, instances);
         if let Some(tally) = due.filter(|_| !self.failures_only) {

@@ -160,6 +160,7 @@ mod tests {
     fn play(progress: &dyn Progress) {
         progress.run_started(2);
         progress.slide_started("a", 100);
+        progress.slide_warned("a", "it looks brown");
         progress.tiles_done("a", 40, 1500);
         progress.tiles_done("a", 60, 500);
         progress.slide_finished(&end("a", None));
@@ -175,11 +176,12 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "2 slides");
         assert_eq!(lines[1], "a: 100 tiles");
-        assert!(lines[2].starts_with("a: 40 of 100 tiles, ") && lines[2].contains("1,500 nuclei"), "{}", lines[2]);
-        assert!(lines[3].ends_with("2,000 nuclei, 0:00 left"), "{}", lines[3]);
-        assert_eq!(lines[4], "a: complete, 12,345 nuclei, 1:15 [1 of 2]");
-        assert_eq!(lines[5..7], ["b: failed: slides: cannot open [2 of 2]", "  hint: scan it again"]);
-        assert!(lines[7].starts_with("2 slides, 1 failed, "), "{}", lines[7]);
+        assert_eq!(lines[2], "a: warning: it looks brown");
+        assert!(lines[3].starts_with("a: 40 of 100 tiles, ") && lines[3].contains("1,500 nuclei"), "{}", lines[3]);
+        assert!(lines[4].ends_with("2,000 nuclei, 0:00 left"), "{}", lines[4]);
+        assert_eq!(lines[5], "a: complete, 12,345 nuclei, 1:15 [1 of 2]");
+        assert_eq!(lines[6..8], ["b: failed: slides: cannot open [2 of 2]", "  hint: scan it again"]);
+        assert!(lines[8].starts_with("2 slides, 1 failed, "), "{}", lines[8]);
     }
 
     #[test]
@@ -216,6 +218,7 @@ mod tests {
         let expected = [
             "run_started",
             "slide_started",
+            "slide_warned",
             "tiles_done",
             "tiles_done",
             "slide_finished",
@@ -223,10 +226,10 @@ mod tests {
             "run_finished",
         ];
         assert_eq!(names, expected);
-        assert_eq!(events[3]["tiles_done"], 100);
-        assert_eq!(events[5]["hint"], "scan it again");
-        assert_eq!(events[4]["error"], serde_json::Value::Null);
-        assert_eq!(events[6]["failed"], 1);
+        assert_eq!(events[4]["tiles_done"], 100);
+        assert_eq!(events[6]["hint"], "scan it again");
+        assert_eq!(events[5]["error"], serde_json::Value::Null);
+        assert_eq!(events[7]["failed"], 1);
     }
 
     #[test]
