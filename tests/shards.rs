@@ -141,6 +141,12 @@ fn shards_share_out_tissue_where_bytes_mislead_and_are_the_same_whatever_was_bef
     let tissue = tissue_um2(&first.path().join("out"));
     let is_told_apart = |(id, um2): (&String, &f64)| (*um2 == 0.0) == id.starts_with("blank");
     assert!(tissue.iter().all(is_told_apart), "{tissue:?}");
+    // A small look tells nearly what the run finds.
+    for estimate in program::files(&first.path().join("out/.state/work")) {
+        let told: Value = serde_json::from_slice(&estimate.1).unwrap();
+        let (found, told) = (tissue[estimate.0.split('.').next().unwrap()], told["work_um2"].as_f64().unwrap());
+        assert!((told - 50_000.0 - found).abs() <= 0.2 * found, "{}: {told}, found {found} µm²", estimate.0);
+    }
     let entry = |path: &PathBuf| SlideEntry {
         id: path.file_stem().unwrap().to_str().unwrap().to_owned(),
         path: path.clone(),
