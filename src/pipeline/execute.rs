@@ -8,7 +8,7 @@ use crate::{
     output::{OutputError, SlideRecord, SlideStatus, sweep, write_slides_table},
     pipeline::{
         cancel::StopReason,
-        heap,
+        estimate, heap,
         manifest::{Counts, Manifest, SlideArtifacts},
         report,
         run::{RunContext, RunSummary, Share, SlideResult, run},
@@ -105,7 +105,12 @@ fn slides_of(request: &Request<'_>, state: &StateDir) -> Result<(SlideList, Vec<
         }
         _ => {
             let entries = find_slides(request.settings)?;
-            Ok(of_part(request.part, SlideList::by_bytes(&entries), entries))
+            let list = match request.part {
+                Part::Shard { shard, .. } => estimate::by_tissue(&entries, request.settings, state, shard),
+                // Nobody else has to come to the same: what costs nothing is enough to tell the time left.
+                _ => SlideList::by_bytes(&entries),
+            };
+            Ok(of_part(request.part, list, entries))
         }
     }
 }

@@ -17,6 +17,7 @@ mod run; // On which threads?
 mod record; // How did a slide end?
 mod manifest; // What ran?
 mod report; // What does the page of a batch say of it?
+mod estimate; // How much work is each slide?
 mod execute; // The main job from end to end.
 mod watch; // And again when slides come.
 mod merge; // One result of many tasks.

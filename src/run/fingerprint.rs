@@ -54,7 +54,8 @@ fn sha256(text: &str) -> String {
     Sha256::digest(text).iter().map(|b| format!("{b:02x}")).collect()
 }
 
-fn input(path: &Path) -> Option<InputFile> {
+/// A file as it is now; none when it is not there.
+pub(super) fn input(path: &Path) -> Option<InputFile> {
     let meta = std::fs::metadata(path).ok()?;
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     let modified_ns = meta.modified().ok()?.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i128);

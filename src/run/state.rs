@@ -135,7 +135,7 @@ impl StateDir {
 
     /// Removes what processes that were killed long ago were about to put in place.
     pub fn sweep(&self, now: Option<SystemTime>) {
-        let dirs = [self.out.clone(), self.path(""), self.path("slides"), self.path("workers")];
+        let dirs = [self.out.clone(), self.path(""), self.path("slides"), self.path("work"), self.path("workers")];
         dirs.iter().for_each(|dir| sweep_aside(dir, now));
     }
 }

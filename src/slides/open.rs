@@ -27,6 +27,13 @@ const COPY_AGAIN: &str = "the file is damaged or its copy incomplete: compare it
 
 const CONVERT: &str = "convert it to a tiled JPEG TIFF, with \
     `vips tiffsave IN OUT --tile --pyramid --compression jpeg` for one";
+const CONVERT_ELSEWHERE: &str = "export it as OME-TIFF, with QuPath or `bfconvert` for one: programs that build on \
+    OpenSlide (libvips, …) do not read it either";
+/// Words of OpenSlide 4.0.1 for slides that are whole, and newer than it: BIF of the VENTANA DP scanners, JPEG XR in
+/// MRXS, several focal planes, main images of several kinds.
+const BEYOND_OPENSLIDE: [&str; 3] = ["Bad direction attribute", "Unrecognized image format", "not supported"];
+const MRXS_FOLDER: &str = "an MRXS slide is a file and a folder of the same name, with `Slidedat.ini` in it: copy both";
+const MRXS_NAME: &str = "OpenSlide wants the extension in small letters: rename it to `.mrxs`";
 const OTHER_READERS: &str = "`slides.reader: auto` reads TIFFs and pictures that OpenSlide does not";
 const EXPORT_RGB: &str = "export the H&E image as 8-bit RGB, in QuPath for one";
 
@@ -87,13 +94,17 @@ fn open_auto(path: &Path, content: &Content, mpp: Mpp) -> Opened {
             Err(error @ TiffError::NotRgb(_)) => return Err(failed(path, &error.to_string()).hint(EXPORT_RGB)),
             Err(error) => Some(error),
         },
-        Content::Dicom | Content::Other(_) => None,
+        Content::Mrxs | Content::Dicom | Content::Other(_) => None,
     };
     match (OpenSlideSlide::open(path), ours) {
         (Ok(slide), _) => Ok(Arc::new(slide.with_mpp(mpp))),
         (Err(_), Some(ours @ TiffError::Damaged(_))) => Err(failed(path, &ours.to_string()).hint(COPY_AGAIN)),
         (Err(error @ OpenError::NoLibrary(_)), Some(ours)) => {
             Err(failed(path, &format!("{ours}, and {error}")).hint(INSTALL))
+        }
+        // No other reader knows that format: what OpenSlide says of the file is what there is to say.
+        (Err(error @ OpenError::Refused { .. }), Some(TiffError::Foreign(_))) => {
+            Err(openslide_failed(path, content, &error))
         }
         (Err(error), Some(ours)) => Err(failed(path, &format!("{ours}, and {error}")).hint(CONVERT)),
         (Err(error), None) => Err(openslide_failed(path, content, &error)),
@@ -117,15 +128,28 @@ fn openslide_failed(path: &Path, content: &Content, error: &OpenError) -> SlideE
                 let words = format!("{error}: it begins with bytes `{}`, which no slide does", head.join(" "));
                 failed(path, &words).hint(NOT_A_SLIDE)
             }
+            Content::Mrxs => {
+                let is_small = path.extension().is_some_and(|e| e == MRXS);
+                failed(path, &error.to_string()).hint(if is_small { MRXS_FOLDER } else { MRXS_NAME })
+            }
             Content::Dicom => failed(path, &error.to_string()).hint(NOT_A_SLIDE),
             Content::Tiff | Content::Png | Content::Jpeg => failed(path, &error.to_string()).hint(OTHER_READERS),
         },
         OpenError::Refused { words, .. } if words.starts_with("Unsupported") => {
             failed(path, &error.to_string()).hint(CONVERT)
         }
+        OpenError::Refused { words, .. } if BEYOND_OPENSLIDE.iter().any(|w| words.contains(w)) => {
+            failed(path, &error.to_string()).hint(CONVERT_ELSEWHERE)
+        }
+        OpenError::Refused { .. } if *content == Content::Mrxs && !path.with_extension("").is_dir() => {
+            failed(path, &error.to_string()).hint(MRXS_FOLDER)
+        }
         OpenError::Refused { .. } => failed(path, &error.to_string()).hint(COPY_AGAIN),
     }
 }
+
+/// Extension of the slides of 3DHISTECH.
+const MRXS: &str = "mrxs";
 
 /// What a file is, by its first bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -134,6 +158,8 @@ enum Content {
     Png,
     Jpeg,
     Dicom,
+    /// By its name: the file itself is a small JPEG of the whole slide, which lies in the folder of its name.
+    Mrxs,
     /// Anything else, with its first bytes.
     Other(Vec<u8>),
 }
@@ -155,6 +181,9 @@ impl Content {
         }
         if !metadata.is_file() {
             return Err(failed(path, "found a device or a socket, expected a file"));
+        }
+        if path.extension().is_some_and(|e| e.eq_ignore_ascii_case(MRXS)) {
+            return Ok(Self::Mrxs);
         }
         if metadata.len() == 0 {
             return Err(failed(path, "found 0 bytes").hint("an interrupted copy? copy it again"));

@@ -48,6 +48,9 @@ pub enum TiffError {
     /// Something this reader leaves to OpenSlide.
     #[error("it holds {0}, which our TIFF reader does not read")]
     Unsupported(String),
+    /// A slide that is TIFF on the outside only; OpenSlide knows its ways.
+    #[error("it holds a {0} slide, which our TIFF reader does not read")]
+    Foreign(&'static str),
     /// An OME-TIFF whose first image is not 8-bit RGB: fluorescence, a stack, deeper samples. No reader makes it
     /// what the pipeline is for.
     #[error("it is not an RGB brightfield image: {0}")]

@@ -51,12 +51,13 @@ impl Pyramid {
     /// Finds the levels.
     ///
     /// # Errors
-    /// [`TiffError::Unsupported`] for formats and codecs that OpenSlide may read, [`TiffError::Damaged`] otherwise.
+    /// [`TiffError::Foreign`] and [`TiffError::Unsupported`] for formats and codecs that OpenSlide may read,
+    /// [`TiffError::Damaged`] otherwise.
     pub(super) fn new(file: &TiffFile<'_>) -> Result<Self, TiffError> {
         let directories = file.directories()?;
         let first = directories[0].clone();
         if let Some(vendor) = foreign(file, &directories) {
-            return Err(TiffError::Unsupported(format!("a {vendor} slide")));
+            return Err(TiffError::Foreign(vendor));
         }
         let kind = kind(file, &first)?;
         if !is_tiled(&first) {
