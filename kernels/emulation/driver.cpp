@@ -7,6 +7,7 @@
 //   EMULATION_GPUS=2              how many there are, default 1
 //   EMULATION_MEMORY=BYTES        memory of each
 //   EMULATION_FAILS=GPU:N         the N-th launch on this GPU fails, and from then on everything there
+//   EMULATION_OLD=GPU             compute capability 7.5 of this one, else 9.0
 //   EMULATION_LOG=FILE            a line per call and per piece of work: see `note`
 #define EMULATION 1
 #include "../all.cu"
@@ -152,10 +153,11 @@ int cuInit(unsigned) { return OK; }
 int cuDeviceGetCount(int* count) { return *count = (int)setting("EMULATION_GPUS", 1), OK; }
 int cuDeviceGet(int* device, int number) { return *device = number, OK; }
 int cuDeviceGetName(char* name, int length, int) { return snprintf(name, length, "an emulation, no GPU"), OK; }
-int cuDeviceGetAttribute(int* value, int which, int) {
+int cuDeviceGetAttribute(int* value, int which, int device) {
+    const bool is_old = setting("EMULATION_OLD", -1) == device;
     switch (which) {
-        case 75: *value = 9; break;          // compute capability
-        case 76: *value = 0; break;
+        case 75: *value = is_old ? 7 : 9; break;  // compute capability
+        case 76: *value = is_old ? 5 : 0; break;
         case 38: *value = 50 << 20; break;   // bytes of the second-level cache
         case 16: *value = 132; break;        // multiprocessors
         default: emulation::die("an attribute that nobody emulates", which);

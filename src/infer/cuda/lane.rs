@@ -116,7 +116,6 @@ impl Gpu {
 /// A stream and the memory of its batches.
 pub struct Lane {
     gpu: Arc<Gpu>,
-    // Before the stream: recordings and buffers go when nothing runs any more.
     rooms: HashMap<usize, Room>,
     stream: Stream,
 }
@@ -207,6 +206,14 @@ impl Lane {
         let format = self.gpu.task.network.format();
         let launches = &room.counted[&shape].launches;
         Ok(Results { bytes: room.results.bytes(), seen: room.images.bytes(), launches, format, images: count })
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        // A batch of which a part was started and another refused may still run; after that recordings and buffers go.
+        // An error on the way out helps nobody.
+        let _ = self.stream.enter().and_then(|()| self.stream.wait());
     }
 }
 
