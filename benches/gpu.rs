@@ -135,7 +135,7 @@ impl Bound {
     /// Time of the launches that `of` takes, each `turns` times in a recording: starting one and waiting for it takes
     /// some µs, which a single short step would be lost in.
     fn time(&self, how_long: (f64, usize), turns: u32, of: impl Fn(usize) -> bool) -> Duration {
-        let recording = self.stream.record(|| (0..turns).try_for_each(|_| self.start(&of))).unwrap();
+        let recording = self.stream.record(|| (0..turns).try_for_each(|_| self.start(&of))).unwrap().unwrap();
         let all = median(how_long, || {
             // SAFETY: buffers are as large as the launches were made for, and outlive the stream's work.
             unsafe { self.stream.replay(&recording) }.unwrap();

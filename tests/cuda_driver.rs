@@ -130,6 +130,13 @@ fn a_batch_is_recorded_the_second_time_and_replayed_from_then_on() {
 }
 
 #[test]
+fn where_there_is_no_memory_for_a_recording_batches_are_started_piece_by_piece() {
+    let Some(all) = with_driver("four_batches_give_the_same", &[("EMULATION_NO_GRAPHS", "1")]) else { return };
+    assert_eq!((count(&all, "record"), count(&all, "replay"), count(&all, "refused")), (0, 0, 1));
+    assert_eq!((count(&all, "upload"), count(&all, "download")), (4, 4));
+}
+
+#[test]
 fn one_lane_copies_while_the_other_computes() {
     let Some(all) = with_driver("two_threads_run_batches", &[]) else { return };
     let streams: BTreeSet<i64> = all.iter().filter(|n| n.what == "launch").map(|n| n.stream).collect();

@@ -8,6 +8,7 @@ What cannot be run is named in the table, never guessed.
 """
 import json
 import pathlib
+import re
 import sys
 import time
 
@@ -134,6 +135,27 @@ def plot(ours, to):
     return f"plot: {to}"
 
 
+def by_kernel(ours, is_rehearsal):
+    """A line per kernel over all steps that it alone does: how often, how long, and what of the roofline it reaches; last
+    those that no step timed."""
+    sources = pathlib.Path(__file__).resolve().parents[2] / "kernels"
+    defined = sorted(re.findall(r"^KERNEL\((\w+),", "\n".join(path.read_text() for path in sorted(sources.glob("*.cu"))), re.M))
+    found = {}
+    for row in ours:
+        if row.get("what") == "step" and len(set(row["kernels"])) == 1 and row["micros"] > 0:
+            secs = row["micros"] / 1e6
+            least = max(row["tflop_per_s"] * 1e12 * secs / PEAK_FLOPS, row["gb_per_s"] * 1e9 * secs / PEAK_BYTES)
+            count, all_secs, all_least = found.get(row["kernels"][0], (0, 0.0, 0.0))
+            found[row["kernels"][0]] = (count + 1, all_secs + secs, all_least + least)
+    lines = ["| kernel | steps | µs | of the roofline |", "|---|---|---|---|"]
+    for name in defined:
+        if name in found:
+            count, secs, least = found[name]
+            lines.append(f"| {name} | {count} | " + ("rehearsed | – |" if is_rehearsal else f"{secs * 1e6:,.0f} | {least / secs:.0%} |"))
+    unseen = [name for name in defined if name not in found]
+    return lines + ["", "Not timed by themselves: " + (", ".join(unseen) or "none")]
+
+
 def main():
     ours_path, out = sys.argv[1], sys.argv[2]
     ours = [json.loads(line) for line in open(ours_path) if line.startswith("{")]
@@ -175,6 +197,7 @@ def main():
         table[name] = {"kernels": kernels, "by_warps": products(False), "by_warpgroups": products(True), "lanes": copies, **theirs, "floor": best}
     lines += ["", "| kernels of | by warps | by warpgroups |", "|---|---|---|"]
     lines += [f"| {name} | {show(of['by_warps'])} | {show(of['by_warpgroups'])} |" for name, of in table.items()]
+    lines += [""] + by_kernel(ours, is_rehearsal)
     drawn = plot(ours, out + ".png")
     lines += ["", drawn]
     missing = "a rehearsal without a GPU" if is_rehearsal else None if drawn.startswith("plot: ") else drawn

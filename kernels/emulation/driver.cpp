@@ -8,6 +8,7 @@
 //   EMULATION_MEMORY=BYTES        memory of each
 //   EMULATION_FAILS=GPU:N         the N-th launch on this GPU fails, and from then on everything there
 //   EMULATION_OLD=GPU             compute capability 7.5 of this one, else 9.0
+//   EMULATION_NO_GRAPHS=1         there is no memory for recorded graphs
 //   EMULATION_LOG=FILE            a line per call and per piece of work: see `note`
 #define EMULATION 1
 #include "../all.cu"
@@ -253,6 +254,7 @@ int cuLaunchKernel(void* function, unsigned x, unsigned y, unsigned z, unsigned 
 int cuStreamBeginCapture_v2(Stream* stream, int) { return stream->capture = new Graph, stream->gpu.broken ? LAUNCH_FAILED : OK; }
 int cuStreamEndCapture(Stream* stream, Graph** graph) { return *graph = std::exchange(stream->capture, nullptr), OK; }
 int cuGraphInstantiateWithFlags(Graph** executable, Graph* graph, unsigned long long) {
+    if (setting("EMULATION_NO_GRAPHS", 0)) return note("refused", current->number, -1, 0, Clock::now()), OUT_OF_MEMORY;
     note("record", current->number, -1, (long)graph->size(), Clock::now());
     return *executable = new Graph(*graph), OK;
 }

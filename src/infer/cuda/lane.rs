@@ -267,12 +267,17 @@ impl Room {
                 None
             }
             // Once may be the end of a slide; twice is a habit.
-            None if runs == 2 => {
-                let recording = stream.record(|| self.enqueue(stream, &counted.launches, shape))?;
-                // SAFETY: as above.
-                unsafe { stream.replay(&recording) }?;
-                Some(recording)
-            }
+            None if runs == 2 => match stream.record(|| self.enqueue(stream, &counted.launches, shape))? {
+                Some(recording) => {
+                    // SAFETY: as above.
+                    unsafe { stream.replay(&recording) }?;
+                    Some(recording)
+                }
+                None => {
+                    self.enqueue(stream, &counted.launches, shape)?;
+                    None
+                }
+            },
             None => {
                 self.enqueue(stream, &counted.launches, shape)?;
                 None
