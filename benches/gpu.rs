@@ -1,8 +1,9 @@
 //! Networks on a GPU: images per second, and what each step takes of what the GPU could do.
 //!
-//! `cargo bench --features cuda --bench gpu -- [--gpu N] [--batch 16,64] [--secs 2] [--steps] [NETWORK=PX …]`; one JSON
+//! `cargo bench --features cuda --bench gpu -- [--gpu N] [--batch 16,64] [--secs 2] [--steps] [--rehearse] [NETWORK=PX …]`; one JSON
 //! object per line. `kernels` is the launches alone, from memory of the GPU to memory of the GPU; `lanes` is all that a
-//! run does: two threads that copy bytes in, run, and copy head maps out. `benches/gpu.sh` runs this beside PyTorch.
+//! run does: two threads that copy bytes in, run, and copy head maps out. `benches/gpu.sh` runs this beside PyTorch; with `--rehearse` everything
+//! is run once, to see that it runs.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its results")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
@@ -18,7 +19,7 @@ use wsi_run::{
             Batch, Chip, CudaNetwork, Format, HeadForm, Launches, Region,
             buffer::Buffer,
             devices,
-            driver::Device,
+            driver::{Device, DeviceError},
             lane::{Gpu, Lane, Task},
             stream::Stream,
         },
@@ -41,12 +42,16 @@ struct Options {
     batches: Vec<usize>,
     secs: f64,
     by_step: bool,
+    /// Calls of what is timed, at least, and how often a step is started in each.
+    calls: usize,
+    step_turns: u32,
     networks: Vec<(String, usize)>,
 }
 
 fn options() -> Options {
     let networks = NETWORKS.iter().map(|(name, px)| ((*name).to_owned(), *px)).collect();
-    let mut o = Options { gpu: 0, batches: vec![16, 64], secs: 2.0, by_step: false, networks };
+    let mut o =
+        Options { gpu: 0, batches: vec![16, 64], secs: 2.0, by_step: false, calls: 3, step_turns: 10, networks };
     let mut named = vec![];
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -56,6 +61,7 @@ fn options() -> Options {
             "--batch" => o.batches = value().split(',').map(|n| n.parse().unwrap()).collect(),
             "--secs" => o.secs = value().parse().unwrap(),
             "--steps" => o.by_step = true,
+            "--rehearse" => (o.secs, o.calls, o.step_turns) = (0.0, 1, 1),
             "--bench" => {}
             network => {
                 let (name, px) = network.split_once('=').unwrap();
@@ -70,10 +76,10 @@ fn options() -> Options {
 }
 
 /// Median time of one call of `f`, over calls for about `secs` s.
-fn median(secs: f64, mut f: impl FnMut()) -> Duration {
+fn median((secs, calls): (f64, usize), mut f: impl FnMut()) -> Duration {
     f();
     let (start, mut times) = (Instant::now(), vec![]);
-    while times.len() < 3 || start.elapsed().as_secs_f64() < secs {
+    while times.len() < calls || start.elapsed().as_secs_f64() < secs {
         let call = Instant::now();
         f();
         times.push(call.elapsed());
@@ -109,25 +115,33 @@ impl Bound {
             _ => Buffer::new(device, *bytes).unwrap(),
         };
         let buffers = launches.region_bytes.iter().enumerate().map(buffer).collect();
-        Self { launches, buffers, stream: Stream::new(device).unwrap() }
+        let bound = Self { launches, buffers, stream: Stream::new(device).unwrap() };
+        // Once before anything is recorded: a driver loads a kernel when it is first started.
+        bound.start(&|_| true).unwrap();
+        bound.stream.wait().unwrap();
+        bound
     }
 
-    /// Time of the launches that `of` takes.
-    fn time(&self, secs: f64, of: impl Fn(usize) -> bool) -> Duration {
+    /// Starts the launches that `of` takes.
+    fn start(&self, of: &dyn Fn(usize) -> bool) -> Result<(), DeviceError> {
         let base = |region: Region| self.buffers[Region::ALL.iter().position(|r| *r == region).unwrap()].address();
-        let recording = self.stream.record(|| {
-            for launch in self.launches.launches.iter().filter(|l| of(l.step)) {
-                // SAFETY: buffers are as large as the launches were made for, and outlive the stream's work.
-                unsafe { self.stream.launch(launch, &base) }?;
-            }
-            Ok(())
-        });
-        let recording = recording.unwrap();
-        median(secs, || {
-            // SAFETY: as above.
+        for launch in self.launches.launches.iter().filter(|l| of(l.step)) {
+            // SAFETY: buffers are as large as the launches were made for, and outlive the stream's work.
+            unsafe { self.stream.launch(launch, &base) }?;
+        }
+        Ok(())
+    }
+
+    /// Time of the launches that `of` takes, each `turns` times in a recording: starting one and waiting for it takes
+    /// some µs, which a single short step would be lost in.
+    fn time(&self, how_long: (f64, usize), turns: u32, of: impl Fn(usize) -> bool) -> Duration {
+        let recording = self.stream.record(|| (0..turns).try_for_each(|_| self.start(&of))).unwrap().unwrap();
+        let all = median(how_long, || {
+            // SAFETY: buffers are as large as the launches were made for, and outlive the stream's work.
             unsafe { self.stream.replay(&recording) }.unwrap();
             self.stream.wait().unwrap();
-        })
+        });
+        all / turns
     }
 }
 
@@ -149,11 +163,11 @@ fn lanes(o: &Options, (graph, weights): (&Graph, &Weights), px: usize, batch: us
     let tiles = || -> Vec<ModelTile<'_>> { (0..batch).map(|_| ModelTile::plain(&image)).collect() };
     let rate = |lane: &mut Lane| {
         // The first records.
-        for _ in 0..3 {
+        for _ in 0..o.calls {
             let _ = lane.run(&mut tiles(), px, &heads).unwrap();
         }
         let (start, mut count) = (Instant::now(), 0);
-        while start.elapsed().as_secs_f64() < o.secs {
+        while count == 0 || start.elapsed().as_secs_f64() < o.secs {
             let _ = lane.run(&mut tiles(), px, &heads).unwrap();
             count += batch;
         }
@@ -190,7 +204,7 @@ fn main() {
             let ways = products.iter().flat_map(|wgmma| caches.map(|(cache, bytes)| (*wgmma, cache, bytes)));
             for (wgmma, cache, cache_bytes) in ways {
                 let bound = Bound::new(&device, &network, *px, batch, (cache_bytes, wgmma));
-                let time = bound.time(o.secs, |_| true);
+                let time = bound.time((o.secs, o.calls), 1, |_| true);
                 println!(
                     "{}",
                     serde_json::json!({
@@ -227,7 +241,7 @@ fn steps(o: &Options, device: &Arc<Device>, (name, network): (&str, &CudaNetwork
             if kernels.is_empty() || (wgmma && !kernels.iter().any(|kernel| kernel.contains("wgmma"))) {
                 continue;
             }
-            let secs = bound.time(0.02, |step| step == i).as_secs_f64();
+            let secs = bound.time((o.secs.min(0.02), o.calls), o.step_turns, |step| step == i).as_secs_f64();
             println!(
                 "{}",
                 serde_json::json!({

@@ -77,8 +77,9 @@ DEVICE float warp_sum(float v) {
     UNROLL for (int mask = 16; mask; mask >>= 1) v += shuffle_xor(v, mask);
     return v;
 }
+/// The largest of all lanes in every lane; a NaN is larger than anything.
 DEVICE float warp_max(float v) {
-    UNROLL for (int mask = 16; mask; mask >>= 1) v = fmaxf(v, shuffle_xor(v, mask));
+    UNROLL for (int mask = 16; mask; mask >>= 1) v = larger(v, shuffle_xor(v, mask));
     return v;
 }
 

@@ -52,6 +52,41 @@ DEVICE void advance(Tap& tap, const ConvArgs& a, int by) {
     }
 }
 
+/// From the first tap's number to that of this one.
+DEVICE int offset(const ConvArgs& a, const Tap& tap) {
+    return tap.ky * a.dilation * a.x_row + tap.kx * a.dilation * a.x_pixel + tap.channel;
+}
+
+/// The windows of ROWS outputs.
+template <int ROWS>
+struct Windows {
+    const elem* at[ROWS];  // the first tap, which may lie outside
+    int corner[ROWS];      // its row and column, 16 bits each
+
+    /// Of every `step`-th output from `first` on, from this channel on.
+    DEVICE Windows(const ConvArgs& a, int first, int step, int channel) {
+        const int per_image = a.out_h * a.out_w, pixels = a.images * per_image;
+        UNROLL for (int i = 0; i < ROWS; i++) {
+            const int m = first + i * step;
+            if (m < pixels) {
+                const int image = m / per_image, p = m - image * per_image;
+                const int y = p / a.out_w * a.stride - a.pad_top, x = p % a.out_w * a.stride - a.pad_left;
+                at[i] = a.x + image * a.x_image + (i64)y * a.x_row + (i64)x * a.x_pixel + channel;
+                corner[i] = (int)((u32)y << 16 | ((u32)x & 0xffffu));
+            } else {
+                at[i] = a.x;
+                corner[i] = (int)0x80000000u;  // a row that no tap brings inside
+            }
+        }
+    }
+
+    /// Whether a tap of window `i` lies inside the image.
+    DEVICE bool has(const ConvArgs& a, int i, const Tap& tap) const {
+        const int y = (corner[i] >> 16) + tap.ky * a.dilation, x = (int)(short)(corner[i] & 0xffff) + tap.kx * a.dilation;
+        return tap.ky < a.kernel_h && (u32)y < (u32)a.h && (u32)x < (u32)a.w;
+    }
+};
+
 /// Bias, residual and activation of N sums of a pixel, channels from `channel` on.
 template <int N>
 DEVICE void finish(const ConvArgs& a, float (&v)[N], int pixel, int group, int channel) {
@@ -94,25 +129,7 @@ DEVICE void conv(const ConvArgs& a) {
 
     // This thread copies chunk `col` of every ROW_STEP-th row.
     const int col = thread % CHUNKS, first_row = thread / CHUNKS;
-    const elem* base[ROWS];  // of the window's first tap, which may lie outside
-    int corner[ROWS];        // its row and column, 16 bits each
-    UNROLL for (int i = 0; i < ROWS; i++) {
-        const int m = m0 + first_row + i * ROW_STEP;
-        if (m < pixels) {
-            const int image = m / per_image, at = m - image * per_image;
-            const int y = at / a.out_w * a.stride - a.pad_top, x = at % a.out_w * a.stride - a.pad_left;
-            base[i] = a.x + image * a.x_image + (i64)y * a.x_row + (i64)x * a.x_pixel + group * a.cin;
-            corner[i] = (int)((u32)y << 16 | ((u32)x & 0xffffu));
-        } else {
-            base[i] = a.x;
-            corner[i] = (int)0x80000000u;  // a row that no tap brings inside
-        }
-    }
-    auto is_inside = [&](int i, const Tap& tap) {
-        const int y = (corner[i] >> 16) + tap.ky * a.dilation, x = (int)(short)(corner[i] & 0xffff) + tap.kx * a.dilation;
-        return tap.ky < a.kernel_h && (u32)y < (u32)a.h && (u32)x < (u32)a.w;
-    };
-    auto offset = [&](const Tap& tap) { return tap.ky * a.dilation * a.x_row + tap.kx * a.dilation * a.x_pixel + tap.channel; };
+    const Windows<ROWS> windows(a, m0 + first_row, ROW_STEP, group * a.cin);
     auto chunk = [&](int row, int column) { return row * (BK * 2) + ((column ^ (row >> 1 & 3)) << 4); };
 
     Tap taps[SUBS];
@@ -129,10 +146,10 @@ DEVICE void conv(const ConvArgs& a) {
             unsigned char* chunk_to = to + chunk(first_row + i * ROW_STEP, col);
             if constexpr (G == 8 || G == 4) {
                 UNROLL for (int s = 0; s < SUBS; s++) {
-                    const bool inside = is_inside(i, taps[s]);
+                    const bool inside = windows.has(a, i, taps[s]);
                     const int left = a.cin - taps[s].channel;
                     const int bytes = inside ? 2 * min(G, max(left, 0)) : 0;
-                    cp_async<2 * G>(chunk_to + s * 8, bytes ? base[i] + offset(taps[s]) : a.x, bytes);
+                    cp_async<2 * G>(chunk_to + s * 8, bytes ? windows.at[i] + offset(a, taps[s]) : a.x, bytes);
                 }
             } else {
                 u32 words[4];
@@ -142,8 +159,8 @@ DEVICE void conv(const ConvArgs& a) {
                         const int k = next_k + col * 8 + e + h, t = k / a.tap_channels;
                         const Tap tap = {t / a.kernel_w, t % a.kernel_w, k - t * a.tap_channels};
                         elem e = {0};
-                        if (k < a.kernel_h * a.kernel_w * a.tap_channels && is_inside(i, tap)) e = base[i][offset(tap)];
-                        if (has_prologue && is_inside(i, tap)) {
+                        if (k < a.kernel_h * a.kernel_w * a.tap_channels && windows.has(a, i, tap)) e = windows.at[i][offset(a, tap)];
+                        if (has_prologue && windows.has(a, i, tap)) {
                             const int image = (m0 + first_row + i * ROW_STEP) / per_image;
                             float v = to_float(e);
                             v = a.gate ? v * to_float(a.gate[(i64)image * a.gate_image + tap.channel]) : v * a.scale[tap.channel] + a.shift[tap.channel];
@@ -172,7 +189,7 @@ DEVICE void conv(const ConvArgs& a) {
         const int k = piece * BK + col * 8, t = k / a.tap_channels;
         const Tap ready = {t / a.kernel_w, t % a.kernel_w, k - t * a.tap_channels};
         UNROLL for (int i = 0; i < ROWS; i++) {
-            if (!is_inside(i, ready)) continue;
+            if (!windows.has(a, i, ready)) continue;
             const int row = first_row + i * ROW_STEP;
             uint4* at = reinterpret_cast<uint4*>(shared + slot * STAGE + chunk(row, col));
             Eight e = unpack(*at);

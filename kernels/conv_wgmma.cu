@@ -26,24 +26,7 @@ DEVICE void conv_wgmma(const ConvArgs& a) {
 
     // This thread copies chunk `col` of every ROW_STEP-th row.
     const int col = thread % CHUNKS, first_row = thread / CHUNKS;
-    const elem* base[ROWS];  // of the window's first tap, which may lie outside
-    int corner[ROWS];        // its row and column, 16 bits each
-    UNROLL for (int i = 0; i < ROWS; i++) {
-        const int m = m0 + first_row + i * ROW_STEP;
-        if (m < pixels) {
-            const int image = m / per_image, at = m - image * per_image;
-            const int y = at / a.out_w * a.stride - a.pad_top, x = at % a.out_w * a.stride - a.pad_left;
-            base[i] = a.x + image * a.x_image + (i64)y * a.x_row + (i64)x * a.x_pixel;
-            corner[i] = (int)((u32)y << 16 | ((u32)x & 0xffffu));
-        } else {
-            base[i] = a.x;
-            corner[i] = (int)0x80000000u;  // a row that no tap brings inside
-        }
-    }
-    auto is_inside = [&](int i, const Tap& tap) {
-        const int y = (corner[i] >> 16) + tap.ky * a.dilation, x = (int)(short)(corner[i] & 0xffff) + tap.kx * a.dilation;
-        return tap.ky < a.kernel_h && (u32)y < (u32)a.h && (u32)x < (u32)a.w;
-    };
+    const Windows<ROWS> windows(a, m0 + first_row, ROW_STEP, 0);
     auto chunk = [&](int row, int column) { return row * (BK * 2) + ((column ^ (row & 7)) << 4); };
 
     Tap next = {0, 0, 0};
@@ -51,11 +34,11 @@ DEVICE void conv_wgmma(const ConvArgs& a) {
     const elem* weights = a.weights + (i64)(n0 + first_row) * a.k + col * 8;
     auto fetch = [&](int slot) {
         unsigned char* to = shared + slot * STAGE;
-        const int offset = next.ky * a.dilation * a.x_row + next.kx * a.dilation * a.x_pixel + next.channel;
+        const int from = offset(a, next);
         const int whole = 2 * min(8, max(a.cin - next.channel, 0));
         UNROLL for (int i = 0; i < ROWS; i++) {
-            const int bytes = is_inside(i, next) ? whole : 0;
-            cp_async<16>(to + chunk(first_row + i * ROW_STEP, col), bytes ? base[i] + offset : a.x, bytes);
+            const int bytes = windows.has(a, i, next) ? whole : 0;
+            cp_async<16>(to + chunk(first_row + i * ROW_STEP, col), bytes ? windows.at[i] + from : a.x, bytes);
         }
         unsigned char* weights_to = to + BM * BK * 2;
         UNROLL for (int i = 0; i < BN / ROW_STEP; i++) {

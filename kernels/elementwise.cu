@@ -137,7 +137,7 @@ KERNEL(softmax, PixelArgs, 256, 4) {
     const WarpPixel p = warp_pixel(a);
     if (!p.x) return;
     float most = -3e38f, sum = 0.f;
-    for (int c = p.lane; c < a.c; c += 32) most = fmaxf(most, to_float(p.x[c]));
+    for (int c = p.lane; c < a.c; c += 32) most = larger(most, to_float(p.x[c]));
     most = warp_max(most);
     for (int c = p.lane; c < a.c; c += 32) sum += __expf(to_float(p.x[c]) - most);
     const float by = 1.f / warp_sum(sum);
@@ -154,12 +154,12 @@ KERNEL(channel_mean, PixelArgs, 256, 4) {
     if (p.lane == 0) *p.out = to_elem(sum / a.c);
 }
 
-/// Largest channel of a pixel.
+/// Largest channel of a pixel; a NaN wins.
 KERNEL(channel_max, PixelArgs, 256, 4) {
     const WarpPixel p = warp_pixel(a);
     if (!p.x) return;
     float most = -3e38f;
-    for (int c = p.lane; c < a.c; c += 32) most = fmaxf(most, to_float(p.x[c]));
+    for (int c = p.lane; c < a.c; c += 32) most = larger(most, to_float(p.x[c]));
     most = warp_max(most);
     if (p.lane == 0) *p.out = to_elem(most);
 }

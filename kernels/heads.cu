@@ -20,8 +20,8 @@ struct HeadArgs {
 };
 
 DEVICE short fixed_point(float v) {
-    // To the nearest, halves to even, as `round_ties_even`; bounded as Rust's `as i16`.
-    return (short)fminf(fmaxf(rintf(v), -32768.f), 32767.f);
+    // To the nearest, halves to even, as `round_ties_even`; bounded as Rust's `as i16`, which makes 0 of a NaN.
+    return v != v ? 0 : (short)fminf(fmaxf(rintf(v), -32768.f), 32767.f);
 }
 
 KERNEL(head_map, HeadArgs, 256, 4) {
@@ -34,7 +34,7 @@ KERNEL(head_map, HeadArgs, 256, 4) {
         for (int c = 0; c < a.channels; c++) out[(i64)c * pixels] = fixed_point(to_float(x[c]) * a.factor * a.scale);
     } else if (a.rule == EXCLUSIVE) {
         float most = -3e38f, sum = 0.f;
-        for (int c = 0; c < a.channels; c++) most = fmaxf(most, to_float(x[c]));
+        for (int c = 0; c < a.channels; c++) most = larger(most, to_float(x[c]));
         for (int c = 0; c < a.channels; c++) sum += __expf(to_float(x[c]) - most);
         for (int c = 0; c < a.channels; c++) out[(i64)c * pixels] = fixed_point(__expf(to_float(x[c]) - most) / sum * a.scale);
     } else {

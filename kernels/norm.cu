@@ -6,7 +6,7 @@
 #pragma once
 #include "common.cuh"
 
-/// What a slab's result is. Numbers as in `infer/cuda/argument.rs`.
+/// What a slab's result is; a NaN is the largest. Numbers as in `infer/cuda/argument.rs`.
 enum { SUM = 0, SQUARES = 1, MAX = 2, MOMENTS = 3 };
 
 struct SlabArgs {
@@ -31,7 +31,7 @@ KERNEL(slab_results, SlabArgs, 256, 4) {
         if (channel < a.c) {
             for (int p = first + of; p < last; p += 8) {
                 const float v = to_float(from[(i64)(p / a.w) * a.x_row + (i64)(p % a.w) * a.x_pixel]);
-                if (a.over == MAX) result = fmaxf(result, v);
+                if (a.over == MAX) result = larger(result, v);
                 else if (a.over == SQUARES) result += v * v;
                 else result += pass ? (v - mean) * (v - mean) : v;
             }
@@ -41,7 +41,7 @@ KERNEL(slab_results, SlabArgs, 256, 4) {
         float all = shared[0][threadIdx.x % 32];
         for (int i = 1; i < 8; i++) {
             const float v = shared[i][threadIdx.x % 32];
-            all = a.over == MAX ? fmaxf(all, v) : all + v;
+            all = a.over == MAX ? larger(all, v) : all + v;
         }
         if (a.over == MOMENTS && pass == 0) mean = all = all / max(last - first, 1);
         if (of == 0 && channel < a.c) to[pass * a.c] = all;
@@ -126,7 +126,7 @@ KERNEL(response_norm_factors, FactorArgs, 256, 4) {
     for (int c = thread; c < a.c; c += 256) to[c] = 1.f + a.weight[c] * to[c] / mean;
 }
 
-/// Mean or largest value over the image. A thread per channel and image.
+/// Mean or largest value over the image; a NaN wins. A thread per channel and image.
 KERNEL(pool_of_slabs, FactorArgs, 256, 4) {
     const i64 at = thread_index();
     const int channel = (int)(at % a.c), image = (int)(at / a.c);
@@ -134,7 +134,7 @@ KERNEL(pool_of_slabs, FactorArgs, 256, 4) {
     float all = a.over == MAX ? -3e38f : 0.f;
     for (int slab = 0; slab < a.slabs; slab++) {
         const float v = a.partial[((i64)image * a.slabs + slab) * 2 * a.c + channel];
-        all = a.over == MAX ? fmaxf(all, v) : all + v;
+        all = a.over == MAX ? larger(all, v) : all + v;
     }
     a.out[image * a.out_image + channel] = to_elem(a.over == MAX ? all : all / a.pixels);
 }

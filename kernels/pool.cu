@@ -35,7 +35,7 @@ DEVICE elem* target(const WindowArgs& a, const Place& p) {
     return a.out + p.image * a.out_image + (i64)p.y * a.out_row + (i64)p.x * a.out_pixel + p.channel;
 }
 
-/// Largest value or mean of each window; what lies outside does not count.
+/// Largest value or mean of each window; what lies outside does not count, a NaN wins.
 template <int V>
 DEVICE void pool(const WindowArgs& a) {
     const Place p = place<V>(a);
@@ -49,7 +49,7 @@ DEVICE void pool(const WindowArgs& a) {
         for (int x = left; x < right; x++) {
             float v[V];
             load<V>(v, from + (i64)y * a.x_row + (i64)x * a.x_pixel);
-            UNROLL for (int i = 0; i < V; i++) all[i] = a.is_max ? fmaxf(all[i], v[i]) : all[i] + v[i];
+            UNROLL for (int i = 0; i < V; i++) all[i] = a.is_max ? larger(all[i], v[i]) : all[i] + v[i];
         }
     }
     if (!a.is_max) {

@@ -5,7 +5,7 @@
 mod emulation;
 mod every_network;
 
-use emulation::{Build, emulation, run};
+use emulation::{Build, emulation, run, toolkit};
 use every_network::{every_network, graph};
 use std::{collections::BTreeSet, path::PathBuf, sync::Mutex};
 use wsi_run::{
@@ -764,18 +764,149 @@ fn a_nan_stays_one_in_every_activation_as_on_the_processor() {
     }
 }
 
-/// The toolkit's programs; nothing and a word about it where there is none.
-fn toolkit() -> Option<PathBuf> {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let wheels = std::fs::read_dir(root.join("target/cuda-venv/lib")).into_iter().flatten().flatten();
-    let wheels = wheels.map(|python| python.path().join("site-packages/nvidia/cu13/bin"));
-    let home = std::env::var_os("CUDA_HOME").map(|home| PathBuf::from(home).join("bin"));
-    let named = std::env::var_os("NVCC").map(|nvcc| PathBuf::from(nvcc).parent().unwrap().to_path_buf());
-    let found = named.into_iter().chain(home).chain(wheels).find(|bin| bin.join("nvcc").exists());
-    if found.is_none() {
-        println!("skipped: no CUDA toolkit (`.ci/setup --tests` installs one)");
+/// A map of `c` channels with a NaN in one channel of one pixel: what is infinite less what is infinite.
+fn with_a_nan(g: &mut Graph, x: NodeId, c: usize) -> NodeId {
+    let (y, spot) = (widen(g, x, c), g.conv("spot", x, Conv::new(1, 1)));
+    let spot = g.relu(spot);
+    let (plus, minus) = (g.conv("plus", spot, Conv::new(c, 1)), g.conv("minus", spot, Conv::new(c, 1)));
+    g.add(&[y, plus, minus])
+}
+
+/// Weights for [`with_a_nan`], and an image of `h × w` whose pixel `(y, x)` it is.
+fn nan_at(g: &Graph, (h, w): (usize, usize), (y, x): (usize, usize), channel: usize) -> (Weights, Vec<u8>) {
+    let plain = Weights::from_names(g);
+    let weights = Weights::from_fn(g, plain.metadata.clone(), |p| {
+        let mut values = plain.get(&p.name).unwrap().values.clone();
+        match p.name.as_str() {
+            // Above zero where red is bright, and zero elsewhere.
+            "spot.weight" => values.copy_from_slice(&[1.0, 0.0, 0.0]),
+            "spot.bias" => values[0] = -1.0,
+            "plus.weight" | "minus.weight" => {
+                values.fill(0.0);
+                values[channel] = if p.name == "plus.weight" { 3e38 } else { -3e38 };
+            }
+            "plus.bias" | "minus.bias" => values.fill(0.0),
+            _ => {}
+        }
+        values
+    });
+    let mut rgb: Vec<u8> = image(0, (h, w)).into_iter().map(|v| v / 2).collect();
+    rgb[(y * w + x) * 3] = 255;
+    (weights, rgb)
+}
+
+/// What a NaN in one channel of one pixel becomes in every step but convolutions, in their wide and narrow kernels.
+#[test]
+fn a_nan_goes_as_far_as_on_the_processor_in_every_step() {
+    type Build = fn(&mut Graph, NodeId) -> NodeId;
+    let steps: &[(&'static str, Build)] = &[
+        ("largest of windows", |g, z| g.max_pool(z, Pool { kernel: 3, stride: 2, pad: 1 })),
+        ("means of windows", |g, z| g.avg_pool(z, Pool { kernel: 2, stride: 2, pad: 0 })),
+        ("nearest", |g, z| g.resize(z, 2, ResizeMode::Nearest)),
+        ("bilinear", |g, z| g.resize(z, 2, ResizeMode::Bilinear)),
+        ("bilinear with corners", |g, z| g.resize(z, 2, ResizeMode::BilinearCorners)),
+        ("mean", Graph::global_avg_pool),
+        ("largest", Graph::global_max_pool),
+        ("mean channel", Graph::channel_mean),
+        ("largest channel", Graph::channel_max),
+        ("softmax", |g, z| g.activation(z, Activation::Softmax)),
+        ("layer norm", |g, z| g.layer_norm("layer", z, 1e-6)),
+        ("group norm", |g, z| g.group_norm("group", z, g.channels(z) / 3)),
+        ("response norm", |g, z| g.global_response_norm("response", z)),
+        ("depthwise", |g, z| g.conv("deep", z, Conv::new(g.channels(z), 3).pad(1).groups(g.channels(z)))),
+        ("depthwise and layer norm", |g, z| {
+            let y = g.conv("deeper", z, Conv::new(g.channels(z), 3).pad(1).groups(g.channels(z)));
+            g.layer_norm("deep norm", y, 1e-6)
+        }),
+        ("product of all", |g, z| {
+            let gate = g.global_max_pool(z);
+            g.multiply(z, gate)
+        }),
+        ("product of one", |g, z| {
+            let gate = g.channel_max(z);
+            g.multiply(z, gate)
+        }),
+        ("sum", |g, z| {
+            let few = g.max_pool(z, Pool { kernel: 2, stride: 2, pad: 0 });
+            let large = g.resize(few, 2, ResizeMode::Nearest);
+            g.add(&[large, z])
+        }),
+        ("attention of its pixel", |g, z| {
+            let keys = g.conv("keys", g.input(), Conv::new(2 * g.channels(z), 2).stride(2));
+            g.attention(z, keys, 1)
+        }),
+        ("attention to it", |g, z| {
+            let queries = g.conv("queries", g.input(), Conv::new(g.channels(z), 1));
+            let keys = g.conv("keys of it", z, Conv::new(2 * g.channels(z), 1));
+            g.attention(queries, keys, 1)
+        }),
+        ("attention in windows", |g, z| {
+            let three = g.linear("three", z, 3 * g.channels(z));
+            g.window_attention("windows", three, 1, 4, 2)
+        }),
+        ("space to depth", Graph::space_to_depth),
+        ("concatenation", |g, z| g.concat(&[z, z])),
+    ];
+    let Some(program) = fast(Format::Bf16) else { return };
+    let (size, mut seen) = ((8, 12), BTreeSet::new());
+    for (c, place) in [(24, (4, 5)), (9, (0, 11))] {
+        for (name, step) in steps {
+            let mut g = Graph::new("case", 3);
+            let x = g.input();
+            let z = with_a_nan(&mut g, x, c);
+            let y = step(&mut g, z);
+            g.output("out", Head::Semantic, y);
+            let (weights, rgb) = nan_at(&g, size, place, 5);
+            let expected = expected(&g, &weights, std::slice::from_ref(&rgb), size, 0);
+            let job = Job::new(&g, &weights, &[rgb], size, Way { format: Format::Bf16, ..HALF });
+            let found = job.heads(&program, &[]).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let is_nan = |heads: &Heads| heads[0][0].iter().map(|v| v.is_nan()).collect::<Vec<_>>();
+            let (expected, found) = (is_nan(&expected), is_nan(&found));
+            assert!(expected.contains(&true), "{name}, {c} channels: the processor loses it");
+            let other: Vec<usize> = (0..found.len()).filter(|i| found[*i] != expected[*i]).collect();
+            assert!(other.is_empty(), "{name}, {c} channels: other values are NaN: {other:?}");
+            seen.extend(job.kernels());
+        }
     }
-    found
+    // All but convolutions.
+    for kernel in
+        ["pool", "resize", "slab", "channel", "softmax", "layer_norm", "group", "response", "depthwise", "map"]
+    {
+        assert!(seen.iter().any(|k| k.starts_with(kernel)), "no {kernel} in {seen:?}");
+    }
+}
+
+#[test]
+fn head_maps_have_a_number_for_a_nan_as_the_processors_have() {
+    let Some(program) = fast(Format::Bf16) else { return };
+    let (size, c) = ((6, 7), 3);
+    let mut g = Graph::new("case", 3);
+    let x = g.input();
+    let z = with_a_nan(&mut g, x, c);
+    let (one, two) = (g.conv("one", z, Conv::new(1, 1)), g.conv("two", z, Conv::new(2, 1)));
+    g.output("types", Head::TypeProbability, z);
+    g.output("distances", Head::HorizontalVertical, two);
+    g.output("semantic", Head::Semantic, one);
+    g.output("nuclear", Head::NuclearPixel, two);
+    let (weights, rgb) = nan_at(&g, size, (2, 3), 1);
+    let plans = head_plans(&g, 1);
+    let forms: Vec<HeadForm> = plans.iter().map(HeadForm::from).collect();
+    let job = Job::new(&g, &weights, &[rgb], size, Way { format: Format::Bf16, heads: &forms, ..HALF });
+    let regions = run(&program, &job.regions, &job.launches.launches, &[]).unwrap();
+    let values = &job.heads_of(&regions)[0];
+    for (plan, offset) in plans.iter().zip(&job.launches.map_offsets) {
+        let l = job.launches.heads[plan.output].layout;
+        let data = &values[plan.output][..];
+        assert!(data.iter().any(|v| v.is_nan()) && data.iter().any(|v| v.is_finite()), "{:?}", plan.spec);
+        let mut map = plan.blank(l.w, l.h);
+        let channels = l.c;
+        let values = HeadValues { data, channels, h: l.h, w: l.w, pixel_stride: channels, channel_stride: 1 };
+        plan.fill(&mut map, 0, &values);
+        let bytes = &regions[4][*offset..][..2 * map.data.len()];
+        let found: Vec<i16> = bytes.chunks_exact(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
+        let off = found.iter().zip(&map.data).map(|(a, b)| (i32::from(*a) - i32::from(*b)).abs()).max();
+        assert!(off <= Some(1), "{:?}: {off:?}", plan.spec);
+    }
 }
 
 /// Registers of each kernel: what its block needs for the blocks of a multiprocessor that it is made for.
@@ -1013,19 +1144,42 @@ mod on_a_gpu {
         job.heads_of(&regions)
     }
 
+    fn every_kernel(format: Format, tolerance: f32) {
+        let Some(device) = device(format) else { return };
+        for case in CASES {
+            let graph = case.graph();
+            let weights = Weights::from_names(&graph);
+            let images = [image(0, case.size), image(1, case.size), image(2, case.size)];
+            let job = Job::new(&graph, &weights, &images, case.size, Way { format, ..HALF });
+            let off = farthest(&heads(&device, &job), &expected(&graph, &weights, &images, case.size, 0));
+            println!("{off:.1e} {format:?} {}", case.name);
+            assert!(off < tolerance, "{}, {format:?}: {off}", case.name);
+        }
+    }
+
     #[test]
-    fn every_kernel_gives_what_the_processors_kernel_gives() {
-        for (format, tolerance) in [(Format::Half, 4e-3), (Format::Bf16, 3e-2)] {
-            let Some(device) = device(format) else { return };
-            for case in CASES {
-                let graph = case.graph();
-                let weights = Weights::from_names(&graph);
-                let images = [image(0, case.size), image(1, case.size), image(2, case.size)];
-                let job = Job::new(&graph, &weights, &images, case.size, Way { format, ..HALF });
-                let off = farthest(&heads(&device, &job), &expected(&graph, &weights, &images, case.size, 0));
-                println!("{off:.1e} {format:?} {}", case.name);
-                assert!(off < tolerance, "{}, {format:?}: {off}", case.name);
-            }
+    fn every_kernel_gives_in_half_precision_what_the_processors_gives() {
+        every_kernel(Format::Half, 4e-3);
+    }
+
+    #[test]
+    fn every_kernel_gives_in_bfloat16_what_the_processors_gives() {
+        every_kernel(Format::Bf16, 3e-2);
+    }
+
+    /// The kernels of warpgroups and large blocks, of which the small cases have none.
+    #[test]
+    fn every_kernel_of_large_products_gives_what_the_processors_gives() {
+        let Some(device) = device(Format::Half) else { return };
+        let (g, size) = (wide_graph(), (131, 133));
+        let weights = Weights::from_names(&g);
+        let images = [image(0, size)];
+        let expected = expected(&g, &weights, &images, size, 0);
+        for wgmma in [false, true].into_iter().filter(|wgmma| !wgmma || device.has_wgmma()) {
+            let job = Job::new(&g, &weights, &images, size, Way { wgmma, ..HALF });
+            let off = farthest(&heads(&device, &job), &expected);
+            println!("{off:.1e}, by warpgroups: {wgmma}");
+            assert!(off < 4e-3, "by warpgroups: {wgmma}: {off}");
         }
     }
 

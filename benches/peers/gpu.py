@@ -2,11 +2,13 @@
 """PyTorch's side of `benches/gpu.sh`: the same networks and weights in bf16, channels last, eager and compiled; then the
 table of goals and a roofline plot of our steps.
 
-OURS.jsonl is what `cargo bench --features cuda --bench gpu -- --steps` printed; writes OUT.json, OUT.md and OUT.png.
+OURS.jsonl is what `cargo bench --features cuda --bench gpu -- --steps` printed; writes OUT.json, OUT.md, OUT.png and OUT.rows
+(the goals, for the last table of `gpu.sh`).
 What cannot be run is named in the table, never guessed.
 """
 import json
 import pathlib
+import re
 import sys
 import time
 
@@ -133,10 +135,33 @@ def plot(ours, to):
     return f"plot: {to}"
 
 
+def by_kernel(ours, is_rehearsal):
+    """A line per kernel over all steps that it alone does: how often, how long, and what of the roofline it reaches; last
+    those that no step timed."""
+    sources = pathlib.Path(__file__).resolve().parents[2] / "kernels"
+    defined = sorted(re.findall(r"^KERNEL\((\w+),", "\n".join(path.read_text() for path in sorted(sources.glob("*.cu"))), re.M))
+    found = {}
+    for row in ours:
+        if row.get("what") == "step" and len(set(row["kernels"])) == 1 and row["micros"] > 0:
+            secs = row["micros"] / 1e6
+            least = max(row["tflop_per_s"] * 1e12 * secs / PEAK_FLOPS, row["gb_per_s"] * 1e9 * secs / PEAK_BYTES)
+            count, all_secs, all_least = found.get(row["kernels"][0], (0, 0.0, 0.0))
+            found[row["kernels"][0]] = (count + 1, all_secs + secs, all_least + least)
+    lines = ["| kernel | steps | µs | of the roofline |", "|---|---|---|---|"]
+    for name in defined:
+        if name in found:
+            count, secs, least = found[name]
+            lines.append(f"| {name} | {count} | " + ("rehearsed | – |" if is_rehearsal else f"{secs * 1e6:,.0f} | {least / secs:.0%} |"))
+    unseen = [name for name in defined if name not in found]
+    return lines + ["", "Not timed by themselves: " + (", ".join(unseen) or "none")]
+
+
 def main():
     ours_path, out = sys.argv[1], sys.argv[2]
     ours = [json.loads(line) for line in open(ours_path) if line.startswith("{")]
     gpu = next((row["gpu"] for row in ours if "gpu" in row), "none")
+    # What the emulated driver calls itself: its rates are no rates.
+    is_rehearsal = gpu.endswith("no GPU")
     lines = [
         f"GPU: {gpu}; floors are of an H100 SXM (989 TFLOP/s, 3.35 TB/s); this card: {ceilings()}",
         "Medians; ours in half precision, PyTorch's in bf16; the best of all batches on both sides, and of ours of all ways to share a batch out.",
@@ -144,24 +169,40 @@ def main():
         "| network | ours, kernels | ours, with copies | torch eager | torch.compile | of compile (goal) | of the floor (goal) |",
         "|---|---|---|---|---|---|---|",
     ]
-    table = {}
+    table, rows = {}, []
     for name, (px, of_compile, _, of_floor) in GOALS.items():
         rate = lambda what: max((r["images_per_s"] for r in ours if r.get("network") == name and r.get("what") == what), default=None)
         batches = sorted({r["batch"] for r in ours if r.get("network") == name}) or [64]
         kernels, copies = rate("kernels"), rate("lanes")
         theirs = peers(name, px, batches)
         best = floor(name, ours)
-        show = lambda v: "not run" if v is None else v if isinstance(v, str) else f"{v:,.0f}/s"
-        ratio = lambda a, b: f"{a / b:.2f}" if a and b and not isinstance(b, str) else "–"
+        show = lambda v: "not run" if v is None else v if isinstance(v, str) else "rehearsed" if is_rehearsal else f"{v:,.0f}/s"
+        ratio = lambda a, b: f"{a / b:.2f}" if a and b and not isinstance(b, str) and not is_rehearsal else "–"
         products = lambda wgmma: max((r["images_per_s"] for r in ours if r.get("network") == name and r.get("what") == "kernels" and r.get("wgmma") == wgmma), default=None)
         lines.append(
             f"| {name} {px}² | {show(kernels)} | {show(copies)} | {show(theirs['eager'])} | {show(theirs['compile'])} | "
             f"{ratio(kernels, theirs['compile'])} (≥ {of_compile}) | {ratio(kernels, best)} (≥ {of_floor}) |"
         )
+        if kernels is None:
+            why = "NOT MEASURED: no GPU ran it"
+        elif is_rehearsal:
+            why = "NOT MEASURED: a rehearsal without a GPU, in which it ran"
+        else:
+            why = None
+        against = f"{show(kernels)}, torch.compile {show(theirs['compile'])}: {ratio(kernels, theirs['compile'])}"
+        if not why and not isinstance(theirs["compile"], float):
+            against = f"NOT MEASURED: torch.compile {theirs['compile']}"
+        rows.append(f"| {name} {px}² against torch.compile | ≥ {of_compile} | {(why or against).replace('|', ',')} |")
+        rows.append(f"| {name} {px}² of the roofline | ≥ {of_floor} | {why or ratio(kernels, best)} |")
         table[name] = {"kernels": kernels, "by_warps": products(False), "by_warpgroups": products(True), "lanes": copies, **theirs, "floor": best}
     lines += ["", "| kernels of | by warps | by warpgroups |", "|---|---|---|"]
     lines += [f"| {name} | {show(of['by_warps'])} | {show(of['by_warpgroups'])} |" for name, of in table.items()]
-    lines += ["", plot(ours, out + ".png")]
+    lines += [""] + by_kernel(ours, is_rehearsal)
+    drawn = plot(ours, out + ".png")
+    lines += ["", drawn]
+    missing = "a rehearsal without a GPU" if is_rehearsal else None if drawn.startswith("plot: ") else drawn
+    rows.append(f"| roofline plot | one point per step | {f'NOT MEASURED: {missing}' if missing else drawn} |")
+    pathlib.Path(out + ".rows").write_text("\n".join(rows) + "\n")
     pathlib.Path(out + ".md").write_text("\n".join(lines) + "\n")
     pathlib.Path(out + ".json").write_text(json.dumps({"gpu": gpu, "table": table, "ours": ours}, indent=1))
     print("\n".join(lines))

@@ -7,6 +7,8 @@
 //   EMULATION_GPUS=2              how many there are, default 1
 //   EMULATION_MEMORY=BYTES        memory of each
 //   EMULATION_FAILS=GPU:N         the N-th launch on this GPU fails, and from then on everything there
+//   EMULATION_OLD=GPU             compute capability 7.5 of this one, else 9.0
+//   EMULATION_NO_GRAPHS=1         there is no memory for recorded graphs
 //   EMULATION_LOG=FILE            a line per call and per piece of work: see `note`
 #define EMULATION 1
 #include "../all.cu"
@@ -152,10 +154,11 @@ int cuInit(unsigned) { return OK; }
 int cuDeviceGetCount(int* count) { return *count = (int)setting("EMULATION_GPUS", 1), OK; }
 int cuDeviceGet(int* device, int number) { return *device = number, OK; }
 int cuDeviceGetName(char* name, int length, int) { return snprintf(name, length, "an emulation, no GPU"), OK; }
-int cuDeviceGetAttribute(int* value, int which, int) {
+int cuDeviceGetAttribute(int* value, int which, int device) {
+    const bool is_old = setting("EMULATION_OLD", -1) == device;
     switch (which) {
-        case 75: *value = 9; break;          // compute capability
-        case 76: *value = 0; break;
+        case 75: *value = is_old ? 7 : 9; break;  // compute capability
+        case 76: *value = is_old ? 5 : 0; break;
         case 38: *value = 50 << 20; break;   // bytes of the second-level cache
         case 16: *value = 132; break;        // multiprocessors
         default: emulation::die("an attribute that nobody emulates", which);
@@ -251,6 +254,7 @@ int cuLaunchKernel(void* function, unsigned x, unsigned y, unsigned z, unsigned 
 int cuStreamBeginCapture_v2(Stream* stream, int) { return stream->capture = new Graph, stream->gpu.broken ? LAUNCH_FAILED : OK; }
 int cuStreamEndCapture(Stream* stream, Graph** graph) { return *graph = std::exchange(stream->capture, nullptr), OK; }
 int cuGraphInstantiateWithFlags(Graph** executable, Graph* graph, unsigned long long) {
+    if (setting("EMULATION_NO_GRAPHS", 0)) return note("refused", current->number, -1, 0, Clock::now()), OUT_OF_MEMORY;
     note("record", current->number, -1, (long)graph->size(), Clock::now());
     return *executable = new Graph(*graph), OK;
 }

@@ -5,7 +5,10 @@
 use crate::{
     config::settings::{Device, ModelChoice, NetworkWeights, Precision, Settings, Window},
     error::RunError,
-    infer::{CompiledExecute, cuda::CudaExecute},
+    infer::{
+        CompiledExecute,
+        cuda::{CudaExecute, devices},
+    },
     instances::{Extractor, PX_PER_STAR},
     model::{
         self, Execute, ExecuteOptions, Head, Model, ModelError, Wanted, graph::Graph, slide_use, weights::Weights,
@@ -74,6 +77,10 @@ fn execute_on(
     if let Some(gpus) = wanted {
         match CudaExecute::new(graph, weights, options, gpus) {
             Ok(execute) => return Ok(Box::new(execute)),
+            // Where there are GPUs somebody expects them to be used.
+            Err(why) if device == Device::Auto && devices::count().is_ok() => {
+                tracing::warn!("`{}` runs on the processor: {why}", graph.name());
+            }
             Err(why) if device == Device::Auto => tracing::debug!("`{}` runs on the processor: {why}", graph.name()),
             Err(why) => return Err(why),
         }

@@ -7,7 +7,6 @@ use std::{
     io::BufWriter,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Mutex, PoisonError},
 };
 use wsi_run::infer::cuda::{Format, Launch, launch::write_job};
 
@@ -52,12 +51,13 @@ pub(crate) fn emulation(build: Build, format: Format) -> Option<PathBuf> {
 }
 
 fn build(to: &Path, source: &str, options: &[&str], format: Format) -> Option<PathBuf> {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    // One at a time, in this program and in others that share the folder.
+    let one = fs::File::create(to.with_extension("lock")).unwrap();
+    one.lock().unwrap();
     if to.metadata().is_ok_and(|m| m.modified().unwrap() > changed()) {
         return Some(to.to_path_buf());
     }
-    // Aside and then in place: test programs share the folder.
+    // Aside and then in place: one that is cut short leaves no half.
     let aside = to.with_extension(format!("{}", std::process::id()));
     let mut command = Command::new(std::env::var("CXX").unwrap_or_else(|_| "g++".to_owned()));
     // Fused operations would change the bits of what must not be fused.
@@ -103,4 +103,18 @@ pub(crate) fn run(
             std::mem::replace(&mut all, rest)
         })
         .collect())
+}
+
+/// The toolkit's programs; nothing and a word about it where there is none.
+pub(crate) fn toolkit() -> Option<PathBuf> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let wheels = fs::read_dir(root.join("target/cuda-venv/lib")).into_iter().flatten().flatten();
+    let wheels = wheels.map(|python| python.path().join("site-packages/nvidia/cu13/bin"));
+    let home = std::env::var_os("CUDA_HOME").map(|home| PathBuf::from(home).join("bin"));
+    let named = std::env::var_os("NVCC").map(|nvcc| PathBuf::from(nvcc).parent().unwrap().to_path_buf());
+    let found = named.into_iter().chain(home).chain(wheels).find(|bin| bin.join("nvcc").exists());
+    if found.is_none() {
+        println!("skipped: no CUDA toolkit (`.ci/setup --tests` installs one)");
+    }
+    found
 }

@@ -55,10 +55,10 @@ struct Pool {
 }
 
 impl CudaExecute {
-    /// Opens GPUs and lowers the network for them; no number means all of them.
+    /// Opens GPUs and lowers the network for them; no number means all of them that can be used.
     ///
     /// # Errors
-    /// [`ModelError`]: no GPU, one that cannot be used, weights that lack a tensor, a precision GPUs do not have.
+    /// [`ModelError`]: no GPU, a named one that cannot be used, weights that lack a tensor, a precision GPUs do not have.
     pub fn new(graph: &Graph, weights: &Weights, options: &ExecuteOptions, gpus: &[u32]) -> Result<Self, ModelError> {
         let count = devices::count().map_err(|e| ModelError(e.to_string()))?;
         let format = match options.precision {
@@ -76,14 +76,26 @@ impl CudaExecute {
             named => named.iter().map(|n| *n as usize).collect(),
         };
         let (mut free, mut alive) = (vec![], HashMap::new());
+        let mut unusable = vec![];
         for gpu in all {
-            let gpu = Arc::new(Gpu::open(gpu, &task).map_err(|e| ModelError(e.to_string()))?);
+            let gpu = match Gpu::open(gpu, &task) {
+                Ok(gpu) => Arc::new(gpu),
+                Err(why) if gpus.is_empty() => {
+                    unusable.push(why.to_string());
+                    continue;
+                }
+                Err(why) => return Err(ModelError(why.to_string())),
+            };
             tracing::info!("gpu `{}`: {}", gpu.device().gpu(), gpu.device().name());
             alive.insert(gpu.device().gpu(), LANES_PER_GPU);
             for _ in 0..LANES_PER_GPU {
                 free.push(Lane::new(&gpu).map_err(|e| ModelError(e.to_string()))?);
             }
         }
+        if free.is_empty() {
+            return Err(ModelError(unusable.join("; ")));
+        }
+        unusable.iter().for_each(|why| tracing::warn!("{why}: it is left out"));
         let lanes = free.len();
         let pool = Mutex::new(Pool { free, alive });
         Ok(Self { task, pool, free: Condvar::new(), lanes, most: AtomicUsize::new(usize::MAX) })

@@ -116,7 +116,6 @@ impl Gpu {
 /// A stream and the memory of its batches.
 pub struct Lane {
     gpu: Arc<Gpu>,
-    // Before the stream: recordings and buffers go when nothing runs any more.
     rooms: HashMap<usize, Room>,
     stream: Stream,
 }
@@ -210,6 +209,14 @@ impl Lane {
     }
 }
 
+impl Drop for Lane {
+    fn drop(&mut self) {
+        // A batch of which a part was started and another refused may still run; after that recordings and buffers go.
+        // An error on the way out helps nobody.
+        let _ = self.stream.enter().and_then(|()| self.stream.wait());
+    }
+}
+
 impl Room {
     fn new(gpu: &Gpu, side_px: usize, most: usize, heads: &[HeadForm]) -> Result<Self, LaneError> {
         let loaded = gpu.loaded(side_px)?;
@@ -260,12 +267,17 @@ impl Room {
                 None
             }
             // Once may be the end of a slide; twice is a habit.
-            None if runs == 2 => {
-                let recording = stream.record(|| self.enqueue(stream, &counted.launches, shape))?;
-                // SAFETY: as above.
-                unsafe { stream.replay(&recording) }?;
-                Some(recording)
-            }
+            None if runs == 2 => match stream.record(|| self.enqueue(stream, &counted.launches, shape))? {
+                Some(recording) => {
+                    // SAFETY: as above.
+                    unsafe { stream.replay(&recording) }?;
+                    Some(recording)
+                }
+                None => {
+                    self.enqueue(stream, &counted.launches, shape)?;
+                    None
+                }
+            },
             None => {
                 self.enqueue(stream, &counted.launches, shape)?;
                 None

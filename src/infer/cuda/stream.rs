@@ -131,11 +131,12 @@ impl Stream {
         unsafe { result::stream::synchronize(self.stream) }.map_err(self.device.failed("finish a batch"))
     }
 
-    /// Records what `f` starts instead of starting it.
+    /// Records what `f` starts instead of starting it; nothing where the GPU has no memory for the recording, which is
+    /// no reason to stop.
     ///
     /// # Errors
     /// What `f` says; when the driver refuses.
-    pub fn record(&self, f: impl FnOnce() -> Result<(), DeviceError>) -> Result<Recording, DeviceError> {
+    pub fn record(&self, f: impl FnOnce() -> Result<(), DeviceError>) -> Result<Option<Recording>, DeviceError> {
         use sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         let failed = self.device.failed("record a batch");
         // SAFETY: the stream is this value's; the capture is ended whatever `f` says.
@@ -148,8 +149,11 @@ impl Stream {
             let mut executable = std::ptr::null_mut();
             let made = sys::cuGraphInstantiateWithFlags(&raw mut executable, graph, 0).result();
             let _ = result::graph::destroy(graph);
-            made.map_err(&failed)?;
-            Ok(Recording { device: self.device.clone(), executable })
+            match made {
+                Err(e) if e.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Ok(None),
+                Err(e) => Err(failed(e)),
+                Ok(()) => Ok(Some(Recording { device: self.device.clone(), executable })),
+            }
         }
     }
 

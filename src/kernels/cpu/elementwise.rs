@@ -306,6 +306,8 @@ pub(super) unsafe fn total<S: Simd>(v: S::V) -> f32 {
     lanes[0]
 }
 
+/// NaN where one is.
+///
 /// # Safety
 /// `from` is good for `n` floats.
 #[inline(always)]
@@ -314,10 +316,10 @@ pub(super) unsafe fn largest<S: Simd>(from: *const f32, n: usize) -> f32 {
     unsafe {
         let mut all = S::splat(f32::NEG_INFINITY);
         let whole = n / S::LANES * S::LANES;
-        vectors::<S>(whole, |i, _| all = S::max(S::load(from.add(i)), all));
+        vectors::<S>(whole, |i, _| all = S::larger(S::load(from.add(i)), all));
         let rest = std::slice::from_raw_parts(from.add(whole), n - whole);
         let lanes = S::lanes(all);
-        lanes[..S::LANES].iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| a.max(b))
+        lanes[..S::LANES].iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| math::larger(a, b))
     }
 }
 
@@ -462,6 +464,21 @@ mod tests {
                     activate(isa, View::dense(&x, 1, 1, c), a, &mut ViewMut::dense(&mut out, 1, 1, c), 0..1);
                     let is_right = |i: usize| out[i].is_nan() == (i == at || a == Activation::Softmax);
                     assert!((0..c).all(is_right), "{isa:?} {a:?}: {out:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_nan_is_the_largest_channel_and_the_mean() {
+        for (isa, c) in Isa::ALL.into_iter().flat_map(|isa| [1, 8, 16, 21, 40].map(|c| (isa, c))) {
+            for at in 0..c {
+                let mut x = numbers(1, 2 * c);
+                x[at] = f32::NAN;
+                for f in [channel_max, channel_mean] {
+                    let mut out = vec![0.0; 2];
+                    f(isa, View::dense(&x, 1, 2, c), &mut ViewMut::dense(&mut out, 1, 2, 1), 0..1);
+                    assert!(out[0].is_nan() && out[1].is_finite(), "{isa:?}, channel {at} of {c}: {out:?}");
                 }
             }
         }

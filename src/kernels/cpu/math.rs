@@ -61,6 +61,12 @@ pub(super) fn relu(x: f32) -> f32 {
     if x < 0.0 { 0.0 } else { x }
 }
 
+/// The larger of two floats; NaN where either is one, which `f32::max` drops.
+#[inline(always)]
+pub(super) fn larger(a: f32, b: f32) -> f32 {
+    if a > b || a.is_nan() { a } else { b }
+}
+
 /// A function of every lane; softmax and none leave it.
 ///
 /// # Safety

@@ -5,13 +5,14 @@
 use super::{
     elementwise::{load, store, vectors},
     isa::Isa,
+    math,
     simd::{Kernel, Simd, dispatch},
     view::{View, ViewMut},
 };
 use crate::kernels::Pool;
 use std::ops::Range;
 
-/// Largest value of each window; padding never wins.
+/// Largest value of each window; padding never wins, a NaN does.
 ///
 /// # Panics
 /// If a window of the output starts behind the input.
@@ -67,7 +68,7 @@ impl Kernel for Windows<'_, '_> {
                         for ky in 0..ys.len() {
                             for kx in usize::from(ky == 0)..xs.len() {
                                 let tap = load::<S>(from.add(ky * row + kx * px + i), n);
-                                v = if max { S::max(v, tap) } else { S::add(v, tap) };
+                                v = if max { S::larger(v, tap) } else { S::add(v, tap) };
                             }
                         }
                         store::<S>(to.add(i), if max { v } else { S::mul(v, by) }, n);
@@ -85,7 +86,7 @@ pub enum Over {
     Sum,
     /// Sum of the squares.
     Squares,
-    /// Largest.
+    /// Largest; a NaN wins.
     Max,
 }
 
@@ -129,7 +130,7 @@ impl Kernel for OverRows<'_> {
                         v = match over {
                             Over::Sum => S::add(v, next),
                             Over::Squares => S::fma(next, next, v),
-                            Over::Max => S::max(v, next),
+                            Over::Max => S::larger(v, next),
                         };
                     }
                     store::<S>(to.as_mut_ptr().add(i), v, n);
@@ -166,7 +167,7 @@ pub fn sum_of_sums(partial: &[f32], out: &mut [f32]) {
 pub fn max_of_maxima(partial: &[f32], out: &mut [f32]) {
     out.fill(f32::NEG_INFINITY);
     for row in partial.chunks_exact(out.len()) {
-        out.iter_mut().zip(row).for_each(|(a, b)| *a = a.max(*b));
+        out.iter_mut().zip(row).for_each(|(a, b)| *a = math::larger(*a, *b));
     }
 }
 
@@ -229,6 +230,34 @@ mod tests {
                     }
                     assert!(difference(&out, &want) < 1e-6, "{isa:?} {over:?} {c}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_nan_wins_wherever_it_stands() {
+        let (h, w) = (4, 5);
+        for (isa, c) in Isa::ALL.into_iter().flat_map(|isa| [1, 8, 21].map(|c| (isa, c))) {
+            for at in 0..h * w {
+                let mut data = numbers(1, h * w * c);
+                let channel = at % c;
+                data[at * c + channel] = f32::NAN;
+                let x = View::dense(&data, h, w, c);
+                // Windows of 3 every 2 px: those that have the pixel, in the pixel's channel.
+                let (out_h, out_w, mut out) = (2, 3, vec![0.0; 2 * 3 * c]);
+                let pool = Pool { kernel: 3, stride: 2, pad: 1 };
+                for f in [max_pool, avg_pool] {
+                    f(isa, x, pool, &mut ViewMut::dense(&mut out, out_h, out_w, c), 0..out_h);
+                    for (i, v) in out.iter().enumerate() {
+                        let has = |o: usize, n: usize| (2 * o).saturating_sub(1) <= n && n < 2 * o + 2;
+                        let is_in = has(i / (out_w * c), at / w) && has(i / c % out_w, at % w) && i % c == channel;
+                        assert_eq!(v.is_nan(), is_in, "{isa:?}, {c} channels, pixel {at}, output {i}");
+                    }
+                }
+                let (mut rows, mut out) = (vec![0.0; h * c], vec![0.0; c]);
+                over_rows(isa, x, Over::Max, 0..h, &mut rows);
+                max_of_maxima(&rows, &mut out);
+                assert!((0..c).all(|i| out[i].is_nan() == (i == channel)), "{isa:?}, pixel {at}: {out:?}");
             }
         }
     }

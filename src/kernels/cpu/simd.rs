@@ -6,7 +6,7 @@
 //! it for every instruction set (everything below `run` is `#[inline(always)]`, so it takes on the features of the
 //! function that calls it) and picks one at run time.
 
-use super::isa::Isa;
+use super::{isa::Isa, math};
 
 /// Vectors of one instruction set.
 ///
@@ -33,6 +33,8 @@ pub(super) trait Simd: Copy {
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// The larger, lane by lane; `b` where either is NaN.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// The larger, lane by lane; NaN where either is one, as PyTorch's pools have it.
+    unsafe fn larger(a: Self::V, b: Self::V) -> Self::V;
     /// The smaller, lane by lane; `b` where either is NaN.
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
     /// `a`, 0 where it is less; a NaN stays one.
@@ -155,6 +157,10 @@ impl Simd for Portable {
         map2(a, b, |a, b| if a > b { a } else { b })
     }
     #[inline(always)]
+    unsafe fn larger(a: Self::V, b: Self::V) -> Self::V {
+        map2(a, b, math::larger)
+    }
+    #[inline(always)]
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V {
         map2(a, b, |a, b| if a < b { a } else { b })
     }
@@ -257,6 +263,11 @@ pub(super) mod x86 {
             unsafe { _mm512_max_ps(a, b) }
         }
         #[inline(always)]
+        unsafe fn larger(a: Self::V, b: Self::V) -> Self::V {
+            // The maximum is `b` where that is NaN; where `a` is, it is taken.
+            unsafe { _mm512_mask_mov_ps(_mm512_max_ps(a, b), _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a), a) }
+        }
+        #[inline(always)]
         unsafe fn min(a: Self::V, b: Self::V) -> Self::V {
             unsafe { _mm512_min_ps(a, b) }
         }
@@ -335,6 +346,11 @@ pub(super) mod x86 {
         #[inline(always)]
         unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
             unsafe { _mm256_max_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn larger(a: Self::V, b: Self::V) -> Self::V {
+            // As above.
+            unsafe { _mm256_blendv_ps(_mm256_max_ps(a, b), a, _mm256_cmp_ps::<_CMP_UNORD_Q>(a, a)) }
         }
         #[inline(always)]
         unsafe fn min(a: Self::V, b: Self::V) -> Self::V {
