@@ -136,6 +136,44 @@ fn help_shows_verbs_examples_and_exit_codes() {
     assert_eq!(program(&["--version"]).status.code(), Some(0));
 }
 
+/// A run of the quickstart on a small slide, into a folder of its own.
+fn quickstart(verb: &str, home: &std::path::Path, threads: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wsi-run"));
+    let pipeline = concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/quickstart.yaml");
+    let size = ["--set", "slides.synthetic.width_px=3000", "--set", "slides.synthetic.height_px=2000"];
+    command.current_dir(home).args([verb, pipeline, "--output", "out", "--threads", threads]).args(size);
+    command
+}
+
+#[test]
+fn activations_are_planned_for_the_threads_asked_for() {
+    let home = tempfile::tempdir().unwrap();
+    let activations = |threads: &str| -> f64 {
+        let told = text(&quickstart("plan", home.path(), threads).output().unwrap().stdout);
+        let line = told.lines().find(|line| line.ends_with("of activations")).unwrap().to_owned();
+        line.split_whitespace().rev().nth(3).unwrap().parse().unwrap()
+    };
+    let one = activations("1");
+    assert!((activations("3") / one - 3.0).abs() < 0.2 && (activations("16") / one - 16.0).abs() < 1.0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn work_is_shared_out_among_the_threads_asked_for() {
+    for threads in [1, 3] {
+        let home = tempfile::tempdir().unwrap();
+        let mut run = quickstart("run", home.path(), &threads.to_string()).arg("-q").spawn().unwrap();
+        let mut most = 0;
+        while run.try_wait().unwrap().is_none() {
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", run.id())).into_iter().flatten().flatten();
+            let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+            most = most.max(names.filter(|name| name.starts_with("shared")).count());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        assert_eq!(most, threads);
+    }
+}
+
 #[test]
 fn bench_times_a_network_and_says_what_it_gave() {
     let run =

@@ -2,7 +2,7 @@
 //!
 //! Owns: the verb, the table it prints. Must not know: how anything is measured.
 
-use super::pipeline::refuse;
+use super::pipeline::{refuse, use_threads};
 use crate::{
     cli::{
         args::{
@@ -213,6 +213,7 @@ fn judged(args: &EvaluateArgs, common: &CommonArgs, style: Style) -> Result<(Jud
         set: &args.set,
     };
     let (settings, name) = settings(&judge, common, style)?;
+    use_threads(&settings);
     Ok((Judged::Model(Box::new(OrganPredictor::new(&settings)?)), name))
 }
 

@@ -76,6 +76,13 @@ fn as_json_lines(found: &[Diagnostic]) -> String {
     found.iter().map(line).collect()
 }
 
+/// Makes `run.threads` the threads among which everything is shared out; before anything is, once per process.
+pub(super) fn use_threads(settings: &Settings) {
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(settings.run.threads as usize);
+    // Refused only when it was said before.
+    let _ = threads.thread_name(|i| format!("shared {i}")).build_global();
+}
+
 /// What the run counts.
 pub fn noun(settings: &Settings) -> &'static str {
     match &settings.model {
@@ -141,6 +148,7 @@ fn watch(
     common: &CommonArgs,
     style: Style,
 ) -> u8 {
+    use_threads(&loaded.settings);
     // Bars are for one who sits before them.
     let (progress, bars) = progress::choose(common, true, noun(&loaded.settings));
     log::start(common, bars);
@@ -167,6 +175,7 @@ pub(super) fn execute(
     common: &CommonArgs,
     style: Style,
 ) -> u8 {
+    use_threads(&loaded.settings);
     let (progress, bars) = progress::choose(common, no_progress, noun(&loaded.settings));
     log::start(common, bars);
     let cancel = CancelToken::default();

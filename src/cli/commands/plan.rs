@@ -3,7 +3,7 @@
 //! Owns: what is printed of a plan. Must not know: how it is made.
 
 use super::{
-    pipeline::{load_file, report},
+    pipeline::{load_file, report, use_threads},
     train,
 };
 use crate::{
@@ -25,6 +25,7 @@ pub(super) fn run(args: &PipelineArgs, common: &CommonArgs, style: Style) -> any
         Ok(LoadedFile::Training(loaded)) => return train::plan(&loaded, args, common, style),
         Err(code) => return Ok(code),
     };
+    use_threads(&loaded.settings);
     let prepared = Setup::new(&loaded.settings).and_then(|s| Ok((s, find_slides(&loaded.settings)?)));
     let (setup, entries) = match prepared {
         Ok(prepared) => prepared,

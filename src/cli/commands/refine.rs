@@ -3,6 +3,7 @@
 //! Owns: the verb, what it prints. Must not know: how images are ranked or outlines read.
 
 use super::evaluate::{Judge, Stop, failed, settings};
+use super::pipeline::use_threads;
 use crate::{
     cli::{
         args::{
@@ -49,6 +50,7 @@ fn exported(args: &ExportArgs, common: &CommonArgs, style: Style) -> Result<Vec<
         set: &args.set,
     };
     let (settings, name) = settings(&judge, common, style)?;
+    use_threads(&settings);
     let predictor = Predictor::new(&settings)?;
     let mut lines = Vec::new();
     let tiles: Box<dyn RefineTiles> = match (&args.images, args.mpp) {

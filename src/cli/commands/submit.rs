@@ -6,7 +6,7 @@
 //! submitted again, Slurm's own count changes. Slides and their work are listed when the batch is submitted.
 
 use super::{
-    pipeline::{load, report},
+    pipeline::{load, report, use_threads},
     status::clock,
 };
 use crate::{
@@ -216,6 +216,7 @@ pub(super) fn run(args: &SubmitArgs, common: &CommonArgs, style: Style) -> anyho
         Err(code) => return Ok(code),
     };
     let settings = for_planning(&loaded.settings, args);
+    use_threads(&settings);
     let prepared = Setup::new(&settings).and_then(|s| Ok((s, find_slides(&settings)?)));
     let (setup, entries) = match prepared {
         Ok(prepared) => prepared,
