@@ -52,7 +52,7 @@ pub trait Execute: Send + Sync {
         false
     }
 
-    /// Whether a batch is best left to one thread, as [`Model::is_one_core`] says.
+    /// As [`Model::is_one_core`] says.
     fn is_one_core(&self) -> bool {
         false
     }

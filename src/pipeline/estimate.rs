@@ -3,13 +3,13 @@
 //! Owns: [`by_tissue`]. Must not know: how slides are dealt, where estimates are kept.
 //!
 //! Work goes with tissue, and bytes may mislead: glass that is stored uncompressed or scanned with dust is large and
-//! no work. A slide is opened and its coarsest level read: 5 to 40 ms a slide on one core (`-vv` tells), and up to
-//! 0.2 s where OpenSlide has to read 4 Mpx.
+//! no work. A slide is opened and its coarsest level read: 10 to 20 ms a slide on one core, 30 to 50 ms through OpenSlide
+//! (levels of 1 to 7 Mpx, 2026-11-21; `-vv` tells).
 
 use crate::{
-    config::settings::{Settings, Tissue, TissueMethod},
+    config::settings::{Resample, Settings, Tissue, TissueMethod},
     geometry::{Rect, Size},
-    pixels::RgbImage,
+    pixels::{Axis, RgbImage, resample},
     run::{Estimates, Shard, SlideList, StateDir, WorkEstimate, in_one_unit},
     slides::{self, Level, SlideEntry, SlideReader},
     tissue::find_tissue,
@@ -31,7 +31,8 @@ const MOST_PX: f64 = 4e6;
 const PICTURE_PX: u32 = 1024;
 /// Tiles of a level that tells none, px.
 const TILE_PX: u32 = 256;
-/// Opening a slide, finding its tissue and writing its results, as µm² of tissue: about 50 ms with `hematoxylin`.
+/// Opening a slide, finding its tissue and writing its results, as µm² of tissue: `hematoxylin` takes 25 to 35 ms of a
+/// core for as much, and a slide with hardly any tissue 27 to 29 ms (benches/batch.py).
 const SLIDE_UM2: f64 = 50_000.0;
 /// Pictures that are decoded whole to be opened: too dear for a look.
 const PICTURES: [&str; 3] = ["png", "jpg", "jpeg"];
@@ -114,13 +115,17 @@ fn look_at(reader: &dyn SlideReader, mpp: MppXy, um_per_px: f64) -> Option<(RgbI
     let shrink = (columns * tw).max(rows * th).div_ceil(PICTURE_PX).max(wanted as u32).clamp(1, tw.min(th) / 4);
     let (pw, ph) = (tw / shrink, th / shrink);
     let mut picture = RgbImage::white(columns * pw, rows * ph);
-    let mut tile = vec![0; (pw * shrink * ph * shrink) as usize * 3];
+    let axis = |len: u32| Axis::new(0, len, f64::from(shrink), Resample::Area);
+    let (x_axis, y_axis) = (axis(pw), axis(ph));
+    let mut tile = vec![0; x_axis.len * y_axis.len * 3];
+    let (mut small, mut middle) = (vec![0; (pw * ph) as usize * 3], vec![]);
     for row in 0..rows {
         for column in 0..columns {
             let at = |k: u32, side: u32| i64::from(k) * i64::from(every) * i64::from(side);
             let region = Rect::new(at(column, tw), at(row, th), pw * shrink, ph * shrink);
             reader.read_region(Level(coarsest as u8), region, &mut tile).ok()?;
-            put_small(&tile, (pw, ph), shrink, &mut picture, (column * pw, row * ph));
+            resample(&tile, &x_axis, &y_axis, &mut small, &mut middle);
+            put(&small, pw, &mut picture, (column * pw, row * ph));
         }
     }
     // A tile stands for those beside it that were passed over.
@@ -129,24 +134,11 @@ fn look_at(reader: &dyn SlideReader, mpp: MppXy, um_per_px: f64) -> Option<(RgbI
     Some((picture, step))
 }
 
-/// Puts a tile into the picture, each px the mean of `shrink` × `shrink`.
-///
-/// # Shapes
-/// - `tile`: `[h * shrink, w * shrink, 3]` u8; it comes to lie at `[x, y]` of the picture.
-fn put_small(tile: &[u8], (w, h): (u32, u32), shrink: u32, picture: &mut RgbImage, (x, y): (u32, u32)) {
-    let (side, row) = (shrink as usize, (w * shrink) as usize * 3);
-    for j in 0..h as usize {
-        for i in 0..w as usize {
-            let to = ((y as usize + j) * picture.w as usize + x as usize + i) * 3;
-            for c in 0..3 {
-                let sum = |r: usize| -> u64 {
-                    let from = (j * side + r) * row + i * side * 3 + c;
-                    tile[from..].iter().step_by(3).take(side).map(|&v| u64::from(v)).sum()
-                };
-                let total: u64 = (0..side).map(sum).sum();
-                picture.data[to + c] = (total / (side * side) as u64) as u8;
-            }
-        }
+/// Puts small rows of `w` px into the picture, the first one at `[x, y]`.
+fn put(small: &[u8], w: u32, picture: &mut RgbImage, (x, y): (u32, u32)) {
+    for (j, row) in small.chunks_exact(w as usize * 3).enumerate() {
+        let at = ((y as usize + j) * picture.w as usize + x as usize) * 3;
+        picture.data[at..at + row.len()].copy_from_slice(row);
     }
 }
 

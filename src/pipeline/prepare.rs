@@ -51,8 +51,8 @@ pub struct SlidePlan {
     pub identity: Option<String>,
 }
 
-/// What painting, packing and sorting the results of one slide takes, at most: measured on slides of 4 to 100 mm² of
-/// tissue, 60 to 100 MB.
+/// What painting, packing and sorting the results of one slide takes: a second slide of 1.3 mm² in flight took 90 MB
+/// beside its canvas. It does not grow with the slide; a test compares plans with peaks.
 const WRITING_BYTES: u64 = 100 << 20;
 
 impl SlidePlan {

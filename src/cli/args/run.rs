@@ -31,7 +31,7 @@ pub struct RunArgs {
     /// Run one part of the slides: the third of sixteen is `3/16`
     ///
     /// Slides are dealt by their tissue, largest first, each to the part with the least. A look at each slide's coarsest
-    /// level tells (5 to 40 ms a slide and core, up to 0.2 s through OpenSlide; tasks that begin together share it).
+    /// level tells (10 to 20 ms a slide and core, 30 to 50 ms through OpenSlide; tasks that begin together share it).
     /// Estimates stay in the output directory, so that every task deals alike, whenever it begins. A slide that cannot
     /// be looked at, or has no small level, counts by its bytes
     #[arg(long, value_name = "TASK/TASKS", conflicts_with = "claim")]

@@ -2,7 +2,7 @@
 //!
 //! Owns: [`Bars`]. Must not know: log files.
 
-use super::lines::{ending, last_line};
+use super::lines::{ending, last_line, warned};
 use super::{clock, grouped};
 use crate::pipeline::{Progress, SlideEnd, SlideStatus};
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
@@ -119,7 +119,7 @@ impl Progress for Bars {
     }
 
     fn slide_warned(&self, slide: &str, warning: &str) {
-        self.say(&format!("{slide}: warning: {warning}"));
+        self.say(&warned(slide, warning));
     }
 
     fn tiles_done(&self, slide: &str, tiles: u64, instances: u64) {

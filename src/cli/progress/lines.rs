@@ -57,6 +57,11 @@ fn way(slide: &str, tally: &SlideTally, noun: &str) -> String {
     )
 }
 
+/// What is noteworthy of a slide.
+pub(super) fn warned(slide: &str, warning: &str) -> String {
+    format!("{slide}: warning: {warning}")
+}
+
 /// How a slide ended, in one line, or two with a hint.
 pub(super) fn ending(end: &SlideEnd<'_>, noun: &str, count: &str) -> String {
     match (end.error, end.status) {
@@ -98,7 +103,7 @@ impl Progress for Lines {
 
     fn slide_warned(&self, slide: &str, warning: &str) {
         if !self.failures_only {
-            self.say(&format!("{slide}: warning: {warning}"));
+            self.say(&warned(slide, warning));
         }
     }
 
