@@ -11,12 +11,14 @@ mod arena;
 mod compile;
 pub mod cuda;
 mod execute;
+mod in_place;
 mod memory;
 mod place;
 mod plan;
 mod program;
 mod run;
 mod schedule;
+mod shrink;
 
 pub use crate::kernels::cpu::{self, Isa, Precision};
 pub use arena::Buffer;

@@ -3,8 +3,8 @@
 //! Owns: [`place`]: concatenations, crops and the like as places in storages. Must not know: where a storage lies, what a
 //! step does.
 //!
-//! A storage is a box of rows, columns and channels. Every step claims the part it writes, no two the same. A
-//! concatenation brings the storages of its inputs together, each at its channels: so a dense block grows in one storage,
+//! A storage is a box of rows, columns and channels. Every step claims the part it writes, no two the same, unless its
+//! sums go on where their residual lies. A concatenation brings the storages of its inputs together, each at its channels: so a dense block grows in one storage,
 //! and a crop between its layers is only a smaller part of it. Where that cannot be (an input is in two concatenations,
 //! or is a small part of something large) the input is copied.
 
@@ -76,12 +76,27 @@ pub(super) struct Placement {
     pub heads: Vec<Part>,
 }
 
-/// Places every node of a program for one image size.
-pub(super) fn place(program: &Program, shapes: &[Shape]) -> Placement {
+impl Placement {
+    /// Gives what `nodes` read of `from` a storage of its own, of its size; returns the whole of it.
+    pub(super) fn moved_to_front(&mut self, from: &Part, nodes: &[NodeId]) -> Part {
+        let (storage, by) = (self.sizes.len(), [0, 1, 2].map(|i| -from.axes[i].start));
+        self.sizes.push([0, 1, 2].map(|i| from.axes[i].len_px()));
+        for node in nodes {
+            if let Some(part) = self.parts[node.index()].as_mut().filter(|part| part.storage == from.storage) {
+                *part = part.moved(storage, by);
+            }
+        }
+        from.moved(storage, by)
+    }
+}
+
+/// Places every node of a program for one image size; `in_place` tells of each step the residual that it is written over.
+pub(super) fn place(program: &Program, shapes: &[Shape], in_place: &[Option<NodeId>]) -> Placement {
     let nodes = program.graph.nodes();
     let mut placer = Placer { parts: vec![None; nodes.len()], claims: vec![], copies: vec![] };
-    for step in &program.steps {
-        placer.parts[step.output.index()] = Some(placer.fresh(shapes[step.output.index()]));
+    for (step, residual) in program.steps.iter().zip(in_place) {
+        let held = residual.and_then(|residual| placer.parts[residual.index()].clone());
+        placer.parts[step.output.index()] = Some(held.unwrap_or_else(|| placer.fresh(shapes[step.output.index()])));
     }
     let live = program.graph.live();
     for (i, id) in program.graph.ids().enumerate().filter(|(i, _)| live[*i]) {

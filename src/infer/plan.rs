@@ -62,6 +62,8 @@ pub(super) enum Work {
     Transposed(usize, Arc<PackedTransposed>),
     /// A copy.
     Copy,
+    /// A copy to the beginning of the memory it lies in, row after row: they may overlap.
+    Shrink,
 }
 
 /// A head's place.

@@ -5,9 +5,11 @@
 use super::{
     arena::{self, Buffer},
     cpu::{Isa, PackedConv, PackedTransposed, Precision, attention, view::Layout},
+    in_place,
     place::{CopyOf, Part, Placement, place},
     plan::{HeadSlot, Plan, PlanStep, Slot, Work},
     program::{ConvStep, Program, Step, StepOp, TransposedStep},
+    shrink::{Shrink, Touch, shrink},
 };
 use crate::model::graph::{NodeId, Op, Shape, ShapeError};
 use std::sync::Arc;
@@ -22,16 +24,22 @@ pub(super) fn schedule(
     (isa, precision): (Isa, Precision),
 ) -> Result<Plan, ShapeError> {
     let shapes = program.graph.shapes(h, w)?;
-    let mut placement = place(program, &shapes);
+    let order = in_place::order(program);
+    let mut placement = place(program, &shapes, &in_place::sums_in_place(program, &order));
     for size in &mut placement.sizes {
         size[2] = program.target.pixel_stride(size[2]);
     }
-    let mut scheduler = Scheduler { program, shapes, placement, steps: vec![], partials: vec![], scratch_floats: 0 };
-    for planned in scheduler.order() {
+    let mut scheduler =
+        Scheduler { program, shapes, placement, steps: vec![], partials: vec![], shrunk: vec![], scratch_floats: 0 };
+    let planned = scheduler.order(&order);
+    let touches = scheduler.touches(&planned);
+    let mut shrinks = shrink(&mut scheduler.placement, &touches, program.target);
+    for (at, planned) in planned.into_iter().enumerate() {
         match planned {
             Planned::Step(i) => scheduler.step(i),
             Planned::Copy(copy) => scheduler.copy(&copy),
         }
+        shrinks.extract_if(.., |shrink| shrink.after == at).for_each(|shrink| scheduler.shrink(&shrink));
     }
     Ok(scheduler.finish((h, w), (isa, precision)))
 }
@@ -48,18 +56,45 @@ struct Scheduler<'a> {
     steps: Vec<PlanStep>,
     /// Step and floats of working memory in the arena.
     partials: Vec<(usize, usize)>,
+    /// Buffers that lie at the beginning of others.
+    shrunk: Vec<(usize, usize)>,
     scratch_floats: usize,
 }
 
 impl Scheduler<'_> {
-    /// Steps by the last node in each; copies behind what they copy and before what needs them.
-    fn order(&self) -> Vec<Planned> {
-        let steps = self.program.steps.iter().enumerate();
-        let steps = steps.map(|(i, step)| ((step.output.index(), 0), Planned::Step(i)));
-        let copies = self.placement.copies.iter().map(|c| ((c.user.index(), 1), Planned::Copy(c.clone())));
-        let mut all: Vec<((usize, usize), Planned)> = steps.chain(copies).collect();
-        all.sort_by_key(|(key, _)| *key);
-        all.into_iter().map(|(_, planned)| planned).collect()
+    /// Steps in their order; copies before the next step that could need them.
+    fn order(&self, steps: &[usize]) -> Vec<Planned> {
+        let mut copies: Vec<&CopyOf> = self.placement.copies.iter().collect();
+        copies.sort_by_key(|copy| copy.user.index());
+        let mut copies = copies.into_iter().peekable();
+        let mut all = vec![];
+        for &i in steps {
+            let own = self.program.steps[i].output.index();
+            while let Some(copy) = copies.next_if(|copy| copy.user.index() < own) {
+                all.push(Planned::Copy(copy.clone()));
+            }
+            all.push(Planned::Step(i));
+        }
+        all.extend(copies.map(|copy| Planned::Copy(copy.clone())));
+        all
+    }
+
+    /// What steps and copies read and write, in their order.
+    fn touches(&self, planned: &[Planned]) -> Vec<Touch> {
+        let part = |id: NodeId| self.placement.parts[id.index()].clone().expect("what a step touches has a place");
+        let mut touches = vec![];
+        for (at, planned) in planned.iter().enumerate() {
+            let (inputs, written) = match planned {
+                Planned::Step(i) => {
+                    let step = &self.program.steps[*i];
+                    (&step.inputs[..], part(step.output))
+                }
+                Planned::Copy(copy) => (std::slice::from_ref(&copy.from), copy.to.clone()),
+            };
+            touches.extend(inputs.iter().map(|id| Touch { at, read: Some(*id), part: part(*id) }));
+            touches.push(Touch { at, read: None, part: written });
+        }
+        touches
     }
 
     /// The slot of a part; offsets are within the buffer until the arena is arranged.
@@ -81,6 +116,14 @@ impl Scheduler<'_> {
         let (input, output) = (self.node_slot(copy.from), self.slot(&copy.to, shape));
         let name = self.program.graph.label(copy.from);
         self.push((name, vec!["copy"]), Work::Copy, vec![input], output, 0);
+    }
+
+    fn shrink(&mut self, shrink: &Shrink) {
+        let [h, w, c] = self.placement.sizes[shrink.to.storage];
+        let slot = |part: &Part| self.slot(part, Shape { c, h, w });
+        let (from, to) = (slot(&shrink.from), slot(&shrink.to));
+        self.shrunk.push((to.buffer, from.buffer));
+        self.push(("what is left".to_owned(), vec!["crop"]), Work::Shrink, vec![from], to, 0);
     }
 
     fn step(&mut self, i: usize) {
@@ -175,7 +218,7 @@ impl Scheduler<'_> {
     /// Buffers' lives, then their places.
     fn finish(mut self, (h, w): (usize, usize), (isa, precision): (Isa, Precision)) -> Plan {
         let sizes = self.placement.sizes.iter().map(|size| size.iter().product());
-        let unborn = |floats| Buffer { offset: 0, floats, first_step: usize::MAX, last_step: 0 };
+        let unborn = |floats| Buffer { offset: 0, floats, first_step: usize::MAX, last_step: 0, within: None };
         let mut buffers: Vec<Buffer> = sizes.map(unborn).collect();
         for (i, step) in self.steps.iter().enumerate() {
             for slot in step.inputs.iter().chain([&step.output]) {
@@ -192,8 +235,9 @@ impl Scheduler<'_> {
         }
         for &(step, floats) in &self.partials {
             self.steps[step].partial = Some((buffers.len(), 0, floats));
-            buffers.push(Buffer { offset: 0, floats, first_step: step, last_step: step });
+            buffers.push(Buffer { offset: 0, floats, first_step: step, last_step: step, within: None });
         }
+        self.shrunk.iter().for_each(|&(to, from)| buffers[to].within = Some(from));
         let arena_floats = arena::arrange(&mut buffers);
         let heads = self.placement.heads.iter().zip(self.program.graph.outputs()).map(|(part, output)| {
             let mut slot = self.slot(part, self.shapes[output.node.index()]);

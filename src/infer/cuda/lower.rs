@@ -340,6 +340,7 @@ impl<'a> Lowering<'a> {
         let op = |i: usize| &program.steps[i].op;
         match &step.work {
             Work::Copy => self.copy(step),
+            Work::Shrink => unreachable!("plans for a GPU move nothing"),
             Work::Conv(of, packed) => {
                 let StepOp::Conv(conv) = op(*of) else { unreachable!("the plan's convolutions are the program's") };
                 if let Some((next, norm)) = self.layer_norm_after(i).filter(|_| i + 1 < segment.end)

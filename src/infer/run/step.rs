@@ -28,6 +28,7 @@ impl Pass<'_> {
                 let x = self.view(&step.inputs[0]);
                 self.rows(step, |out, rows, _| elementwise::copy(self.isa(), x, out, rows));
             }
+            Work::Shrink => self.shrink(step),
             Work::Conv(i, packed) => match op(*i) {
                 StepOp::Conv(conv) => self.conv(step, conv, packed),
                 _ => unreachable!("the plan's convolutions are the program's"),
@@ -40,13 +41,26 @@ impl Pass<'_> {
         }
     }
 
+    /// No row is written over before it is moved: what is left of a storage starts behind its beginning.
+    fn shrink(&self, step: &PlanStep) {
+        let (from, to) = (step.inputs[0], step.output);
+        let row = to.layout.w * to.layout.c;
+        for y in 0..to.layout.h {
+            // SAFETY: slots lie inside the arena, and nothing else uses them now.
+            unsafe {
+                let row_of = |slot: Slot, stride: usize| self.arena.add(slot.offset + y * stride);
+                std::ptr::copy(row_of(from, from.layout.row_stride), row_of(to, row), row);
+            }
+        }
+    }
+
     fn isa(&self) -> cpu::Isa {
         self.plan().isa
     }
 
     /// What a slot holds.
     fn view(&self, slot: &Slot) -> View<'_> {
-        // SAFETY: slots lie inside the arena; no step writes what it reads.
+        // SAFETY: slots lie inside the arena; no step writes what it reads, but where it is told to go on from it.
         unsafe { View::from_raw(self.arena.add(slot.offset), slot.layout) }
     }
 
@@ -83,9 +97,11 @@ impl Pass<'_> {
             let scale = self.pixel(&step.inputs[1]);
             prologue = Some(Prologue { scale, shift: &self.compiled.zeros[..channels], relu: false });
         }
-        let residual = conv.residual_factor.and_then(|_| step.inputs.last()).map(|slot| self.view(slot));
+        let residual = conv.residual_factor.and_then(|_| step.inputs.last());
+        let accumulate = residual == Some(&step.output);
         let epilogue = Epilogue {
-            residual,
+            residual: residual.filter(|_| !accumulate).map(|slot| self.view(slot)),
+            accumulate,
             residual_factor: conv.residual_factor.unwrap_or(1),
             activation: conv.activation,
             residual_before_activation: conv.is_residual_first,

@@ -81,6 +81,9 @@ pub struct Epilogue<'a> {
     pub activation: Option<Activation>,
     /// Whether the residual comes first.
     pub residual_before_activation: bool,
+    /// Whether what the output holds is the residual, added before norm and activation; for those that
+    /// [`PackedConv::accumulates`].
+    pub accumulate: bool,
     /// Factor of each channel out (the bias included).
     pub scale: Option<&'a [f32]>,
     /// Factor and offset of each channel out, of a norm that the residual is part of.
@@ -208,6 +211,11 @@ impl PackedConv {
         if matches!(self.form, Form::Winograd(_)) { winograd::SIDE } else { 1 }
     }
 
+    /// Whether sums can go on from what the output holds.
+    pub fn accumulates(&self) -> bool {
+        matches!(self.form, Form::Dense(_) | Form::Winograd(_))
+    }
+
     /// Memory of the weights.
     pub fn bytes(&self) -> usize {
         match &self.form {
@@ -290,6 +298,7 @@ impl Band<'_, '_, PackedConv> {
     /// # Safety
     /// The input, the output and the epilogue fit the spec, and the rows may be written.
     unsafe fn of_form(self) {
+        assert!(!self.epilogue.accumulate || self.op.accumulates(), "sums of {:?} in place", self.op.spec);
         // SAFETY: the caller's promise.
         unsafe {
             match &self.op.form {
@@ -326,6 +335,7 @@ impl Epilogue<'_> {
         assert!(self.activation != Some(Activation::Softmax), "softmax needs all channels of a pixel");
         assert!(self.scale.is_none_or(|s| s.len() == c), "scale of the epilogue");
         assert!(self.norm.is_none_or(|(a, b)| a.len() == c && b.len() == c), "norm of the epilogue");
+        assert!(!self.accumulate || self.residual.is_none() && self.scale.is_none(), "sums in place");
         if let Some(r) = self.residual {
             let f = self.residual_factor.max(1);
             assert_eq!(r.size(), (h.div_ceil(f), w.div_ceil(f), c), "size of the residual");

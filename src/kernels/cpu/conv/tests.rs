@@ -29,6 +29,8 @@ struct Case {
     prologue: bool,
     activation: Option<Activation>,
     residual: Option<(usize, bool)>,
+    /// Whether the output holds the residual, where it can.
+    in_place: bool,
     scale: bool,
     /// Whether a value in the middle of the input is NaN.
     nan: bool,
@@ -57,13 +59,16 @@ fn run(case: &Case, isa: Isa, precision: Precision, bands: &[usize]) -> (Vec<f32
     let gamma = numbers(7, s.cout);
     let (factor_after, offset_after) = (numbers(9, s.cout), numbers(10, s.cout));
     let x = View::new(&x, h, w, s.cin, in_px);
+    let op = PackedConv::sized(s, (out_h, out_w), (&weights, Some(&bias)), isa, precision);
+    let in_place = case.in_place && op.accumulates();
     let prologue = case.prologue.then_some(Prologue { scale: &scale, shift: &shift, relu: true });
     let epilogue = Epilogue {
         residual: case.residual.map(|_| View::dense(&residual, out_h.div_ceil(factor), out_w.div_ceil(factor), s.cout)),
         residual_factor: factor,
         activation: case.activation,
         residual_before_activation: case.residual.is_some_and(|r| r.1),
-        scale: case.scale.then_some(&gamma),
+        accumulate: false,
+        scale: (case.scale && !in_place).then_some(&gamma),
         norm: case.scale.then_some((&factor_after, &offset_after)),
     };
     let mut want = vec![7.0; out_h * out_w * out_px];
@@ -72,7 +77,12 @@ fn run(case: &Case, isa: Isa, precision: Precision, bands: &[usize]) -> (Vec<f32
         let mut to = ViewMut::new(&mut want, out_h, out_w, s.cout, out_px);
         reference::conv((&s, &weights, Some(&bias)), x, prologue, &epilogue, &mut to, 0..out_h);
     }
-    let op = PackedConv::sized(s, (out_h, out_w), (&weights, Some(&bias)), isa, precision);
+    let mut epilogue = epilogue;
+    if in_place {
+        let pixels = got.chunks_exact_mut(out_px).zip(residual.chunks_exact(s.cout));
+        pixels.for_each(|(to, residual)| to[..s.cout].copy_from_slice(residual));
+        epilogue = Epilogue { residual: None, accumulate: true, ..epilogue };
+    }
     let mut scratch = numbers(8, op.scratch_floats(w));
     let mut start = 0;
     for &end in bands.iter().chain([&out_h]) {
@@ -140,7 +150,18 @@ fn cases() -> Vec<Case> {
                 prologue: n % 2 == 1,
                 activation: activations[n % 5],
                 residual: residuals[n % 4],
+                in_place: false,
                 scale: n % 3 == 0,
+                nan: false,
+            });
+            cases.push(Case {
+                spec,
+                size,
+                prologue: n % 2 == 0,
+                activation: activations[n % 5],
+                residual: residuals[1],
+                in_place: true,
+                scale: n % 3 == 1,
                 nan: false,
             });
         }
@@ -203,18 +224,21 @@ fn a_nan_in_is_a_nan_out() {
 #[test]
 fn a_deep_sum_is_taken_in_parts() {
     let spec = ConvSpec { stride: 2, ..ConvSpec::same(1024, 40, 3) };
-    let case = Case {
+    let case = |in_place| Case {
         spec,
         size: (8, 9),
         prologue: false,
         activation: Some(Activation::Relu),
         residual: Some((1, true)),
+        in_place,
         scale: false,
         nan: false,
     };
     for isa in Isa::ALL.into_iter().filter(|&isa| isa <= Isa::best()) {
-        let (got, want) = run(&case, isa, Precision::F32, &[]);
-        assert!(difference(&got, &want) < 5e-6, "{isa:?}");
-        assert!(got == run(&case, isa, Precision::F32, &[2]).0, "{isa:?}");
+        for case in [case(false), case(true)] {
+            let (got, want) = run(&case, isa, Precision::F32, &[]);
+            assert!(difference(&got, &want) < 5e-6, "{isa:?}");
+            assert!(got == run(&case, isa, Precision::F32, &[2]).0, "{isa:?}");
+        }
     }
 }

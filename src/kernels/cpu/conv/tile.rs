@@ -215,8 +215,10 @@ pub(super) struct Taps {
 /// What becomes of a tile's sums.
 #[derive(Clone, Copy)]
 pub(super) struct Finish {
-    /// Start from what is in the output, not from the bias.
+    /// Go on from what is in the output.
     pub resume: bool,
+    /// Add the bias.
+    pub is_first: bool,
     /// Added.
     pub residual: *const f32,
     /// Floats between the residual's pixels.
@@ -251,18 +253,19 @@ unsafe fn tile<M: Mac, const N: usize, const VN: usize, const D: usize>(t: &Tile
     // SAFETY: the caller's promise.
     unsafe {
         let mut acc = [[M::S::splat(0.0); VN]; N];
-        if finish.resume {
-            for i in 0..N {
-                for v in 0..VN {
-                    let n = t.channels.saturating_sub(v * lanes).min(lanes);
-                    acc[i][v] = M::S::load_part(t.out.add(i * t.out_px + v * lanes), n);
-                }
-            }
-        } else {
+        if finish.is_first {
             for v in 0..VN {
                 let b = M::S::load(t.bias.add(v * lanes));
                 for a in &mut acc {
                     a[v] = b;
+                }
+            }
+        }
+        if finish.resume {
+            for i in 0..N {
+                for v in 0..VN {
+                    let n = t.channels.saturating_sub(v * lanes).min(lanes);
+                    acc[i][v] = M::S::add(acc[i][v], M::S::load_part(t.out.add(i * t.out_px + v * lanes), n));
                 }
             }
         }

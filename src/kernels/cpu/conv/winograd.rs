@@ -289,8 +289,14 @@ impl Band<'_, '_, Winograd> {
             run: WORDS,
             last_run: cin - (op.blocks() - 1) * WORDS,
         };
-        let plain =
-            Finish { resume: false, residual: std::ptr::null(), residual_px: 0, residual_first: false, clamp: None };
+        let plain = Finish {
+            resume: false,
+            is_first: true,
+            residual: std::ptr::null(),
+            residual_px: 0,
+            residual_first: false,
+            clamp: None,
+        };
         let (zeros, scratch) = ([0.0; 2 * WORDS], self.scratch.as_mut_ptr());
         for p in 0..POINTS {
             for o in (0..padded).step_by(2 * lanes) {
@@ -352,6 +358,10 @@ impl Band<'_, '_, Winograd> {
                     let m = outward::<S>([half[0][r], half[1][r], half[2][r], half[3][r], half[4][r], half[5][r]]);
                     for k in 0..SIDE.min(out_w - ox) {
                         let mut v = S::add(m[k], bias);
+                        let to = self.out.pixel(y, ox + k).add(o);
+                        if e.accumulate {
+                            v = S::add(v, load::<S>(to, n));
+                        }
                         let r = residual.map(|view| load::<S>(view.pixel(y, ox + k).add(o), n));
                         if let Some(r) = r.filter(|_| e.residual_before_activation) {
                             v = S::add(v, r);
@@ -362,7 +372,7 @@ impl Band<'_, '_, Winograd> {
                         if let Some(r) = r.filter(|_| !e.residual_before_activation) {
                             v = S::add(v, r);
                         }
-                        store::<S>(self.out.pixel(y, ox + k).add(o), v, n);
+                        store::<S>(to, v, n);
                     }
                 }
             }
