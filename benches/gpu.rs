@@ -1,14 +1,20 @@
 //! Networks on a GPU: images per second, and what each step takes of what the GPU could do.
 //!
-//! `cargo bench --features cuda --bench gpu -- [--gpu N] [--batch 16,64] [--secs 2] [--steps] [--rehearse] [NETWORK=PX …]`; one JSON
-//! object per line. `kernels` is the launches alone, from memory of the GPU to memory of the GPU; `lanes` is all that a
-//! run does: two threads that copy bytes in, run, and copy head maps out. `benches/gpu.sh` runs this beside PyTorch; with `--rehearse` everything
-//! is run once, to see that it runs.
+//! `cargo bench --features cuda --bench gpu -- [--gpu N] [--batch 16,64] [--secs 2] [--steps] [--kernels] [--rehearse]
+//! [NETWORK=PX …]`; one JSON object per line. `kernels` is the launches alone, from memory of the GPU to memory of the GPU; `lanes` is all that a
+//! run does: two threads that copy bytes in, run, and copy head maps out. `--kernels` also times the steps of small
+//! networks that have the kernels no large one needs. `benches/gpu.sh` runs this beside PyTorch; with `--rehearse`
+//! everything is run once, to see that it runs.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its results")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
 
+#[path = "../tests/cases/mod.rs"]
+mod cases;
+
+use cases::CASES;
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,7 +22,7 @@ use wsi_run::{
     infer::{
         Plan,
         cuda::{
-            Batch, Chip, CudaNetwork, Format, HeadForm, Launches, Region,
+            Batch, Chip, CudaNetwork, Format, HeadForm, Launch, Launches, Region, StainPass,
             buffer::Buffer,
             devices,
             driver::{Device, DeviceError},
@@ -25,7 +31,7 @@ use wsi_run::{
         },
     },
     model::{
-        ModelTile,
+        HeadPlan, ModelTile, StainMethod,
         graph::Graph,
         head_plans,
         weights::{Normalisation, Weights},
@@ -42,6 +48,7 @@ struct Options {
     batches: Vec<usize>,
     secs: f64,
     by_step: bool,
+    by_kernel: bool,
     /// Calls of what is timed, at least, and how often a step is started in each.
     calls: usize,
     step_turns: u32,
@@ -50,8 +57,16 @@ struct Options {
 
 fn options() -> Options {
     let networks = NETWORKS.iter().map(|(name, px)| ((*name).to_owned(), *px)).collect();
-    let mut o =
-        Options { gpu: 0, batches: vec![16, 64], secs: 2.0, by_step: false, calls: 3, step_turns: 10, networks };
+    let mut o = Options {
+        gpu: 0,
+        batches: vec![16, 64],
+        secs: 2.0,
+        by_step: false,
+        by_kernel: false,
+        calls: 3,
+        step_turns: 10,
+        networks,
+    };
     let mut named = vec![];
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -61,6 +76,7 @@ fn options() -> Options {
             "--batch" => o.batches = value().split(',').map(|n| n.parse().unwrap()).collect(),
             "--secs" => o.secs = value().parse().unwrap(),
             "--steps" => o.by_step = true,
+            "--kernels" => o.by_kernel = true,
             "--rehearse" => (o.secs, o.calls, o.step_turns) = (0.0, 1, 1),
             "--bench" => {}
             network => {
@@ -88,6 +104,18 @@ fn median((secs, calls): (f64, usize), mut f: impl FnMut()) -> Duration {
     times[times.len() / 2]
 }
 
+/// How a batch is run.
+#[derive(Clone, Copy, Default)]
+struct Way<'a> {
+    /// What a share of it may take; none runs every step on all of it.
+    cache_bytes: Option<usize>,
+    wgmma: bool,
+    /// Head maps made on the device.
+    heads: &'a [HeadForm],
+    /// Stain normalisation, of all images and kept.
+    stain: Option<StainMethod>,
+}
+
 /// A batch's launches and memory.
 struct Bound {
     launches: Launches,
@@ -96,22 +124,18 @@ struct Bound {
 }
 
 impl Bound {
-    fn new(
-        device: &Arc<Device>,
-        network: &CudaNetwork,
-        px: usize,
-        images: usize,
-        (cache_bytes, wgmma): (Option<usize>, bool),
-    ) -> Self {
-        let plan = network.plan(px, px).unwrap();
+    fn new(device: &Arc<Device>, network: &CudaNetwork, (h, w): (usize, usize), images: usize, way: Way<'_>) -> Self {
+        let plan = network.plan(h, w).unwrap();
         let mut store = network.store();
         let normalisation = &Normalisation::IMAGENET;
-        let chip = cache_bytes.map(|cache_bytes| Chip { cache_bytes, multiprocessors: device.multiprocessors() });
-        let batch = Batch { images, kind: 0, normalisation, stain: None, heads: &[], chip, wgmma };
+        let chip = way.cache_bytes.map(|cache_bytes| Chip { cache_bytes, multiprocessors: device.multiprocessors() });
+        let stain = way.stain.map(|_| StainPass { tables: 1, is_kept: true });
+        let batch = Batch { images, kind: 0, normalisation, stain, heads: way.heads, chip, wgmma: way.wgmma };
         let launches = network.launches(&plan, &batch, &mut store);
         let buffer = |(i, bytes): (usize, &usize)| match i {
             0 => Buffer::of(device, store.bytes()).unwrap(),
             2 => Buffer::of(device, &noise(*bytes)).unwrap(),
+            5 if *bytes > 0 => Buffer::of(device, &stains(way.stain.unwrap(), images)).unwrap(),
             _ => Buffer::new(device, *bytes).unwrap(),
         };
         let buffers = launches.region_bytes.iter().enumerate().map(buffer).collect();
@@ -123,9 +147,9 @@ impl Bound {
     }
 
     /// Starts the launches that `of` takes.
-    fn start(&self, of: &dyn Fn(usize) -> bool) -> Result<(), DeviceError> {
+    fn start(&self, of: &dyn Fn(&Launch) -> bool) -> Result<(), DeviceError> {
         let base = |region: Region| self.buffers[Region::ALL.iter().position(|r| *r == region).unwrap()].address();
-        for launch in self.launches.launches.iter().filter(|l| of(l.step)) {
+        for launch in self.launches.launches.iter().filter(|l| of(l)) {
             // SAFETY: buffers are as large as the launches were made for, and outlive the stream's work.
             unsafe { self.stream.launch(launch, &base) }?;
         }
@@ -134,7 +158,7 @@ impl Bound {
 
     /// Time of the launches that `of` takes, each `turns` times in a recording: starting one and waiting for it takes
     /// some µs, which a single short step would be lost in.
-    fn time(&self, how_long: (f64, usize), turns: u32, of: impl Fn(usize) -> bool) -> Duration {
+    fn time(&self, how_long: (f64, usize), turns: u32, of: impl Fn(&Launch) -> bool) -> Duration {
         let recording = self.stream.record(|| (0..turns).try_for_each(|_| self.start(&of))).unwrap().unwrap();
         let all = median(how_long, || {
             // SAFETY: buffers are as large as the launches were made for, and outlive the stream's work.
@@ -143,6 +167,13 @@ impl Bound {
         });
         all / turns
     }
+}
+
+/// Tables of zeros, and the number of the first for every image.
+fn stains(method: StainMethod, images: usize) -> Vec<u8> {
+    let mut bytes = vec![0; StainPass { tables: 1, is_kept: true }.numbers_at()];
+    (0..images).for_each(|_| bytes.extend(StainPass::number(0, method).to_le_bytes()));
+    bytes
 }
 
 fn noise(bytes: usize) -> Vec<u8> {
@@ -203,7 +234,8 @@ fn main() {
             let products: &[bool] = if device.has_wgmma() { &[false, true] } else { &[false] };
             let ways = products.iter().flat_map(|wgmma| caches.map(|(cache, bytes)| (*wgmma, cache, bytes)));
             for (wgmma, cache, cache_bytes) in ways {
-                let bound = Bound::new(&device, &network, *px, batch, (cache_bytes, wgmma));
+                let way = Way { cache_bytes, wgmma, ..Way::default() };
+                let bound = Bound::new(&device, &network, (*px, *px), batch, way);
                 let time = bound.time((o.secs, o.calls), 1, |_| true);
                 println!(
                     "{}",
@@ -225,32 +257,72 @@ fn main() {
             }
         }
         if o.by_step {
-            steps(&o, &device, (name, &network), &plan, device.has_wgmma());
+            steps(&o, &device, (name, &network), &plan, &head_plans(&graph, 1));
         }
+    }
+    // Larger than the tests', whose emulation takes its time.
+    let enlarged = if o.secs == 0.0 { 1 } else { 8 };
+    for case in CASES.iter().filter(|_| o.by_kernel) {
+        let graph = case.graph();
+        let network = CudaNetwork::new(&graph, &Weights::from_names(&graph), Format::Half).unwrap();
+        let plan = network.plan(case.size.0 * enlarged, case.size.1 * enlarged).unwrap();
+        steps(&o, &device, (case.name, &network), &plan, &head_plans(&graph, 1));
     }
 }
 
-/// What each step takes of the largest batch, by warps and, where there are some, by warpgroups.
-fn steps(o: &Options, device: &Arc<Device>, (name, network): (&str, &CudaNetwork), plan: &Plan, has_wgmma: bool) {
-    let (batch, px) = (*o.batches.last().unwrap(), plan.h);
-    for wgmma in [false, true].into_iter().filter(|wgmma| !wgmma || has_wgmma) {
-        let bound = Bound::new(device, network, px, batch, (None, wgmma));
-        for (i, step) in plan.steps.iter().enumerate() {
-            let kernels: Vec<&str> = bound.launches.launches.iter().filter(|l| l.step == i).map(|l| l.kernel).collect();
-            // Steps that are the same either way are timed once.
-            if kernels.is_empty() || (wgmma && !kernels.iter().any(|kernel| kernel.contains("wgmma"))) {
-                continue;
-            }
-            let secs = bound.time((o.secs.min(0.02), o.calls), o.step_turns, |step| step == i).as_secs_f64();
+/// What each step takes of the largest batch: by warps and, where there are some, by warpgroups; then the head maps, and
+/// the input with either way of stain normalisation.
+fn steps(o: &Options, device: &Arc<Device>, (name, network): (&str, &CudaNetwork), plan: &Plan, heads: &[HeadPlan]) {
+    let (batch, px, size) = (*o.batches.last().unwrap(), plan.h, (plan.h, plan.w));
+    // Times step `i`: of an image, its multiply-accumulates and the numbers it reads and writes.
+    let line = |bound: &Bound, wgmma: bool, (i, step): (usize, &str), (macs, numbers): (u64, u64)| {
+        let kernels: Vec<&str> = bound.launches.launches.iter().filter(|l| l.step == i).map(|l| l.kernel).collect();
+        // Steps that are the same either way are timed once.
+        if kernels.is_empty() || (wgmma && !kernels.iter().any(|kernel| kernel.contains("wgmma"))) {
+            return;
+        }
+        let time = |of: &dyn Fn(&Launch) -> bool| {
+            bound.time((o.secs.min(0.02), o.calls), o.step_turns, |l| l.step == i && of(l)).as_secs_f64()
+        };
+        let secs = time(&|_| true);
+        println!(
+            "{}",
+            serde_json::json!({
+                "network": name, "px": px, "batch": batch, "what": "step", "wgmma": wgmma, "step": step, "kernels": kernels,
+                "micros": secs * 1e6, "tflop_per_s": 2e-12 * (macs * batch as u64) as f64 / secs,
+                "gb_per_s": 2e-9 * (numbers * batch as u64) as f64 / secs,
+                "flop_per_byte": macs as f64 / numbers as f64,
+            })
+        );
+        // Kernels that work one after the other, each by itself.
+        let different: BTreeSet<&str> = kernels.iter().copied().collect();
+        for kernel in different.iter().filter(|_| different.len() > 1) {
+            let micros = time(&|l| l.kernel == *kernel) * 1e6;
             println!(
                 "{}",
                 serde_json::json!({
-                    "network": name, "px": px, "batch": batch, "what": "step", "wgmma": wgmma, "step": step.name, "kernels": kernels,
-                    "micros": secs * 1e6, "tflop_per_s": 2e-12 * (step.macs * batch as u64) as f64 / secs,
-                    "gb_per_s": 2e-9 * (step.moved_floats * batch as u64) as f64 / secs,
-                    "flop_per_byte": step.macs as f64 / step.moved_floats as f64,
+                    "network": name, "px": px, "batch": batch, "what": "part", "step": step, "kernels": [kernel], "micros": micros,
                 })
             );
         }
+    };
+    for wgmma in [false, true].into_iter().filter(|wgmma| !wgmma || device.has_wgmma()) {
+        let bound = Bound::new(device, network, size, batch, Way { wgmma, ..Way::default() });
+        for (i, step) in plan.steps.iter().enumerate() {
+            line(&bound, wgmma, (i, &step.name), (step.macs, step.moved_floats));
+        }
+    }
+    let forms: Vec<HeadForm> = heads.iter().map(HeadForm::from).collect();
+    let bound = Bound::new(device, network, size, batch, Way { heads: &forms, ..Way::default() });
+    let numbers = |form: &HeadForm| {
+        let layout = plan.heads[form.output].slot.layout;
+        2 * (layout.h * layout.w * form.channels) as u64
+    };
+    line(&bound, false, (plan.steps.len(), "head maps"), (0, forms.iter().map(numbers).sum()));
+    for (step, method) in [("input by optical density", StainMethod::Od), ("input by CIELAB", StainMethod::Lab)] {
+        let bound = Bound::new(device, network, size, batch, Way { stain: Some(method), ..Way::default() });
+        let input = bound.launches.launches.iter().find(|l| l.kernel == "from_rgb").map(|l| l.step);
+        // Three bytes in and out again, and three numbers of two.
+        line(&bound, false, (input.unwrap(), step), (0, 6 * (plan.h * plan.w) as u64));
     }
 }

@@ -196,11 +196,11 @@ fi
 if wanted time; then
   say "timing"
   sizes=(--batch "${BATCHES:-16,64,256}" --secs "${SECS:-1}" --steps)
-  [ -n "$rehearsal" ] && sizes=(--batch 2 --rehearse --steps light_mu_seg=64 crescent_dense_net=64)
+  [ -n "$rehearsal" ] && sizes=(--batch 2 --rehearse --steps --kernels light_mu_seg=64 crescent_dense_net=64)
   "$bench" --bench "${sizes[@]}" > "$out.jsonl" 2> "$out.timing.txt" || fails "timing" "" "$(last_of "$out.timing.txt")"
   # The kernels that the networks of the goals do not have.
   if [ -z "$rehearsal" ]; then
-    "$bench" --bench --batch 16 --secs 0.2 --steps light_mu_seg=512 u_net=256 u_net_mit_b0=256 ctranspath=224 >> "$out.jsonl" 2>> "$out.timing.txt"
+    "$bench" --bench --batch 16 --secs 0.2 --steps --kernels light_mu_seg=512 u_net=256 u_net_mit_b0=256 ctranspath=224 >> "$out.jsonl" 2>> "$out.timing.txt"
   fi
   grep -q "nothing is timed" "$out.timing.txt" && last_of "$out.timing.txt"
   rm -f "$out.rows"

@@ -7,19 +7,21 @@
 //! for 9.0. PTX of a new toolkit asks for a driver as new; the kernels use nothing newer than PTX 7.8, and say so, so
 //! that drivers since 520 take them.
 
+#[path = "../src/infer/cuda/ptx.rs"]
+mod ptx;
+
 use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
-/// What the kernels need, and drivers since CUDA 11.8 have.
-const PTX_VERSION: &str = "7.8";
 const FORMATS: [(&str, &[&str]); 2] = [("f16", &[]), ("bf16", &["-DWSI_BF16=1"])];
 
 fn main() {
     let kernels = Path::new("kernels");
     println!("cargo:rerun-if-changed=kernels");
+    println!("cargo:rerun-if-changed=src/infer/cuda/ptx.rs");
     for variable in ["NVCC", "CUDA_HOME", "PATH"] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
@@ -47,7 +49,7 @@ fn main() {
                 threads.spawn(move || {
                     compile(nvcc, &ptx, defines, &["-ptx", "-arch=compute_80"]);
                     let text = fs::read_to_string(&ptx).expect("nvcc wrote it");
-                    fs::write(&ptx, with_version(&text)).expect("the output folder can be written");
+                    fs::write(&ptx, ptx::for_older_drivers(&text)).expect("the output folder can be written");
                 });
                 threads.spawn(move || {
                     compile(nvcc, &cubin, defines, &["-cubin", "-gencode=arch=compute_90a,code=sm_90a"])
@@ -101,12 +103,4 @@ fn compile(nvcc: &Path, to: &Path, defines: &[&str], kind: &[&str]) {
         Ok(done) => panic!("nvcc refuses the kernels:\n{}", String::from_utf8_lossy(&done.stderr)),
         Err(e) => panic!("`{}` does not run: {e}", nvcc.display()),
     }
-}
-
-fn with_version(ptx: &str) -> String {
-    // Hints to newer compilers, of which older versions know nothing, and comments.
-    let is_hint = |line: &&str| line.contains(".pragma \"used_bytes_mask") || line.trim_start().starts_with("//");
-    let line =
-        |line: &str| if line.starts_with(".version ") { format!(".version {PTX_VERSION}") } else { line.to_owned() };
-    ptx.lines().filter(|l| !is_hint(l)).map(|l| line(l) + "\n").collect()
 }

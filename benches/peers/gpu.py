@@ -136,8 +136,8 @@ def plot(ours, to):
 
 
 def by_kernel(ours, is_rehearsal):
-    """A line per kernel over all steps that it alone does: how often, how long, and what of the roofline it reaches; last
-    those that no step timed."""
+    """A line per kernel over all steps that it alone does: how often, how long, and what of the roofline it reaches; of
+    those that only work with others, how often and how long; last those that nothing timed."""
     sources = pathlib.Path(__file__).resolve().parents[2] / "kernels"
     defined = sorted(re.findall(r"^KERNEL\((\w+),", "\n".join(path.read_text() for path in sorted(sources.glob("*.cu"))), re.M))
     found = {}
@@ -147,12 +147,20 @@ def by_kernel(ours, is_rehearsal):
             least = max(row["tflop_per_s"] * 1e12 * secs / PEAK_FLOPS, row["gb_per_s"] * 1e9 * secs / PEAK_BYTES)
             count, all_secs, all_least = found.get(row["kernels"][0], (0, 0.0, 0.0))
             found[row["kernels"][0]] = (count + 1, all_secs + secs, all_least + least)
+    parts = {}
+    for row in ours:
+        if row.get("what") == "part" and row["kernels"][0] not in found:
+            count, all_secs = parts.get(row["kernels"][0], (0, 0.0))
+            parts[row["kernels"][0]] = (count + 1, all_secs + row["micros"] / 1e6)
     lines = ["| kernel | steps | µs | of the roofline |", "|---|---|---|---|"]
     for name in defined:
         if name in found:
             count, secs, least = found[name]
             lines.append(f"| {name} | {count} | " + ("rehearsed | – |" if is_rehearsal else f"{secs * 1e6:,.0f} | {least / secs:.0%} |"))
-    unseen = [name for name in defined if name not in found]
+        elif name in parts:
+            count, secs = parts[name]
+            lines.append(f"| {name} | {count}, with others | " + ("rehearsed" if is_rehearsal else f"{secs * 1e6:,.0f}") + " | – |")
+    unseen = [name for name in defined if name not in found and name not in parts]
     return lines + ["", "Not timed by themselves: " + (", ".join(unseen) or "none")]
 
 

@@ -2,7 +2,7 @@
 //!
 //! Owns: what the build embedded, and how the rest is made. Must not know: launches.
 
-use super::launch::Format;
+use super::{launch::Format, ptx};
 use cudarc::nvrtc;
 
 /// Compiled kernels of a format.
@@ -41,7 +41,7 @@ fn compiled(format: Format) -> Result<Vec<u8>, String> {
     // Its library is looked for in there, and a panic says that there is none.
     let made = std::panic::catch_unwind(|| nvrtc::compile_ptx_with_opts(TEXT, options));
     match made {
-        Ok(Ok(ptx)) => Ok(ptx.to_src().bytes().chain([0]).collect()),
+        Ok(Ok(made)) => Ok(ptx::for_older_drivers(&made.to_src()).bytes().chain([0]).collect()),
         Ok(Err(e)) => Err(format!("NVRTC refuses the kernels: {e:?}")),
         Err(_) => {
             Err("this program was built without a CUDA toolkit, and `libnvrtc.so` is not on this machine".to_owned())

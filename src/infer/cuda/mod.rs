@@ -25,6 +25,8 @@ mod lower;
 mod map;
 #[cfg(not(feature = "cuda"))]
 mod no_device;
+#[cfg(feature = "cuda")]
+mod ptx;
 pub mod share;
 #[cfg(feature = "cuda")]
 mod stains;
