@@ -14,6 +14,12 @@ picture, about as many as it has nuclei; the network's arithmetic is that of any
 2026-11-21, Intel Xeon (4 cores), one turn, 2,000 × 2,000 px of dense tissue:
     wsi-run      75.18 s wall   276.76 s CPU   1151 MB   2,691 nuclei
     tiatoolbox  347.55 s wall  1159.62 s CPU   3539 MB   2,504 nuclei
+The same day, after residuals were summed in place, wsi-run alone:
+    wsi-run      70.74 s wall   265.74 s CPU   1011 MB   2,691 nuclei
+4,000 × 4,000 px, not in one run: wsi-run alone with 4 threads; tiatoolbox with 2 threads on a busy machine, whose wall
+time (3,691 s) says nothing:
+    wsi-run     256.55 s wall  1004.78 s CPU   1158 MB  11,215 nuclei
+    tiatoolbox                 3951.54 s CPU   3602 MB  14,762 nuclei
 """
 import argparse, datetime, os, pathlib, subprocess, sys, tempfile
 
