@@ -4,16 +4,15 @@
 
 mod cuts;
 
-use cuts::{Random, cuts};
+use cuts::{Random, cuts, grid, mpp, rows, two_types};
 use proptest::prelude::*;
 use std::{collections::HashMap, io::Read, path::Path};
 use wsi_run::{
     config::settings,
-    geometry::{Rect, Size, Target, TargetGrid},
+    geometry::{Rect, Target},
     instances::{Instance, NP_HV_DEFAULTS, extract_np_hv, np_hv_halo_px},
-    model::{ClassInfo, HEMATOXYLIN_DEFAULTS, Head, HematoxylinModel, Model, ModelSpec},
+    model::Head,
     stitch::{Plane, Region},
-    units::{Mpp, MppXy},
 };
 
 const UNIT: i64 = 16384;
@@ -102,7 +101,7 @@ impl Maps {
         let rect = core.inflate(halo_px).intersect(&Rect::new(0, 0, self.w, self.h));
         let n = (self.w * self.h) as usize;
         let cut = |planes: &[i16]| -> Vec<i16> {
-            planes.chunks(n).flat_map(|plane| self.rows(rect).flat_map(|row| &plane[row])).copied().collect()
+            planes.chunks(n).flat_map(|plane| rows(rect, self.w).flat_map(|row| &plane[row])).copied().collect()
         };
         let plane = |head, channels, data| Plane { head, channels, data, pixels: None };
         Region {
@@ -117,38 +116,13 @@ impl Maps {
             rgb: Vec::new(),
         }
     }
-
-    fn rows(&self, rect: Rect<Target>) -> impl Iterator<Item = std::ops::Range<usize>> {
-        let w = self.w as usize;
-        (rect.y..rect.bottom()).map(move |y| y as usize * w + rect.x as usize..y as usize * w + rect.right() as usize)
-    }
-}
-
-fn mpp(um_per_px: f64) -> Mpp {
-    Mpp::new(um_per_px).unwrap()
-}
-
-/// A model with two types of nuclei.
-fn two_types() -> ModelSpec {
-    let class = |name: &str| ClassInfo { name: name.into(), color: [0; 3] };
-    let mut spec = HematoxylinModel::new(&HEMATOXYLIN_DEFAULTS, None).unwrap().spec().clone();
-    spec.classes = vec![class("tumour"), class("lymphocyte")];
-    spec
 }
 
 /// Extracts every region of a cutting and puts the instances together as one region would give them.
 fn extract_cut(maps: &Maps, xs: &[u32], ys: &[u32], settings: &settings::NpHv, um_per_px: f64) -> Vec<Instance> {
-    let grid = TargetGrid::new(Size::new(maps.w, maps.h), MppXy::square(mpp(um_per_px)), mpp(um_per_px));
+    let grid = grid(maps.w, maps.h, um_per_px);
     let halo_px = np_hv_halo_px(settings, grid.input_mpp);
-    let mut all = Vec::new();
-    for y in ys.windows(2) {
-        for x in xs.windows(2) {
-            let core = Rect::new(i64::from(x[0]), i64::from(y[0]), x[1] - x[0], y[1] - y[0]);
-            all.extend(extract_np_hv(&maps.region(core, halo_px), &grid, settings, &two_types()));
-        }
-    }
-    all.sort_by_key(|i| i.runs[0]);
-    all
+    cuts::extract_cut(xs, ys, |core| extract_np_hv(&maps.region(core, halo_px), &grid, settings, &two_types()))
 }
 
 fn extract_whole(maps: &Maps, settings: &settings::NpHv, um_per_px: f64) -> Vec<Instance> {
@@ -329,7 +303,7 @@ fn types_are_voted_for_pixel_by_pixel_and_the_background_counts_only_alone() {
 #[test]
 fn a_region_without_both_maps_has_no_nuclei() {
     let maps = random_maps(60, 60, 3);
-    let grid = TargetGrid::new(Size::new(60, 60), MppXy::square(mpp(0.25)), mpp(0.25));
+    let grid = grid(60, 60, 0.25);
     let whole = maps.region(Rect::new(0, 0, 60, 60), 0);
     for missing in [1, 2] {
         let mut region = whole.clone();

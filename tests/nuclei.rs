@@ -5,17 +5,16 @@
 mod cuts;
 mod test_data;
 
-use cuts::{Random, cuts};
+use cuts::{Random, cuts, grid, mpp, rows, two_types};
 use proptest::prelude::*;
 use test_data::test_data;
 use wsi_run::{
     config::settings,
-    geometry::{Rect, Size, Target, TargetGrid},
+    geometry::{Rect, Target},
     instances::{Instance, WATERSHED_DEFAULTS, extract_nuclei, halo_px},
-    model::{ClassInfo, HEMATOXYLIN_DEFAULTS, Head, HematoxylinModel, Model, ModelSpec},
+    model::{HEMATOXYLIN_DEFAULTS, Head, HematoxylinModel, Model},
     pixels::{RgbImage, stain::reference},
     stitch::{Plane, Region},
-    units::{Mpp, MppXy},
 };
 
 /// Maps of a whole slide.
@@ -65,12 +64,12 @@ impl Maps {
     /// The region of `core`, with the halo a run gives it.
     fn region(&self, core: Rect<Target>, halo_px: u32) -> Region {
         let rect = core.inflate(halo_px).intersect(&Rect::new(0, 0, self.w, self.h));
-        let cut = |data: &[i16]| -> Vec<i16> { self.rows(rect).flat_map(|row| &data[row]).copied().collect() };
+        let cut = |data: &[i16]| -> Vec<i16> { rows(rect, self.w).flat_map(|row| &data[row]).copied().collect() };
         let n = (self.w * self.h) as usize;
         Region {
             core,
             rect,
-            computed: self.rows(rect).flat_map(|row| &self.computed[row]).copied().collect(),
+            computed: rows(rect, self.w).flat_map(|row| &self.computed[row]).copied().collect(),
             planes: vec![
                 Plane { head: Head::NuclearPixel, channels: 1, data: cut(&self.nuclear), pixels: None },
                 Plane {
@@ -83,27 +82,6 @@ impl Maps {
             rgb: Vec::new(),
         }
     }
-
-    fn rows(&self, rect: Rect<Target>) -> impl Iterator<Item = std::ops::Range<usize>> {
-        let w = self.w as usize;
-        (rect.y..rect.bottom()).map(move |y| y as usize * w + rect.x as usize..y as usize * w + rect.right() as usize)
-    }
-}
-
-fn mpp(um_per_px: f64) -> Mpp {
-    Mpp::new(um_per_px).unwrap()
-}
-
-fn grid(w: u32, h: u32, um_per_px: f64) -> TargetGrid {
-    TargetGrid::new(Size::new(w, h), MppXy::square(mpp(um_per_px)), mpp(um_per_px))
-}
-
-/// A model with two types of nuclei.
-fn two_types() -> ModelSpec {
-    let class = |name: &str| ClassInfo { name: name.into(), color: [0; 3] };
-    let mut spec = HematoxylinModel::new(&HEMATOXYLIN_DEFAULTS, None).unwrap().spec().clone();
-    spec.classes = vec![class("tumour"), class("lymphocyte")];
-    spec
 }
 
 /// Nuclei small enough that a picture of a few thousand px holds many halos.
@@ -122,15 +100,7 @@ fn small_nuclei(max_area_px: f64, max_hole_px: f64, um_per_px: f64) -> settings:
 fn extract_cut(maps: &Maps, xs: &[u32], ys: &[u32], settings: &settings::Watershed, um_per_px: f64) -> Vec<Instance> {
     let grid = grid(maps.w, maps.h, um_per_px);
     let halo_px = halo_px(settings, grid.input_mpp);
-    let mut all = Vec::new();
-    for y in ys.windows(2) {
-        for x in xs.windows(2) {
-            let core = Rect::new(i64::from(x[0]), i64::from(y[0]), x[1] - x[0], y[1] - y[0]);
-            all.extend(extract_nuclei(&maps.region(core, halo_px), &grid, settings, &two_types()));
-        }
-    }
-    all.sort_by_key(|i| i.runs[0]);
-    all
+    cuts::extract_cut(xs, ys, |core| extract_nuclei(&maps.region(core, halo_px), &grid, settings, &two_types()))
 }
 
 proptest! {
