@@ -1,10 +1,10 @@
 //! Networks on a GPU: images per second, and what each step takes of what the GPU could do.
 //!
 //! `cargo bench --features cuda --bench gpu -- [--gpu N] [--batch 16,64] [--secs 2] [--steps] [--kernels] [--rehearse]
-//! [NETWORK=PX …]`; one JSON object per line. `kernels` is the launches alone, from memory of the GPU to memory of the GPU; `lanes` is all that a
-//! run does: two threads that copy bytes in, run, and copy head maps out. `--kernels` also times the steps of small
-//! networks that have the kernels no large one needs. `benches/gpu.sh` runs this beside PyTorch; with `--rehearse`
-//! everything is run once, to see that it runs.
+//! [NETWORK=PX …]`; one JSON object per line. `kernels` is the launches alone, from memory of the GPU to memory of the GPU;
+//! `lanes` is all that a run does: two threads that copy bytes in, run, and copy head maps out. `--kernels` also times the
+//! steps of small networks that have the kernels no large one needs. `benches/gpu.sh` runs this beside PyTorch; with
+//! `--rehearse` everything is run once, to see that it runs.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its results")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]

@@ -13,6 +13,7 @@ pub mod cuda;
 mod execute;
 mod in_place;
 mod memory;
+mod order;
 mod place;
 mod plan;
 mod program;

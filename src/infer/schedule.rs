@@ -5,7 +5,8 @@
 use super::{
     arena::{self, Buffer},
     cpu::{Isa, PackedConv, PackedTransposed, Precision, attention, view::Layout},
-    in_place,
+    in_place::sums_in_place,
+    order::{Readers, order},
     place::{CopyOf, Part, Placement, place},
     plan::{HeadSlot, Plan, PlanStep, Slot, Work},
     program::{ConvStep, Program, Step, StepOp, TransposedStep},
@@ -24,8 +25,9 @@ pub(super) fn schedule(
     (isa, precision): (Isa, Precision),
 ) -> Result<Plan, ShapeError> {
     let shapes = program.graph.shapes(h, w)?;
-    let order = in_place::order(program);
-    let mut placement = place(program, &shapes, &in_place::sums_in_place(program, &order));
+    let readers = Readers::new(program);
+    let order = order(program, &readers);
+    let mut placement = place(program, &shapes, &sums_in_place(program, &readers, &order));
     for size in &mut placement.sizes {
         size[2] = program.target.pixel_stride(size[2]);
     }

@@ -70,10 +70,10 @@ fn shrink_one(placement: &mut Placement, storage: usize, touches: &[Touch]) -> O
     if after[0].at == last.at || !all_channels || after.iter().any(|t| t.part.is_spread || is_read_before(&t.read)) {
         return None;
     }
-    let (after_all, nodes) = (last.at, after.iter().filter_map(|touch| touch.read).collect::<Vec<_>>());
+    let nodes: Vec<NodeId> = after.iter().filter_map(|touch| touch.read).collect();
     let from = Part { storage, axes, is_spread: false };
     let to = placement.moved_to_front(&from, &nodes);
-    Some(Shrink { after: after_all, from, to })
+    Some(Shrink { after: last.at, from, to })
 }
 
 /// The box around both.

@@ -81,7 +81,7 @@ pub struct Epilogue<'a> {
     pub activation: Option<Activation>,
     /// Whether the residual comes first.
     pub residual_before_activation: bool,
-    /// Whether what the output holds is the residual, added before norm and activation; for those that
+    /// Whether what the output holds is the residual, added before norm and activation; only where
     /// [`PackedConv::accumulates`].
     pub accumulate: bool,
     /// Factor of each channel out (the bias included).

@@ -291,7 +291,7 @@ impl Band<'_, '_, Blocked> {
             let residual = e.residual.filter(|_| in_tile && last);
             let finish = Finish {
                 resume: !first || e.accumulate,
-                is_first: first,
+                adds_bias: first,
                 residual: residual.map_or(std::ptr::null(), |v| v.pixel(y, ox).wrapping_add(o)),
                 residual_px: residual.map_or(0, |v| v.layout().pixel_stride),
                 residual_first: e.residual_before_activation,

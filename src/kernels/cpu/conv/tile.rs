@@ -218,7 +218,7 @@ pub(super) struct Finish {
     /// Go on from what is in the output.
     pub resume: bool,
     /// Add the bias.
-    pub is_first: bool,
+    pub adds_bias: bool,
     /// Added.
     pub residual: *const f32,
     /// Floats between the residual's pixels.
@@ -253,7 +253,7 @@ unsafe fn tile<M: Mac, const N: usize, const VN: usize, const D: usize>(t: &Tile
     // SAFETY: the caller's promise.
     unsafe {
         let mut acc = [[M::S::splat(0.0); VN]; N];
-        if finish.is_first {
+        if finish.adds_bias {
             for v in 0..VN {
                 let b = M::S::load(t.bias.add(v * lanes));
                 for a in &mut acc {

@@ -291,7 +291,7 @@ impl Band<'_, '_, Winograd> {
         };
         let plain = Finish {
             resume: false,
-            is_first: true,
+            adds_bias: true,
             residual: std::ptr::null(),
             residual_px: 0,
             residual_first: false,
