@@ -49,7 +49,7 @@ pack() { # FILE
   cargo build --profile "$profile" --locked --features cuda --bin wsi-run || exit 1
   mkdir -p "$to/programs" "$to/python" "$to/fixtures/models"
   cp "$(target)/$(folder)/wsi-run" "$to/programs/" || exit 1
-  cp "$(program test cuda test)" "$to/programs/cuda" || exit 1
+  cp "$(program test all test)" "$to/programs/all" || exit 1
   cp "$(program bench gpu bench)" "$to/programs/gpu" || exit 1
   strip "$to"/programs/*
   cp -r --parents benches/gpu.sh benches/peers kernels tests/emulation fixtures/models/make.py "$to/"
@@ -134,7 +134,7 @@ else
   cargo build --profile "$profile" --locked --features cuda --bin wsi-run || exit 1
   wsi_run=$(target)/$(folder)/wsi-run
 fi
-tests=$(program test cuda test)
+tests=$(program test all test)
 bench=$(program bench gpu bench)
 ls -l "$wsi_run" "$tests" "$bench" || exit 1
 

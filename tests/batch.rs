@@ -3,11 +3,7 @@
 //! `WSI_RUN_CHAOS=100` disturbs as many times as it says, over more slides; without it, a handful. `WSI_RUN_PROGRAM` is
 //! run instead of the program just built.
 
-#![expect(clippy::unwrap_used, reason = "a program that cannot be started has failed the test")]
-
-mod program;
-
-use program::*;
+use crate::program::*;
 use rustix::process::Signal;
 use std::{
     fs,

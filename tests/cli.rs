@@ -1,7 +1,5 @@
 //! The command line as a user meets it: verbs, options, help, exit codes.
 
-#![expect(clippy::unwrap_used, reason = "a program that cannot be started has failed the test")]
-
 use clap::FromArgMatches;
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -56,7 +56,7 @@ fn the_pipeline_of_all_keys_is_the_table_of_keys_and_equals_the_defaults() {
     if std::env::var_os("UPDATE").is_some_and(|value| value == "1") {
         std::fs::write(&path, &written).unwrap();
     }
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), written, "UPDATE=1 cargo test --test config rewrites it");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), written, "UPDATE=1 cargo test rewrites it");
     let least = loads("slides: { glob: \"data/**/*.svs\" }\n", &[]);
     assert_eq!(loads(&written, &[]).settings, least.settings);
 }

@@ -3,8 +3,6 @@
 //! The first lines of a case may be `# --set key=value` and `# WSI_RUN_THREADS=value`. `UPDATE=1 cargo test` rewrites
 //! the `.stderr` files; read the difference before committing it.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot read its own fixtures has failed")]
-
 use std::path::{Path, PathBuf};
 use wsi_run::config::{
     self,

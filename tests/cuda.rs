@@ -1,14 +1,8 @@
 //! The CUDA kernels, run by the emulation: every step and every network gives what the processor's kernels give.
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
-#![allow(clippy::print_stdout, reason = "distances are of use when one is too large")]
 
-mod cases;
-mod emulation;
-mod every_network;
-
-use cases::{CASES, widen};
-use emulation::{Build, emulation, run, toolkit};
-use every_network::{every_network, graph};
+use crate::cases::{CASES, widen};
+use crate::emulation::{Build, emulation, run, toolkit};
+use crate::every_network::{every_network, graph};
 use std::{collections::BTreeSet, path::PathBuf, sync::Mutex};
 use wsi_run::{
     config::settings,

@@ -1,6 +1,5 @@
 //! What is around the CUDA kernels, with a driver that has no GPU: streams, recorded batches, memory that ends, GPUs that
 //! fail, several GPUs, and whole runs. The driver (`kernels/emulation/driver.cpp`) runs the kernels by the emulation.
-#![cfg(feature = "cuda")]
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 #![allow(clippy::print_stdout, reason = "a test that runs nothing says so")]
 

@@ -1,16 +1,12 @@
 //! The whole program on synthetic and real slides: what comes out, and that it depends on nothing it should not.
 
-#![expect(clippy::unwrap_used, reason = "a program that cannot be started has failed the test")]
-
-mod test_data;
-
+use crate::test_data::test_data;
 use std::{
     collections::BTreeMap,
     fs,
     path::Path,
     process::{Command, Output},
 };
-use test_data::test_data;
 use wsi_run::{
     config,
     pipeline::{Setup, find_slides, plan_slide},

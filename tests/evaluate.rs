@@ -1,7 +1,5 @@
 //! Every metric says what its original says of the same arrays.
 
-#![expect(clippy::unwrap_used, reason = "what a test needs is there, or the test fails")]
-
 use serde_json::Value;
 use std::time::Instant;
 use wsi_run::evaluate::*;

@@ -1,16 +1,12 @@
 //! A model is judged by what it says in a run, and what it says can be corrected and learned from.
 
-#![expect(clippy::unwrap_used, reason = "what a test needs is there, or the test fails")]
-
-mod test_data;
-
+use crate::test_data::test_data;
 use serde_json::Value;
 use std::{
     fs,
     path::Path,
     process::{Command, Output},
 };
-use test_data::test_data;
 use wsi_run::pixels::RgbImage;
 
 /// Width and height of the picture that is cut out of the fixture.

@@ -4,11 +4,7 @@
 //! Calls are made to fail by a preloaded C library, `tests/faults/shim.c`. Each call gets one of its faults in turn;
 //! `WSI_RUN_FAULTS=all` gives each all of them. `WSI_RUN_PROGRAM` is run instead of the program just built.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program that cannot be started has failed the test")]
-
-mod program;
-
-use program::*;
+use crate::program::*;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,

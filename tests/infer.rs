@@ -1,10 +1,6 @@
 //! Compiled inference: every network gives what candle gives, whatever the instructions, the threads and the batch.
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
-
-mod every_network;
-
+use crate::every_network::{every_network, graph};
 use candle_core::{DType, Device, Tensor};
-use every_network::{every_network, graph};
 use std::{process::Command, sync::Mutex};
 use wsi_run::{
     infer::{Compiled, HeadRows, Isa, Options, Precision},

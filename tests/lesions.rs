@@ -1,7 +1,5 @@
 //! Lesions of streamed class maps against scipy and scikit-image, and the laws they keep.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use proptest::prelude::*;
 use serde::Deserialize;
 use std::collections::HashMap;

@@ -1,7 +1,5 @@
 //! Losses against PyTorch: values and gradients on the same arrays.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot read its own fixtures has failed")]
-
 use candle_core::{Device, Tensor, Var};
 use serde::Deserialize;
 use std::path::PathBuf;

@@ -1,7 +1,5 @@
 //! Shape, colour and outline of instances against scikit-image, and the laws they keep.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use proptest::prelude::*;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};

@@ -2,10 +2,7 @@
 //!
 //! HistoNeXt Base, Large and XLarge are the code of Tiny with more channels and take minutes; they are left out.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot read its files has failed")]
-
-mod test_data;
-
+use crate::test_data::test_data;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use std::{
     fs,
@@ -64,7 +61,7 @@ fn rows(out: &Path, table: &str) -> i64 {
 
 #[test]
 fn every_network_leaves_whole_results_on_a_real_slide() {
-    let Some(slide) = test_data::test_data("wsi/CMU-1-Small-Region.svs") else { return };
+    let Some(slide) = test_data("wsi/CMU-1-Small-Region.svs") else { return };
     let home = tempfile::tempdir().unwrap();
     for entry in zoo().iter().filter(|e| !["base", "large", "xlarge"].iter().any(|s| e.name.ends_with(s))) {
         // A tile is classified when a quarter of it is tissue.
@@ -81,7 +78,7 @@ fn every_network_leaves_whole_results_on_a_real_slide() {
 
 #[test]
 fn all_eight_views_and_half_precision_run_too() {
-    let Some(slide) = test_data::test_data("wsi/CMU-1-Small-Region.svs") else { return };
+    let Some(slide) = test_data("wsi/CMU-1-Small-Region.svs") else { return };
     let home = tempfile::tempdir().unwrap();
     run(home.path(), &slide, "stardist_unet", 48, ", views: all");
     run(home.path(), &slide, "light_mu_seg", 48, ", views: flips, precision: bf16");

@@ -1,10 +1,6 @@
 //! Nuclei from HoVer-Net's maps: those of the original, whole, each once, and independent of how the slide was cut.
 
-#![expect(clippy::unwrap_used, reason = "what a test needs is there, or the test fails")]
-
-mod cuts;
-
-use cuts::{Random, cuts, grid, mpp, rows, two_types};
+use crate::cuts::{self, Random, cuts, grid, mpp, rows, two_types};
 use proptest::prelude::*;
 use std::{collections::HashMap, io::Read, path::Path};
 use wsi_run::{

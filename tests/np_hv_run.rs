@@ -1,7 +1,5 @@
 //! A whole slide through a network of HoVer-Net's shape whose maps are known: every nucleus comes out exactly once.
 
-#![expect(clippy::unwrap_used, reason = "what a test needs is there, or the test fails")]
-
 use parquet::{
     file::reader::{FileReader, SerializedFileReader},
     record::{Field, Row},

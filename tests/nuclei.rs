@@ -1,13 +1,8 @@
 //! Nuclei do not depend on how the slide was cut, and are those a person would mark.
 
-#![expect(clippy::unwrap_used, reason = "what a test needs is there, or the test fails")]
-
-mod cuts;
-mod test_data;
-
-use cuts::{Random, cuts, grid, mpp, rows, two_types};
+use crate::cuts::{self, Random, cuts, grid, mpp, rows, two_types};
+use crate::test_data::test_data;
 use proptest::prelude::*;
-use test_data::test_data;
 use wsi_run::{
     config::settings,
     geometry::{Rect, Target},

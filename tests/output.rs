@@ -1,10 +1,6 @@
 //! What is written for a slide: independent of the order of parts, whole or not there, equal to what was given.
 
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
-mod scene;
-
-use scene::Scene;
+use crate::scene::Scene;
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 use wsi_run::{
     config::settings::OmeZarrVersion,

@@ -3,10 +3,10 @@
 //! The same functions run for hours under libFuzzer: `tests/fuzz/run.sh`. What it has found is in `fixtures/parsers`.
 
 #[path = "fuzz/parsers/mod.rs"]
-mod parsers;
+mod targets;
 
-use parsers::{ALL, Parser, clean};
 use std::path::Path;
+use targets::{ALL, Parser, clean};
 
 /// Numbers that look random; the same for the same seed.
 struct Dice(u64);

@@ -1,7 +1,5 @@
 //! Every pipeline that is shipped, planned on a slide the program draws; networks with random weights.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot read its files has failed")]
-
 use std::path::{Path, PathBuf};
 use wsi_run::{
     config::{self, resolve::is_training, settings::ModelChoice, settings::NetworkWeights},

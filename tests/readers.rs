@@ -3,15 +3,7 @@
 //! Needs a Python with `tests/readers/requirements.txt`: `WSI_RUN_READERS_PYTHON`, or `target/readers-venv`; and a Node
 //! with the packages of `tests/readers/package.json` in `target/readers-node`. What is not there is skipped.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a reader that cannot be run fails the test, and says why"
-)]
-
-mod scene;
-
-use scene::Scene;
+use crate::scene::Scene;
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -2,11 +2,7 @@
 //!
 //! `WSI_RUN_KEEP_REPORT=DIR` keeps the pages there, to be looked at.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a browser that cannot be started has failed the test")]
-
-mod program;
-
-use program::*;
+use crate::program::*;
 use serde_json::Value;
 use std::{
     fs,

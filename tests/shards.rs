@@ -1,10 +1,6 @@
 //! Which slides a task runs: by their tissue, the same for every task, whatever is around and whatever was before.
 
-#![expect(clippy::unwrap_used, reason = "a program that cannot be started has failed the test")]
-
-mod program;
-
-use program::{assert_code, command, home, text, wsi_run};
+use crate::program::{assert_code, command, files, home, rows, text, wsi_run};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -110,7 +106,7 @@ fn tissue_um2(out: &Path) -> BTreeMap<String, f64> {
         let after = |name: &str| row.iter().find_map(|c| c.strip_prefix(name)).unwrap().trim_matches('"').to_owned();
         (after("id "), after("tissue_area_um2 ").parse().unwrap())
     };
-    program::rows(out).into_values().map(of).collect()
+    rows(out).into_values().map(of).collect()
 }
 
 /// The largest share of all tissue that one of the shards has, over an equal share.
@@ -142,7 +138,7 @@ fn shards_share_out_tissue_where_bytes_mislead_and_are_the_same_whatever_was_bef
     let is_told_apart = |(id, um2): (&String, &f64)| (*um2 == 0.0) == id.starts_with("blank");
     assert!(tissue.iter().all(is_told_apart), "{tissue:?}");
     // A small look tells nearly what the run finds.
-    for estimate in program::files(&first.path().join("out/.state/work")) {
+    for estimate in files(&first.path().join("out/.state/work")) {
         let told: Value = serde_json::from_slice(&estimate.1).unwrap();
         let (found, told) = (tissue[estimate.0.split('.').next().unwrap()], told["work_um2"].as_f64().unwrap());
         assert!((told - 50_000.0 - found).abs() <= 0.2 * found, "{}: {told}, found {found} µm²", estimate.0);

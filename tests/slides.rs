@@ -1,13 +1,6 @@
 //! Slides: pixels against OpenSlide's, bad input, discovery, resolution, synthetic slides.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test that cannot read its own fixtures has failed, and one without OpenSlide says so"
-)]
-
-mod test_data;
-
+use crate::test_data::test_data;
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 use std::{
@@ -15,7 +8,6 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-use test_data::test_data;
 use wsi_run::{
     config::settings::{ReaderChoice, SlideSource, Slides, Synthetic},
     error::SlideError,

@@ -1,7 +1,5 @@
 //! A batch on a real Slurm cluster of three nodes, one of which dies in the middle.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program that cannot be started has failed the test")]
-
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     collections::BTreeMap,

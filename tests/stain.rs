@@ -1,7 +1,5 @@
 //! Stain normalisation against torchstain, scikit-learn and scikit-image (`fixtures/stain/make.py`), and its laws.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 use wsi_run::{

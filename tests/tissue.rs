@@ -1,15 +1,11 @@
 //! Finding tissue on pictures of real slides (`fixtures/tissue/make.py`), and the laws of masks.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
-mod test_data;
-
+use crate::test_data::test_data;
 use proptest::prelude::*;
 use std::{
     io::Write,
     path::{Path, PathBuf},
 };
-use test_data::test_data;
 use wsi_run::{
     config::settings::{Tissue, TissueChannel, TissueMethod},
     geometry::{Level0, Rect, Size},

@@ -1,9 +1,6 @@
 //! Data sets, splits and augmentation as a training uses them.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
-
-mod test_data;
-
+use crate::test_data::test_data;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -403,7 +400,7 @@ fn what_is_missing_or_unfit_is_named_with_a_hint() {
 
 #[test]
 fn slides_with_outlines_give_the_pixels_that_inference_sees() {
-    let Some(slide) = test_data::test_data("wsi/CMU-1-Small-Region.svs") else { return };
+    let Some(slide) = test_data("wsi/CMU-1-Small-Region.svs") else { return };
     let dir = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(&slide, dir.path().join("a.svs")).unwrap();
     let outline = r#"{"type":"FeatureCollection","features":[{"type":"Feature","properties":{"classification":{"name":"Tumor"}},
@@ -428,7 +425,7 @@ fn slides_with_outlines_give_the_pixels_that_inference_sees() {
 
 #[test]
 fn the_published_split_of_brca_m2c_leaks_and_says_which_patient() {
-    let Some(root) = test_data::test_data("nuclei/brca_m2c") else { return };
+    let Some(root) = test_data("nuclei/brca_m2c") else { return };
     let mut one =
         labelled(set("brca", &root, Layout::BrcaM2c), &[("1", "lymphocyte"), ("2", "epithelial"), ("3", "stromal")]);
     let lists = |name: &str| vec![PathBuf::from(name)];

@@ -1,7 +1,5 @@
 //! Targets against the originals' own definitions (`fixtures/targets/make.py`).
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
-
 use std::{path::Path, sync::Arc};
 use wsi_run::{
     model::{ClassInfo, Head},

@@ -1,7 +1,5 @@
 //! Training as a user sees it: the program on pictures drawn here, killed, stopped, gone on with, and used.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot draw its own pictures has failed")]
-
 use std::{
     fs,
     io::BufWriter,

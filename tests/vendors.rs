@@ -1,19 +1,11 @@
 //! Slides in the formats of vendors, from opening to verified results: 3DHISTECH MRXS, Leica SCN, Ventana BIF,
 //! Hamamatsu VMS, Philips TIFF, Trestle TIFF. `fixtures/vendors/make.py` lays them out and says what they show.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test that cannot read its own fixtures has failed, and one without OpenSlide says so"
-)]
-
-mod program;
-
+use crate::program::{assert_code, home, rows, text, wsi_run};
 use parquet::{
     file::reader::{FileReader, SerializedFileReader},
     record::{Field, Row},
 };
-use program::{assert_code, home, rows, text, wsi_run};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::{

@@ -1,7 +1,5 @@
 //! Slides cut at random places, for tests that nuclei do not depend on where.
 
-#![expect(clippy::unwrap_used, reason = "what a test needs is there, or the test fails")]
-
 use std::ops::Range;
 use wsi_run::{
     geometry::{Rect, Size, Target, TargetGrid},
