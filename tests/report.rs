@@ -51,7 +51,7 @@ fn drive(browser: &Path, page: &Path) -> Value {
     let html = html.replacen("<head>", &format!("<head>{errors}"), 1).replace("</body>", &driver);
     let copy = page.with_file_name("driven.html");
     fs::write(&copy, html).unwrap();
-    let output = browse(browser, &copy, &["--virtual-time-budget=20000", "--dump-dom"]);
+    let output = browse(browser, &copy, &["--virtual-time-budget=3000000", "--dump-dom"]);
     fs::remove_file(copy).unwrap();
     assert!(!text(&output.stderr).contains("CONSOLE"), "{}", text(&output.stderr));
     let dom = text(&output.stdout);
