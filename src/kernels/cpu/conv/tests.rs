@@ -221,24 +221,39 @@ fn a_nan_in_is_a_nan_out() {
     }
 }
 
-#[test]
-fn a_deep_sum_is_taken_in_parts() {
-    let spec = ConvSpec { stride: 2, ..ConvSpec::same(1024, 40, 3) };
-    let case = |in_place| Case {
+/// A case of this size alone, with and without what it adds in its place.
+fn alone(spec: ConvSpec, size: (usize, usize)) -> [Case; 2] {
+    [false, true].map(|in_place| Case {
         spec,
-        size: (8, 9),
+        size,
         prologue: false,
         activation: Some(Activation::Relu),
         residual: Some((1, true)),
         in_place,
         scale: false,
         nan: false,
-    };
+    })
+}
+
+#[test]
+fn a_deep_sum_is_taken_in_parts() {
     for isa in Isa::ALL.into_iter().filter(|&isa| isa <= Isa::best()) {
-        for case in [case(false), case(true)] {
+        for case in alone(ConvSpec { stride: 2, ..ConvSpec::same(1024, 40, 3) }, (8, 9)) {
             let (got, want) = run(&case, isa, Precision::F32, &[]);
             assert!(difference(&got, &want) < 5e-6, "{isa:?}");
             assert!(got == run(&case, isa, Precision::F32, &[2]).0, "{isa:?}");
+        }
+    }
+}
+
+#[test]
+fn weights_that_are_transformed_where_they_are_used_give_the_same() {
+    // Parts of channels in and out, the last ones not whole.
+    for case in alone(ConvSpec::same(136, 242, 3), (16, 31)) {
+        for isa in Isa::ALL.into_iter().filter(|&isa| isa <= Isa::best()) {
+            let (got, want) = run(&case, isa, Precision::F32, &[]);
+            assert!(difference(&got, &want) < 1e-5, "{isa:?}");
+            assert!(got == run(&case, isa, Precision::F32, &[4, 12]).0, "{isa:?}");
         }
     }
 }

@@ -11,7 +11,7 @@
 
 mod transform;
 
-use self::transform::{Kernels, ROWS, Rows};
+use self::transform::{TAPS, Transform};
 use super::{
     ConvSpec, Input,
     band::{Band, Instructions},
@@ -22,9 +22,10 @@ use crate::kernels::cpu::{
     aligned::Aligned,
     elementwise::{load, store},
     isa::Isa,
-    simd::{Simd, dispatch as dispatch_plain},
+    simd::{Kernel, Simd, dispatch as dispatch_plain},
 };
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Rows and columns of a tile's output.
 pub(super) const SIDE: usize = 4;
@@ -32,63 +33,88 @@ pub(super) const SIDE: usize = 4;
 const IN_SIDE: usize = 6;
 /// Products per tile.
 const POINTS: usize = IN_SIDE * IN_SIDE;
-/// Weights, before the transform, that a second-level cache holds in some part after it.
+/// Weights, before the transform, that a second-level cache holds in some part after it. More are far: they are kept as
+/// they are, a quarter of the memory, and transformed where they are used, for as many tiles as possible.
 const NEAR_WEIGHTS: usize = 1 << 15;
-/// Bytes of transformed inputs and sums that are worked on at once.
+/// Bytes of transformed inputs and sums that are worked on at once with near weights.
 const CHUNK_BYTES: usize = 1 << 20;
+/// Bytes of transformed inputs that are worked on at once with far weights.
+const FAR_CHUNK_BYTES: usize = 6 << 20;
+/// Tiles of a micro-tile of most pixels.
+const MICRO_TILES: usize = 14;
+/// Micro-tiles, at most, that share the transform of far weights.
+const FAR_MICRO_TILES: usize = 5;
+/// Channels in, and panels of channels out, whose far weights are transformed at once: they stay in the second-level cache.
+const FAR_CHANNELS: usize = 64;
+const FAR_PANELS: usize = 2;
 
-/// A 3×3 convolution with its transformed weights.
+/// A 3×3 convolution with its weights.
 #[derive(Debug, Clone)]
 pub(super) struct Winograd {
     pub(super) spec: ConvSpec,
     isa: Isa,
-    /// `[point, block of channels out, cin, lanes]`
+    /// Near: transformed, `[point, panel, cin, channel of the panel]`; far: `[panel, cin, tap, channel of the panel]`.
     weights: Aligned,
     bias: Aligned,
 }
 
 impl Winograd {
     /// Whether it is faster than the direct way: enough channels for the transforms to pay, tiles that are mostly
-    /// used, and enough of them for weights four times as large to be read from far.
+    /// used, and enough of them for far weights to be transformed.
     pub(super) fn suits(spec: &ConvSpec, out: Option<(usize, usize)>) -> bool {
         let plain = spec.kernel == (3, 3) && spec.stride == 1 && spec.dilation == 1 && spec.groups == 1;
         let channels = spec.cin.min(spec.cout) >= 16;
-        let near = spec.cin * spec.cout <= NEAR_WEIGHTS;
+        let near = is_near(spec);
         plain
             && channels
             && out.map_or(near, |(h, w)| {
                 let tiles = h.div_ceil(SIDE) * w.div_ceil(SIDE);
-                tiles * SIDE * SIDE * 2 <= h * w * 3 && (near || tiles >= 14)
+                tiles * SIDE * SIDE * 2 <= h * w * 3 && (near || tiles >= MICRO_TILES)
             })
     }
 
-    /// Transforms `weights`, `[cout, cin, 3, 3]`.
+    /// Lays out `weights`, `[cout, cin, 3, 3]`.
     pub(super) fn new(spec: ConvSpec, weights: &[f32], bias: Option<&[f32]>, isa: Isa, memory: Aligned) -> Self {
         let isa = isa.available();
         let mut op = Self { spec, isa, weights: Aligned::default(), bias: Aligned::default() };
-        let (cin, padded) = (spec.cin, op.padded());
+        let (cin, padded, panel) = (spec.cin, op.padded(), op.panel());
         op.bias = Aligned::zeros(padded);
         if let Some(bias) = bias {
             op.bias[..spec.cout].copy_from_slice(bias);
         }
-        op.weights = memory.fitted(POINTS * cin * padded);
-        let to = Rows(op.weights.as_mut_ptr());
-        let panels = (0..spec.cout).step_by(2 * op.lanes()).flat_map(|o| (0..cin).step_by(ROWS).map(move |c| (o, c)));
-        panels.collect::<Vec<_>>().into_par_iter().for_each(|(o, c)| {
-            let (first, width) = op.panel(o);
-            let kernels = Kernels {
-                cin,
-                channels: c..(c + ROWS).min(cin),
-                outs: first..(first + width).min(spec.cout),
-                weights,
-                to: to.at(first * cin),
-                width,
-                point: cin * padded,
-            };
-            // SAFETY: every task has rows of its own in each point.
-            unsafe { dispatch_plain(isa, kernels) }
-        });
+        let lay_out = |to: &mut [f32]| {
+            to.par_chunks_mut(panel * cin * TAPS).zip(0..padded.div_ceil(panel)).for_each(|(to, i)| {
+                let width = to.len() / (cin * TAPS);
+                for (at, to) in to.iter_mut().enumerate() {
+                    let (c, tap, o) = (at / width / TAPS, at / width % TAPS, i * panel + at % width);
+                    *to = if o < spec.cout { weights[(o * cin + c) * TAPS + tap] } else { 0.0 };
+                }
+            });
+        };
+        if is_near(&spec) {
+            let mut plain = Aligned::zeros(TAPS * cin * padded);
+            lay_out(&mut plain);
+            op.weights = memory.fitted(POINTS * odd_lines(cin * padded));
+            let to = op.weights.as_mut_ptr();
+            // SAFETY: `plain` holds the kernels of all channels, the weights all points of them.
+            unsafe { dispatch_plain(isa, op.transform(&plain, 0..padded, 0..cin, to)) }
+        } else {
+            op.weights = memory.fitted(TAPS * cin * padded);
+            lay_out(&mut op.weights);
+        }
         op
+    }
+
+    /// The transform of these weights, of whole panels, `[panel, cin, tap, channel of the panel]` of all channels, to
+    /// `[point, panel, channel in, channel of the panel]` of these.
+    fn transform<'a>(
+        &self,
+        weights: &'a [f32],
+        outs: Range<usize>,
+        channels: Range<usize>,
+        to: *mut f32,
+    ) -> Transform<'a> {
+        Transform { weights, panel: self.panel(), cin: self.spec.cin, outs, channels, to }
     }
 
     fn lanes(&self) -> usize {
@@ -100,11 +126,9 @@ impl Winograd {
         self.spec.cout.next_multiple_of(self.lanes())
     }
 
-    /// First channel and width of the panel that holds channel `o`.
-    fn panel(&self, o: usize) -> (usize, usize) {
-        let two = 2 * self.lanes();
-        let first = o / two * two;
-        (first, two.min(self.padded() - first))
+    /// Channels of a panel; the last may have half as many.
+    fn panel(&self) -> usize {
+        2 * self.lanes()
     }
 
     pub(super) fn into_memory(self) -> Aligned {
@@ -119,20 +143,58 @@ impl Winograd {
         self.spec.cin.div_ceil(WORDS)
     }
 
-    /// Tiles worked on at once; whole micro-tiles of 14.
+    /// Most tiles worked on at once; whole micro-tiles.
     fn chunk(&self) -> usize {
-        (CHUNK_BYTES / 4 / (POINTS * (self.spec.cin + self.padded())) / 14).max(1) * 14
+        let micro_tiles = |bytes: usize, channels: usize| bytes / 4 / (POINTS * channels) / MICRO_TILES;
+        MICRO_TILES
+            * if is_near(&self.spec) {
+                micro_tiles(CHUNK_BYTES, self.spec.cin + self.padded()).max(1)
+            } else {
+                micro_tiles(FAR_CHUNK_BYTES, self.spec.cin).clamp(1, FAR_MICRO_TILES)
+            }
+    }
+
+    /// Channels in and channels out whose products are summed at once.
+    fn part(&self) -> (usize, usize) {
+        if is_near(&self.spec) {
+            (self.spec.cin, self.padded())
+        } else {
+            (FAR_CHANNELS.min(self.spec.cin), (FAR_PANELS * self.panel()).min(self.padded()))
+        }
     }
 
     /// Floats of a block, and of a point, of the transformed inputs.
     fn steps(&self) -> (usize, usize) {
-        let block = (self.chunk() | 1) * WORDS;
-        (block, ((self.blocks() * block / WORDS) | 1) * WORDS)
+        let block = odd_lines(self.chunk() * WORDS);
+        (block, odd_lines(self.blocks() * block))
+    }
+
+    /// Floats of a point of the sums.
+    fn sums_step(&self) -> usize {
+        odd_lines(self.chunk() * self.part().1)
+    }
+
+    /// Where sums and transformed weights lie in the working memory, and how long it is.
+    fn places(&self) -> (usize, usize, usize) {
+        let (channels, outs) = self.part();
+        let sums = POINTS * self.steps().1;
+        let weights = sums + POINTS * self.sums_step();
+        (sums, weights, weights + if is_near(&self.spec) { 0 } else { POINTS * odd_lines(channels * outs) })
     }
 
     pub(super) fn scratch_floats(&self) -> usize {
-        POINTS * (self.steps().1 + self.chunk() * self.padded())
+        self.places().2
     }
+}
+
+/// At least `floats`, in an odd number of cache lines: what lies such a distance apart shares no place in the cache.
+fn odd_lines(floats: usize) -> usize {
+    (floats.div_ceil(WORDS) | 1) * WORDS
+}
+
+/// Whether weights are transformed once and for all.
+fn is_near(spec: &ConvSpec) -> bool {
+    spec.cin * spec.cout <= NEAR_WEIGHTS
 }
 
 /// `Bᵀ d`.
@@ -190,22 +252,37 @@ impl MacKernel for Band<'_, '_, Winograd> {
         let across = self.out.size().1.div_ceil(SIDE);
         let tiles = self.rows.start / SIDE * across..self.rows.end.div_ceil(SIDE) * across;
         let place = |tile: usize| (tile / across * SIDE, tile % across * SIDE);
-        let (chunk, steps) = (op.chunk(), op.steps());
-        let sums = POINTS * steps.1;
-        for start in tiles.clone().step_by(chunk) {
-            let end = (start + chunk).min(tiles.end);
-            // SAFETY: the scratch holds a chunk's inputs and sums.
+        let (cin, padded, (channels, outs)) = (op.spec.cin, op.padded(), op.part());
+        let (sums, weights, _) = op.places();
+        // As many chunks as needed, of about one size.
+        let micro_tiles = tiles.len().div_ceil(MICRO_TILES);
+        let chunks = (micro_tiles * MICRO_TILES).div_ceil(op.chunk());
+        let at = |chunk: usize| (tiles.start + chunk * micro_tiles / chunks * MICRO_TILES).min(tiles.end);
+        for i in 0..chunks {
+            let (start, end) = (at(i), at(i + 1));
+            let scratch = self.scratch.as_mut_ptr();
+            // SAFETY: the scratch holds a chunk's inputs, its sums and the weights of a part.
             unsafe {
                 for tile in start..end {
-                    self.transform_input::<M::S>(
-                        place(tile),
-                        self.scratch.as_ptr().cast_mut().add((tile - start) * WORDS),
-                    );
+                    self.transform_input::<M::S>(place(tile), scratch.add((tile - start) * WORDS));
                 }
-                self.multiply::<M>(end - start, sums);
-                for tile in start..end {
-                    let from = self.scratch.as_ptr().add(sums + (tile - start) * op.padded());
-                    self.transform_output::<M::S>(place(tile), from);
+                for o in (0..padded).step_by(outs) {
+                    let outs = o..(o + outs).min(padded);
+                    for c in (0..cin).step_by(channels) {
+                        let channels = c..(c + channels).min(cin);
+                        let transformed = if is_near(&op.spec) {
+                            op.weights.as_ptr()
+                        } else {
+                            let to = scratch.add(weights);
+                            op.transform(&op.weights, outs.clone(), channels.clone(), to).run::<M::S>();
+                            to.cast_const()
+                        };
+                        self.multiply::<M>(end - start, outs.clone(), channels, transformed);
+                    }
+                    for tile in start..end {
+                        let from = scratch.add(sums + (tile - start) * op.part().1);
+                        self.transform_output::<M::S>(place(tile), outs.clone(), from);
+                    }
                 }
             }
         }
@@ -276,45 +353,53 @@ impl Band<'_, '_, Winograd> {
         }
     }
 
-    /// The products of all points: sums over the channels of `tiles` tiles.
+    /// The products of all points: sums over these channels of `tiles` tiles, which go on from those before; `weights` are
+    /// `[point, panel, channel in, channel of the panel]` of these channels alone.
     #[inline(always)]
-    unsafe fn multiply<M: Mac>(&mut self, tiles: usize, sums: usize) {
+    unsafe fn multiply<M: Mac>(
+        &mut self,
+        tiles: usize,
+        outs: Range<usize>,
+        channels: Range<usize>,
+        weights: *const f32,
+    ) {
         let op = self.op;
-        let (cin, padded, lanes) = (op.spec.cin, op.padded(), op.lanes());
         let (block, point) = op.steps();
+        let blocks = channels.len().div_ceil(WORDS);
         let taps = Taps {
-            blocks: (op.blocks(), block),
+            blocks: (blocks, block),
             rows: (1, 0),
             cols: (1, 0),
             run: WORDS,
-            last_run: cin - (op.blocks() - 1) * WORDS,
+            last_run: channels.len() - (blocks - 1) * WORDS,
         };
         let plain = Finish {
-            resume: false,
-            adds_bias: true,
+            resume: channels.start > 0,
+            adds_bias: channels.start == 0,
             residual: std::ptr::null(),
             residual_px: 0,
             residual_first: false,
             clamp: None,
         };
-        let (zeros, scratch) = ([0.0; 2 * WORDS], self.scratch.as_mut_ptr());
+        let (zeros, scratch, (sums, ..), stride) =
+            ([0.0; 2 * WORDS], self.scratch.as_mut_ptr(), op.places(), op.part().1);
         for p in 0..POINTS {
-            for o in (0..padded).step_by(2 * lanes) {
-                let width = op.panel(o).1;
+            for o in (0..outs.len()).step_by(op.panel()) {
+                let width = op.panel().min(outs.len() - o);
                 let mut t = 0;
                 while t < tiles {
                     let n = *M::PIXELS.iter().find(|&&n| n <= tiles - t).expect("tiles of one pixel");
                     let tile = Tile {
-                        x: scratch.wrapping_add(p * point + t * WORDS),
-                        w: op.weights.as_ptr().wrapping_add(p * cin * padded + o * cin),
+                        x: scratch.wrapping_add(p * point + channels.start / WORDS * block + t * WORDS),
+                        w: weights.wrapping_add(p * odd_lines(outs.len() * channels.len()) + o * channels.len()),
                         bias: zeros.as_ptr(),
-                        out: scratch.wrapping_add(sums + (p * op.chunk() + t) * padded + o),
-                        out_px: padded,
+                        out: scratch.wrapping_add(sums + p * op.sums_step() + t * stride + o),
+                        out_px: stride,
                         channels: width,
                     };
                     // SAFETY: the scratch holds all points of a chunk's tiles, the weights all points.
                     unsafe {
-                        if width == lanes {
+                        if width == op.lanes() {
                             M::tile_of::<1, WORDS>(n, &tile, &taps, &plain);
                         } else {
                             M::tile_of::<2, WORDS>(n, &tile, &taps, &plain);
@@ -326,21 +411,21 @@ impl Band<'_, '_, Winograd> {
         }
     }
 
-    /// The sums of all points, transformed, to the outputs of the tile that lie in the band.
+    /// The sums of all points, transformed, to these channels of the tile's outputs that lie in the band.
     #[inline(always)]
-    unsafe fn transform_output<S: Simd>(&mut self, (oy, ox): (usize, usize), from: *const f32) {
+    unsafe fn transform_output<S: Simd>(&mut self, (oy, ox): (usize, usize), outs: Range<usize>, from: *const f32) {
         let op = self.op;
         let (_, out_w, cout) = self.out.size();
-        let point = op.chunk() * op.padded();
+        let point = op.sums_step();
         let e = self.epilogue;
         let in_tile = self.in_tile();
         let bounds = clamp(e.activation).flatten().filter(|_| in_tile);
         let residual = e.residual.filter(|_| in_tile);
         // SAFETY: the scratch holds all points; outputs are those of the band.
         unsafe {
-            for o in (0..cout).step_by(S::LANES) {
+            for o in (outs.start..outs.end.min(cout)).step_by(S::LANES) {
                 let n = (cout - o).min(S::LANES);
-                let from = from.add(o);
+                let from = from.add(o - outs.start);
                 let mut half = [[S::splat(0.0); SIDE]; IN_SIDE];
                 for (k, half) in half.iter_mut().enumerate() {
                     let mut m = [S::splat(0.0); IN_SIDE];

@@ -1,63 +1,53 @@
 //! Winograd's transform of weights.
 //!
-//! Owns: [`Kernels`]. Must not know: images.
+//! Owns: [`Transform`]. Must not know: images.
 
-use super::IN_SIDE;
+use super::{IN_SIDE, odd_lines};
 use crate::kernels::cpu::simd::{Kernel, Simd};
 use std::ops::Range;
 
-/// Channels in whose kernels one task transforms.
-pub(super) const ROWS: usize = 32;
-/// The most channels out of a panel.
-const PANEL: usize = 32;
+/// Weights of a kernel.
+pub(super) const TAPS: usize = 9;
 
-/// Where tasks write their own rows.
-#[derive(Clone, Copy)]
-pub(super) struct Rows(pub *mut f32);
-// SAFETY: tasks keep to their own rows.
-unsafe impl Send for Rows {}
-// SAFETY: as above.
-unsafe impl Sync for Rows {}
-
-impl Rows {
-    pub(super) fn at(self, offset: usize) -> *mut f32 {
-        self.0.wrapping_add(offset)
-    }
-}
-
-/// 3×3 kernels of a panel to be transformed: `G g Gᵀ`, in double precision, all channels out of the panel at once.
-pub(super) struct Kernels<'a> {
-    pub cin: usize,
-    pub channels: Range<usize>,
-    pub outs: Range<usize>,
+/// 3×3 kernels of whole panels to be transformed: `G g Gᵀ`, a vector of channels out at once.
+pub(super) struct Transform<'a> {
+    /// `[panel, cin, tap, channel of the panel]`.
     pub weights: &'a [f32],
+    /// Channels of a panel; the last may have fewer.
+    pub panel: usize,
+    pub cin: usize,
+    pub outs: Range<usize>,
+    pub channels: Range<usize>,
+    /// `[point, panel, channel in, channel of the panel]` of these alone; points [`odd_lines`] apart.
     pub to: *mut f32,
-    pub width: usize,
-    pub point: usize,
 }
 
-impl Kernel for Kernels<'_> {
+impl Kernel for Transform<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Self { cin, channels, outs, weights, to, width, point } = self;
-        let mut g = [[0.0_f64; PANEL]; 9];
-        for c in channels {
-            for (i, o) in outs.clone().enumerate() {
-                let kernel = &weights[(o * cin + c) * 9..][..9];
-                (0..9).for_each(|t| g[t][i] = f64::from(kernel[t]));
-            }
-            let mut half = [[0.0_f64; PANEL]; IN_SIDE * 3];
-            for k in 0..3 {
-                let column = six(&g[k], &g[3 + k], &g[6 + k]);
-                (0..IN_SIDE).for_each(|r| half[r * 3 + k] = column[r]);
-            }
-            for r in 0..IN_SIDE {
-                let row = six(&half[r * 3], &half[r * 3 + 1], &half[r * 3 + 2]);
-                for (k, values) in row.iter().enumerate() {
-                    let to = to.wrapping_add((r * IN_SIDE + k) * point + c * width);
-                    for (i, value) in values[..width].iter().enumerate() {
-                        // SAFETY: the row of a point is `width` floats long.
-                        unsafe { *to.add(i) = *value as f32 }
+        let Self { weights, panel, cin, outs, channels, to } = self;
+        let point = odd_lines(outs.len() * channels.len());
+        for first in outs.clone().step_by(panel) {
+            let width = panel.min(outs.end - first);
+            for (i, c) in channels.clone().enumerate() {
+                for lane in (0..width).step_by(S::LANES) {
+                    let from = &weights[(first * cin + c * width) * TAPS + lane..][..(TAPS - 1) * width + S::LANES];
+                    let to = to.wrapping_add((first - outs.start) * channels.len() + i * width + lane);
+                    // SAFETY: the slice holds the vectors of all taps, the caller promises room for all points.
+                    unsafe {
+                        let from = from.as_ptr();
+                        let mut columns = [[S::splat(0.0); IN_SIDE]; 3];
+                        for k in 0..3 {
+                            let tap = from.wrapping_add(k * width);
+                            let (below, last) = (tap.wrapping_add(3 * width), tap.wrapping_add(6 * width));
+                            columns[k] = six::<S>([S::load(tap), S::load(below), S::load(last)]);
+                        }
+                        for row in 0..IN_SIDE {
+                            let values = six::<S>([columns[0][row], columns[1][row], columns[2][row]]);
+                            for k in 0..IN_SIDE {
+                                S::store(to.wrapping_add((row * IN_SIDE + k) * point), values[k]);
+                            }
+                        }
                     }
                 }
             }
@@ -65,19 +55,18 @@ impl Kernel for Kernels<'_> {
     }
 }
 
-/// `G` times a column, for all channels out.
+/// `G g`.
+///
+/// # Safety
+/// The processor has the instructions of `S`.
 #[inline(always)]
-fn six(a: &[f64; PANEL], b: &[f64; PANEL], c: &[f64; PANEL]) -> [[f64; PANEL]; IN_SIDE] {
-    let mut out = [[0.0; PANEL]; IN_SIDE];
-    for i in 0..PANEL {
-        let (a, b, c) = (a[i], b[i], c[i]);
-        let (even, far) = ((a + c) * (-1.0 / 6.0), a * (1.0 / 24.0) + c * (1.0 / 6.0));
-        out[0][i] = 0.25 * a;
-        out[1][i] = even - b * (1.0 / 6.0);
-        out[2][i] = even + b * (1.0 / 6.0);
-        out[3][i] = far + b * (1.0 / 12.0);
-        out[4][i] = far - b * (1.0 / 12.0);
-        out[5][i] = c;
+unsafe fn six<S: Simd>([a, b, c]: [S::V; 3]) -> [S::V; IN_SIDE] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (sixth, twelfth) = (S::splat(1.0 / 6.0), S::splat(1.0 / 12.0));
+        let even = S::mul(S::add(a, c), S::splat(-1.0 / 6.0));
+        let far = S::fma(a, S::splat(1.0 / 24.0), S::mul(c, sixth));
+        let (odd, far_odd) = (S::mul(b, sixth), S::mul(b, twelfth));
+        [S::mul(a, S::splat(0.25)), S::sub(even, odd), S::add(even, odd), S::add(far, far_odd), S::sub(far, far_odd), c]
     }
-    out
 }
