@@ -1,6 +1,7 @@
 //! Which slides a task runs: by their tissue, the same for every task, whatever is around and whatever was before.
 
 use crate::program::{assert_code, command, files, home, rows, text, wsi_run};
+use crate::slides::directory;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -49,15 +50,8 @@ fn blank_slide(path: &Path, side_px: u32) {
             (324, 4, tiles, of_one(first, tables)),
             (325, 4, tiles, of_one(256 * 256 * 3, tables + 4 * tiles)),
         ];
-        bytes.extend((entries.len() as u16).to_le_bytes());
-        for (tag, kind, count, value) in entries {
-            bytes.extend(tag.to_le_bytes());
-            bytes.extend(kind.to_le_bytes());
-            bytes.extend(count.to_le_bytes());
-            bytes.extend(value.to_le_bytes());
-        }
-        link = bytes.len();
-        bytes.extend([0; 4]);
+        bytes.extend(directory(&entries, 0));
+        link = bytes.len() - 4;
     }
     fs::write(path, bytes).unwrap();
 }

@@ -471,10 +471,9 @@ fn a_written_synthetic_slide_is_the_slide_that_was_drawn() {
     }
 }
 
-/// A small classic TIFF: entries of `(tag, type, count, value)`.
-fn raw_tiff(entries: &[(u16, u16, u32, u32)], next: u32) -> Vec<u8> {
-    let mut bytes = b"II*\0\x08\0\0\0".to_vec();
-    bytes.extend((entries.len() as u16).to_le_bytes());
+/// A directory of a classic TIFF, entries of `(tag, type, count, value)`, and where the next one lies.
+pub fn directory(entries: &[(u16, u16, u32, u32)], next: u32) -> Vec<u8> {
+    let mut bytes = (entries.len() as u16).to_le_bytes().to_vec();
     for (tag, kind, count, value) in entries {
         bytes.extend(tag.to_le_bytes());
         bytes.extend(kind.to_le_bytes());
@@ -483,6 +482,11 @@ fn raw_tiff(entries: &[(u16, u16, u32, u32)], next: u32) -> Vec<u8> {
     }
     bytes.extend(next.to_le_bytes());
     bytes
+}
+
+/// A small classic TIFF of one directory.
+fn raw_tiff(entries: &[(u16, u16, u32, u32)], next: u32) -> Vec<u8> {
+    [&b"II*\0\x08\0\0\0"[..], &directory(entries, next)].concat()
 }
 
 #[test]

@@ -16,7 +16,11 @@ picture, about as many as it has nuclei; the network's arithmetic is that of any
     tiatoolbox  347.55 s wall  1159.62 s CPU   3539 MB   2,504 nuclei
 The same day, after residuals were summed in place, wsi-run alone:
     wsi-run      70.74 s wall   265.74 s CPU   1011 MB   2,691 nuclei
-4,000 × 4,000 px, not in one run: wsi-run alone with 4 threads; tiatoolbox with 2 threads on a busy machine, whose wall
+The same day, after far Winograd weights were no longer kept transformed, wsi-run alone, twice, the machine slower the
+second time:
+    wsi-run      70.50 s wall   265.43 s CPU    849 MB
+    wsi-run      80.78 s wall   303.69 s CPU    846 MB
+4,000 × 4,000 px, before that, not in one run: wsi-run alone with 4 threads; tiatoolbox with 2 threads on a busy machine, whose wall
 time (3,691 s) says nothing:
     wsi-run     256.55 s wall  1004.78 s CPU   1158 MB  11,215 nuclei
     tiatoolbox                 3951.54 s CPU   3602 MB  14,762 nuclei

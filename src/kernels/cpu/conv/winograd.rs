@@ -33,9 +33,9 @@ pub(super) const SIDE: usize = 4;
 const IN_SIDE: usize = 6;
 /// Products per tile.
 const POINTS: usize = IN_SIDE * IN_SIDE;
-/// Weights, before the transform, that a second-level cache holds in some part after it. More are far: they are kept as
-/// they are, a quarter of the memory, and transformed where they are used, for as many tiles as possible.
-const NEAR_WEIGHTS: usize = 1 << 15;
+/// Weights, before the transform, that are near after it: in the second-level cache, beside all else. More are far: they
+/// are kept as they are, a quarter of the memory, and transformed where they are used, for as many tiles as possible.
+const NEAR_WEIGHTS: usize = 1 << 13;
 /// Bytes of transformed inputs and sums that are worked on at once with near weights.
 const CHUNK_BYTES: usize = 1 << 20;
 /// Bytes of transformed inputs that are worked on at once with far weights.
