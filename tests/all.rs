@@ -49,3 +49,16 @@ mod every_network;
 mod program;
 mod scene;
 mod test_data;
+
+/// Cargo looks for no tests by itself: one that is named nowhere would never run.
+#[test]
+fn every_file_of_tests_is_named() {
+    let (here, manifest) = (include_str!("all.rs"), include_str!("../Cargo.toml"));
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let is_named =
+            here.contains(&format!("\nmod {name};\n")) || manifest.contains(&format!("[[test]]\nname = \"{name}\"\n"));
+        assert!(is_named || path.extension().is_none_or(|e| e != "rs"), "{}", path.display());
+    }
+}

@@ -20,8 +20,8 @@ The same day, after far Winograd weights were no longer kept transformed, wsi-ru
 second time:
     wsi-run      70.50 s wall   265.43 s CPU    849 MB
     wsi-run      80.78 s wall   303.69 s CPU    846 MB
-4,000 × 4,000 px, before that, not in one run: wsi-run alone with 4 threads; tiatoolbox with 2 threads on a busy machine, whose wall
-time (3,691 s) says nothing:
+4,000 × 4,000 px, before that, not in one run: wsi-run alone with 4 threads; tiatoolbox with 2 threads on a busy machine,
+whose wall time (3,691 s) says nothing:
     wsi-run     256.55 s wall  1004.78 s CPU   1158 MB  11,215 nuclei
     tiatoolbox                 3951.54 s CPU   3602 MB  14,762 nuclei
 """
