@@ -48,7 +48,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("config::schema", &["config/"]),
     ("config::validate", &["config/"]),
     ("crossbeam_channel", &["pipeline/", "pixels/pool.rs", "train/loader.rs"]),
-    ("std::thread", &["pipeline/", "cli/", "config/environment.rs", "train/loader.rs"]),
+    // A team waits for others, and starts none.
+    ("std::thread", &["pipeline/", "cli/", "config/environment.rs", "train/loader.rs", "infer/team.rs"]),
     ("clap", &["cli/"]),
     ("anyhow", &["cli/"]),
     ("indicatif", &["cli/"]),

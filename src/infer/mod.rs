@@ -20,6 +20,7 @@ mod program;
 mod run;
 mod schedule;
 mod shrink;
+mod team;
 
 pub use crate::kernels::cpu::{self, Isa, Precision};
 pub use arena::Buffer;

@@ -109,10 +109,7 @@ const ARENA_BYTES_PER_THREAD: usize = 160 << 20;
 impl Plan {
     /// How many images of a batch are in work at once.
     pub fn images_at_once(&self, batch: usize, threads: usize) -> usize {
-        if batch < threads {
-            return 1;
-        }
-        (ARENA_BYTES_PER_THREAD * threads / self.arena_bytes().max(1)).clamp(1, threads)
+        (ARENA_BYTES_PER_THREAD * threads / self.arena_bytes().max(1)).clamp(1, threads.min(batch).max(1))
     }
 
     /// Multiply-accumulates of one image.

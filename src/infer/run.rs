@@ -3,18 +3,23 @@
 //! Owns: [`Compiled::run`]: who does what on which thread. Must not know: what a step computes ([`step`]).
 //!
 //! Threads are those of the rayon pool it is called in. As long as there are as many images left as threads, each thread
-//! runs a whole image alone, in its own arena; the images that are left over are run one after the other, each step's
-//! rows shared out. Of networks with large arenas fewer images are in work, each step's rows shared out among all threads.
-//! Kernels give the same bits for any bands, so nobody sees which it was.
+//! runs a whole image alone, in its own arena. Threads without an image of their own (a small batch, the end of a batch, a
+//! network with a large arena) help others with theirs: they take bands of rows of each step. Kernels give the same bits
+//! for any bands, so nobody sees which it was.
 
 mod step;
 
-use super::{Compiled, Prepared, cpu::Aligned, plan::Plan};
+use super::{
+    Compiled, Prepared,
+    cpu::Aligned,
+    lock,
+    plan::Plan,
+    team::{Team, share_out},
+};
 use crate::model::{graph::ShapeError, weights::Normalisation};
-use rayon::prelude::*;
 use std::{
     ops::Range,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -127,24 +132,12 @@ impl Compiled {
         normalisation: &Normalisation,
         sink: &(dyn Fn(HeadRows<'_>) + Sync),
     ) {
-        let threads = rayon::current_num_threads();
-        let one = |image: usize, threads: usize| {
+        share_out(images.len(), at_once, &|image, team| {
             prepared.memory.with_arena(|arena| {
                 let input = Input { image, pixels: images[image], kind: kinds[image], normalisation };
-                Pass::new(self, prepared, input, arena, threads).run(sink, |_, _| {});
+                Pass::new(self, prepared, input, arena, team).run(sink, |_, _| {});
             });
-        };
-        if 1 < at_once && at_once < threads {
-            let next = AtomicUsize::new(0);
-            (0..at_once).into_par_iter().with_max_len(1).for_each(|_| {
-                let images = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|image| *image < images.len());
-                std::iter::from_fn(images).for_each(|image| one(image, threads));
-            });
-            return;
-        }
-        let alone = if at_once > 1 { images.len() / threads * threads } else { 0 };
-        (0..alone).into_par_iter().with_max_len(1).for_each(|image| one(image, 1));
-        (alone..images.len()).for_each(|image| one(image, threads));
+        });
     }
 
     /// Runs one image, its rows shared out, and says how long each step took.
@@ -159,15 +152,18 @@ impl Compiled {
     ) -> Result<Vec<StepTime>, RunError> {
         self.check(&[image], &[0], h * w * 3)?;
         let prepared = self.prepared(h, w)?;
-        let mut times = vec![];
-        prepared.memory.with_arena(|arena| {
-            let input = Input { image: 0, pixels: image, kind: 0, normalisation };
-            let mut start = Instant::now();
-            Pass::new(self, &prepared, input, arena, rayon::current_num_threads()).run(&|_| {}, |step, _| {
-                times.push(StepTime { step, time: start.elapsed() });
-                start = Instant::now();
+        let times = Mutex::new(vec![]);
+        share_out(1, 1, &|_, team| {
+            prepared.memory.with_arena(|arena| {
+                let input = Input { image: 0, pixels: image, kind: 0, normalisation };
+                let mut start = Instant::now();
+                Pass::new(self, &prepared, input, arena, team).run(&|_| {}, |step, _| {
+                    lock(&times).push(StepTime { step, time: start.elapsed() });
+                    start = Instant::now();
+                });
             });
         });
+        let times = std::mem::take(&mut *lock(&times));
         Ok(times)
     }
 
@@ -198,7 +194,8 @@ struct Pass<'a> {
     input: Input<'a>,
     /// Start of the arena, which this pass alone uses; steps share it out among threads by slots and rows.
     arena: *mut f32,
-    threads: usize,
+    /// Who shares its steps.
+    team: &'a Team,
 }
 
 // SAFETY: the arena is this pass's own; what each thread reads and writes of it is disjoint from what others write.
@@ -210,10 +207,10 @@ impl<'a> Pass<'a> {
         prepared: &'a Prepared,
         input: Input<'a>,
         arena: &'a mut Aligned,
-        threads: usize,
+        team: &'a Team,
     ) -> Self {
         assert!(arena.len() >= prepared.plan.arena_floats, "an arena is as long as its plan says");
-        Self { compiled, prepared, input, arena: arena.as_mut_ptr(), threads }
+        Self { compiled, prepared, input, arena: arena.as_mut_ptr(), team }
     }
 
     fn plan(&self) -> &'a Plan {
@@ -241,14 +238,15 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Shares `rows` out among the threads, if there is enough to do; each band comes with working memory.
+    /// Shares `rows` out among the team, if there is enough to do; each band comes with working memory.
     fn bands(&self, rows: usize, work: u64, f: &(dyn Fn(Range<usize>, &mut [f32]) + Sync)) {
         self.bands_of(1, rows, work, f);
     }
 
     /// [`Pass::bands`] that start at multiples of `unit` rows.
     fn bands_of(&self, unit: usize, rows: usize, work: u64, f: &(dyn Fn(Range<usize>, &mut [f32]) + Sync)) {
-        let most = if self.threads == 1 { 1 } else { BANDS_PER_THREAD * self.threads };
+        let members = self.team.members();
+        let most = if members == 1 { 1 } else { BANDS_PER_THREAD * members };
         let units = rows.div_ceil(unit);
         let count = ((work / LEAST_WORK) as usize).clamp(1, most).min(units.max(1));
         let run = |rows: Range<usize>| self.prepared.memory.with_scratch(|scratch| f(rows, scratch));
@@ -256,7 +254,7 @@ impl<'a> Pass<'a> {
             return run(0..rows);
         }
         let at = |band: usize| (band * units / count * unit).min(rows);
-        (0..count).into_par_iter().with_max_len(1).for_each(|band| run(at(band)..at(band + 1)));
+        self.team.share(count, &|band| run(at(band)..at(band + 1)));
     }
 }
 

@@ -16,7 +16,8 @@ fn heads(compiled: &Compiled, px: usize, poison: bool) -> Vec<Vec<f32>> {
     let input = Input { image: 0, pixels: &image, kind: 0, normalisation: &Normalisation::IMAGENET };
     let found = Mutex::new(vec![vec![]; plan.heads.len()]);
     let keep = |rows: HeadRows<'_>| found.lock().unwrap()[rows.head].extend_from_slice(rows.values);
-    Pass::new(compiled, &prepared, input, &mut arena, 1).run(&keep, |step, pass| {
+    let team = Team::new();
+    Pass::new(compiled, &prepared, input, &mut arena, &team).run(&keep, |step, pass| {
         for (i, buffer) in
             plan.buffers.iter().enumerate().filter(|(_, b)| poison && b.floats > 0 && b.last_step == step)
         {
@@ -48,11 +49,18 @@ fn bands_hold_every_row_once() {
     let compiled = Compiled::new(&graph, &Weights::from_names(&graph), Options::default()).unwrap();
     let prepared = compiled.prepared(16, 16).unwrap();
     for (rows, work, threads) in [(1, 0, 1), (7, 1 << 40, 3), (100, 1 << 40, 5), (33, 350_000, 4), (8, 1 << 40, 8)] {
-        let mut arena = Aligned::zeros(prepared.plan.arena_floats);
-        let input = Input { image: 0, pixels: &[], kind: 0, normalisation: &Normalisation::UNIT };
-        let pass = Pass::new(&compiled, &prepared, input, &mut arena, threads);
         let seen = Mutex::new(vec![0; rows]);
-        pass.bands(rows, work, &|band, _| band.for_each(|row| seen.lock().unwrap()[row] += 1));
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let pass = |_, team: &Team| {
+            let mut arena = Aligned::zeros(prepared.plan.arena_floats);
+            let input = Input { image: 0, pixels: &[], kind: 0, normalisation: &Normalisation::UNIT };
+            let pass = Pass::new(&compiled, &prepared, input, &mut arena, team);
+            while team.members() < threads {
+                std::hint::spin_loop();
+            }
+            pass.bands(rows, work, &|band, _| band.for_each(|row| seen.lock().unwrap()[row] += 1));
+        };
+        pool.install(|| share_out(1, 1, &pass));
         assert!(seen.into_inner().unwrap().iter().all(|count| *count == 1), "{rows} rows, {threads} threads");
     }
 }
@@ -94,7 +102,7 @@ fn what_needs_much_memory_runs_fewer_images_at_once() {
         assert!(count == 1 || count * plan.arena_bytes() <= threads * (160 << 20), "{px} px: {count}");
         count
     };
-    assert_eq!((at_once(256, 16, 4), at_once(256, 3, 4), at_once(256, 4, 1)), (4, 1, 1));
+    assert_eq!((at_once(256, 16, 4), at_once(256, 3, 4), at_once(256, 4, 1)), (4, 3, 1));
     assert!(at_once(1024, 16, 4) < 4 && at_once(4096, 16, 4) == 1);
 }
 
