@@ -13,6 +13,9 @@ use wsi_run::{
     units::{Mpp, MppXy},
 };
 
+/// Runs launches on memory; what that holds then.
+type Run<'a> = &'a dyn Fn(&[Launch], &[Vec<u8>]) -> Vec<Vec<u8>>;
+
 /// Two heads, of one channel and of two.
 const HEADS: [(Head, u32); 2] = [(Head::NuclearPixel, 1), (Head::HorizontalVertical, 2)];
 const CHANNELS: usize = 3;
@@ -138,7 +141,7 @@ impl Scene {
     }
 
     /// Everything, by `run`.
-    fn regions_are_those_of_the_processor(&self, run: &dyn Fn(&[Launch], &[Vec<u8>]) -> Vec<Vec<u8>>) {
+    fn regions_are_those_of_the_processor(&self, run: Run<'_>) {
         let (launches, regions) = self.adding();
         let blocks = run(&launches, &regions)[at(Memory::Partial)].clone();
         let expected = self.expected();

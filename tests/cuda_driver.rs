@@ -333,19 +333,24 @@ fn overlapping_yaml(on_device: bool) -> String {
 #[test]
 fn a_slide_blended_on_the_gpu_is_that_blended_on_the_processor() {
     let Some(driver) = driver() else { return };
-    let of = |on_device: bool| {
+    let of = |on_device: bool, memory: &str| {
         let home = program::home(&overlapping_yaml(on_device));
         let log = home.path().join("log");
-        program::assert_code(&run(home.path(), &driver, &[("EMULATION_LOG", log.to_str().unwrap())]), 0);
+        let environment = [("EMULATION_LOG", log.to_str().unwrap()), ("EMULATION_MEMORY", memory)];
+        program::assert_code(&run(home.path(), &driver, &environment), 0);
         (program::results(&home.path().join("out")), noted(&log))
     };
-    let ((here, of_here), (there, of_there)) = (of(false), of(true));
+    let ((here, of_here), (there, of_there)) = (of(false, "4000000000"), of(true, "4000000000"));
     assert!(here.len() >= 4, "{:?}", here.keys());
     program::assert_same("blended on the gpu", &here, &there);
     let out = |all: &[Noted]| all.iter().filter(|n| n.what == "download").map(|n| n.bytes).sum::<i64>();
     assert!(out(&of_there) < out(&of_here), "{} and {} bytes", out(&of_there), out(&of_here));
     // One block of zeros, where all is given back in the end.
     assert_eq!((count(&of_there, "set"), count(&of_here, "set"), taken(&of_there).1), (1, 0, 0));
+    // A GPU with hardly more memory than the slide's sums may take leaves them to the processor.
+    let (few, of_few) = of(true, "100000000");
+    assert_eq!(count(&of_few, "set"), 0);
+    program::assert_same("on a small gpu", &here, &few);
 }
 
 /// A driver compiles it as `ptxas` does, one of an old toolkit as one of a new.

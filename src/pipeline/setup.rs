@@ -163,17 +163,14 @@ impl Setup {
             Window::Hann => core_px.div_ceil(2).next_multiple_of(spec.out_stride),
         });
         let extractor = Extractor::of(&spec);
-        let kind = if extractor.is_some() {
-            ResultKind::Nuclei
-        } else if spec.has(Head::Classification) {
-            ResultKind::Tiles
-        } else {
-            ResultKind::Semantic
+        let kind = match extractor {
+            Some(_) => ResultKind::Nuclei,
+            None if spec.has(Head::Classification) => ResultKind::Tiles,
+            None => ResultKind::Semantic,
         };
         // What is said once per tile has nothing to blend.
         let window = if kind == ResultKind::Tiles { Window::Crop } else { settings.stitch.window };
-        let target_mpp = input_mpp.times(spec.out_stride);
-        let halo_px = extractor.map_or(0, |e| e.halo_px(&settings.instances, target_mpp));
+        let halo_px = extractor.map_or(0, |e| e.halo_px(&settings.instances, input_mpp.times(spec.out_stride)));
         let tiler = Tiler::new(
             (tile_px, stride_px, margin_px),
             window,

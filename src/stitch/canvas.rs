@@ -347,9 +347,12 @@ mod tests {
         px
     }
 
-    /// Sums of one channel of whatever model, px by px.
+    /// Sums of values and weights, px by px.
+    type Px = HashMap<(i64, i64), (i64, i64)>;
+
+    /// Sums of one channel of whatever model.
     #[derive(Default)]
-    struct Sums(Mutex<HashMap<BlockAt, HashMap<(i64, i64), (i64, i64)>>>);
+    struct Sums(Mutex<HashMap<BlockAt, Px>>);
 
     impl Sums {
         fn put(&self, to: &Placement, window: &[u8], values: &[i16], block_px: u32) {
