@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --features cuda --bench gpu -- [--gpu N] [--batch 16,64] [--secs 2] [--steps] [--kernels] [--rehearse]
 //! [NETWORK=PX …]`; one JSON object per line. `kernels` is the launches alone, from memory of the GPU to memory of the GPU;
-//! `lanes` is all that a run does: two threads that copy bytes in, run, and copy head maps out. `--kernels` also times the
+//! `lanes` is all that a run does: two threads that copy bytes in, run, and copy head maps out, or add them to a canvas on the
+//! device where tiles overlap. `--kernels` also times the
 //! steps of small networks that have the kernels no large one needs. `benches/gpu.sh` runs this beside PyTorch; with
 //! `--rehearse` everything is run once, to see that it runs.
 
@@ -19,24 +20,29 @@ use std::{
     time::{Duration, Instant},
 };
 use wsi_run::{
+    geometry::Rect,
     infer::{
         Plan,
         cuda::{
-            Batch, Chip, CudaNetwork, Format, HeadForm, Launch, Launches, Region, StainPass,
+            Batch, CanvasPass, Chip, CudaNetwork, Format, HeadForm, Launch, Launches, Region, StainPass,
+            blocks::Blocks,
             buffer::Buffer,
             devices,
             driver::{Device, DeviceError},
-            lane::{Gpu, Lane, Task},
+            gpu::{Gpu, Task},
+            lane::Lane,
+            spots::Adding,
             stream::Stream,
         },
     },
     model::{
-        HeadPlan, ModelTile, StainMethod,
+        BlockAt, HeadPlan, ModelTile, Placement, StainMethod,
         graph::Graph,
         head_plans,
         weights::{Normalisation, Weights},
         zoo::zoo,
     },
+    stitch::hann,
 };
 
 /// Networks and sides of the goals.
@@ -159,14 +165,96 @@ impl Bound {
     /// Time of the launches that `of` takes, each `turns` times in a recording: starting one and waiting for it takes
     /// some µs, which a single short step would be lost in.
     fn time(&self, how_long: (f64, usize), turns: u32, of: impl Fn(&Launch) -> bool) -> Duration {
-        let recording = self.stream.record(|| (0..turns).try_for_each(|_| self.start(&of))).unwrap().unwrap();
-        let all = median(how_long, || {
-            // SAFETY: buffers are as large as the launches were made for, and outlive the stream's work.
-            unsafe { self.stream.replay(&recording) }.unwrap();
-            self.stream.wait().unwrap();
-        });
-        all / turns
+        time(&self.stream, how_long, turns, &|| self.start(&of))
     }
+}
+
+/// Time of what `start` starts, whose buffers live as long, as of [`Bound::time`].
+fn time(stream: &Stream, how_long: (f64, usize), turns: u32, start: &dyn Fn() -> Result<(), DeviceError>) -> Duration {
+    let recording = stream.record(|| (0..turns).try_for_each(|_| start())).unwrap().unwrap();
+    let all = median(how_long, || {
+        // SAFETY: buffers are as large as the launches were made for, and outlive the stream's work.
+        unsafe { stream.replay(&recording) }.unwrap();
+        stream.wait().unwrap();
+    });
+    all / turns
+}
+
+/// Side of a block of the canvas, and of what is read of it at once: a region of a run with nuclei.
+const BLOCK_PX: u32 = 512;
+const READ_PX: u32 = 1216;
+
+/// Tiles of which every px is in four, eight in a row.
+fn placements(core_px: u32, images: usize) -> Vec<Placement> {
+    let block = i64::from(BLOCK_PX);
+    let placement = |i: usize| {
+        let at = |n: usize| n as i64 * i64::from(core_px / 2);
+        let core = Rect::new(at(i % 8), at(i / 8), core_px, core_px);
+        let span = |from: i64, to: i64| from / block..(to - 1) / block + 1;
+        let rows = span(core.y, core.bottom());
+        let blocks = rows.flat_map(|row| span(core.x, core.right()).map(move |column| (column as u32, row as u32, 0)));
+        Placement { slide: 0, core, used: core, blocks: blocks.collect() }
+    };
+    (0..images).map(placement).collect()
+}
+
+/// What adding the head maps of a batch takes, and reading a region.
+fn canvas(o: &Options, device: &Arc<Device>, name: &str, plan: &Plan, heads: &[HeadPlan]) {
+    let batch = *o.batches.last().unwrap();
+    let forms: Vec<HeadForm> = heads.iter().map(HeadForm::from).collect();
+    let layouts: Vec<_> = forms.iter().map(|form| plan.heads[form.output].slot.layout).collect();
+    let core_px = layouts[0].h;
+    // What is said once per tile, or by heads of different sizes, is not blended.
+    if core_px < 2 || layouts.iter().any(|l| (l.h, l.w) != (core_px, core_px)) {
+        return;
+    }
+    let channels = forms.iter().map(|form| form.channels).sum();
+    let pass = CanvasPass { core_px, block_px: BLOCK_PX as usize, channels };
+    let placements = placements(core_px as u32, batch);
+    let all: BTreeSet<BlockAt> = placements.iter().flat_map(|to| to.blocks.iter().copied()).collect();
+    let blocks = Buffer::of(device, &vec![0; all.len() * pass.block_bytes()]).unwrap();
+    let place = |column: i64, row: i64| {
+        let index = all.iter().position(|at| (i64::from(at.0), i64::from(at.1)) == (column, row));
+        index.map(|i| blocks.address() + (i * pass.block_bytes()) as u64)
+    };
+    let mut tables = vec![0; pass.table_bytes(batch)];
+    pass.write_window(&mut tables, &hann(core_px as u32));
+    placements.iter().enumerate().for_each(|(i, to)| pass.write_spot(&mut tables, i, to, &place));
+    let (mut maps, mut bytes) = (vec![], 0);
+    for form in &forms {
+        maps.push((form.channels, bytes));
+        bytes += 2 * batch * form.channels * core_px.pow(2);
+    }
+    let rect = Rect::new(100, 100, READ_PX, READ_PX);
+    let (table, means) = pass.read_bytes(rect);
+    let mut read = vec![0; table];
+    pass.write_places(&mut read, rect, &place);
+    let (px, read_px) = (batch * core_px.pow(2), (READ_PX as usize).pow(2));
+    let line = |step: &str, launches: &[Launch], (tables, data): (&[u8], Buffer), moved: usize| {
+        let (tables, stream) = (Buffer::of(device, tables).unwrap(), Stream::new(device).unwrap());
+        let base = |region: Region| if region == Region::Canvas { tables.address() } else { data.address() };
+        let start = || {
+            // SAFETY: buffers are as large as the launches were made for, and outlive the stream's work.
+            launches.iter().try_for_each(|launch| unsafe { stream.launch(launch, &base) })
+        };
+        start().unwrap();
+        stream.wait().unwrap();
+        let secs = time(&stream, (o.secs.min(0.02), o.calls), o.step_turns, &start).as_secs_f64();
+        let kernels: Vec<&str> = launches.iter().map(|l| l.kernel).collect();
+        println!(
+            "{}",
+            serde_json::json!({
+                "network": name, "px": plan.h, "batch": batch, "what": "canvas", "step": step, "kernels": kernels,
+                "micros": secs * 1e6, "tflop_per_s": 0.0, "gb_per_s": 1e-9 * moved as f64 / secs,
+            })
+        );
+    };
+    // Maps are read; sums and weights read and written.
+    let added = px * (10 * channels + 8);
+    let data = Buffer::of(device, &noise(bytes)).unwrap();
+    line("blending", &pass.add(batch, &maps, None), (&tables, data), added);
+    let data = Buffer::new(device, means).unwrap();
+    line("a region", &[pass.read(rect, None)], (&read, data), read_px * (4 * (channels + 1) + 2 * channels + 1));
 }
 
 /// Tables of zeros, and the number of the first for every image.
@@ -184,27 +272,44 @@ fn graph(name: &str) -> Graph {
     (zoo().into_iter().find(|e| e.name == name).unwrap().build)().for_use()
 }
 
-/// Images per second of two threads that each run batches through a lane.
-fn lanes(o: &Options, (graph, weights): (&Graph, &Weights), px: usize, batch: usize, wgmma: bool) -> f64 {
+/// Images per second of two threads that each run batches through a lane, and hand head maps out or, `blended`, add them
+/// to blocks.
+fn lanes(
+    o: &Options,
+    (graph, weights): (&Graph, &Weights),
+    (px, batch): (usize, usize),
+    (wgmma, blended): (bool, bool),
+) -> Option<f64> {
     let network = CudaNetwork::new(graph, weights, Format::Half).unwrap();
+    let layouts: Vec<_> = network.plan(px, px).unwrap().heads.iter().map(|head| head.slot.layout).collect();
+    let core_px = layouts[0].h;
+    if blended && layouts.iter().any(|l| (l.h, l.w) != (core_px, core_px) || core_px < 2) {
+        return None;
+    }
     let task = Arc::new(Task { network, normalisation: Normalisation::IMAGENET, kind: 0, wgmma });
     let gpu = Arc::new(Gpu::open(o.gpu, &task).unwrap());
     let heads: Vec<HeadForm> = head_plans(graph, 1).iter().map(HeadForm::from).collect();
+    let channels = heads.iter().map(|head| head.channels).sum();
+    let pass = CanvasPass { core_px, block_px: BLOCK_PX as usize, channels };
+    let (window, blocks) = (hann(core_px as u32), Blocks::new(gpu.device(), pass.block_bytes()));
+    let placements = placements(core_px as u32, batch);
+    let adding = Adding { pass, window: &window, blocks: &blocks, placements: &placements };
+    let adding = blended.then_some(adding);
     let image = noise(px * px * 3);
     let tiles = || -> Vec<ModelTile<'_>> { (0..batch).map(|_| ModelTile::plain(&image)).collect() };
     let rate = |lane: &mut Lane| {
         // The first records.
         for _ in 0..o.calls {
-            let _ = lane.run(&mut tiles(), px, &heads).unwrap();
+            let _ = lane.run(&mut tiles(), px, &heads, adding).unwrap();
         }
         let (start, mut count) = (Instant::now(), 0);
         while count == 0 || start.elapsed().as_secs_f64() < o.secs {
-            let _ = lane.run(&mut tiles(), px, &heads).unwrap();
+            let _ = lane.run(&mut tiles(), px, &heads, adding).unwrap();
             count += batch;
         }
         count as f64 / start.elapsed().as_secs_f64()
     };
-    std::thread::scope(|threads| {
+    let both = std::thread::scope(|threads| {
         let two: Vec<_> = (0..2)
             .map(|_| {
                 let (gpu, rate) = (&gpu, &rate);
@@ -212,7 +317,8 @@ fn lanes(o: &Options, (graph, weights): (&Graph, &Weights), px: usize, batch: us
             })
             .collect();
         two.into_iter().map(|thread| thread.join().unwrap()).sum()
-    })
+    });
+    Some(both)
 }
 
 fn main() {
@@ -246,18 +352,22 @@ fn main() {
                     })
                 );
             }
-            for wgmma in products {
-                println!(
-                    "{}",
-                    serde_json::json!({
-                        "network": name, "px": px, "batch": batch, "what": "lanes", "wgmma": wgmma,
-                        "images_per_s": lanes(&o, (&graph, &weights), *px, batch, *wgmma),
-                    })
-                );
+            for (wgmma, what) in products.iter().flat_map(|wgmma| [(*wgmma, "lanes"), (*wgmma, "lanes blended")]) {
+                let way = (wgmma, what == "lanes blended");
+                if let Some(images_per_s) = lanes(&o, (&graph, &weights), (*px, batch), way) {
+                    println!(
+                        "{}",
+                        serde_json::json!({
+                            "network": name, "px": px, "batch": batch, "what": what, "wgmma": wgmma,
+                            "images_per_s": images_per_s,
+                        })
+                    );
+                }
             }
         }
         if o.by_step {
             steps(&o, &device, (name, &network), &plan, &head_plans(&graph, 1));
+            canvas(&o, &device, name, &plan, &head_plans(&graph, 1));
         }
     }
     // Larger than the tests', whose emulation takes its time.

@@ -141,7 +141,8 @@ ls -l "$wsi_run" "$tests" "$bench" || exit 1
 # Tests on the GPU whose names begin so.
 parity() { # WHAT GOAL TESTS LOG
   local code
-  "$tests" "$3" --nocapture --test-threads 1 > "$out.$4.txt" 2>&1
+  # Names of tests may be several.
+  "$tests" $3 --nocapture --test-threads 1 > "$out.$4.txt" 2>&1
   code=$?
   tail -n 40 "$out.$4.txt"
   if [ $code != 0 ]; then
@@ -158,14 +159,17 @@ parity() { # WHAT GOAL TESTS LOG
 }
 
 kernels="every kernel against the processor's" networks="every network against the processor"
+blending="overlapping tiles blended against the processor's" blended=cuda_canvas::on_a_gpu
 if wanted check; then
   say "parity on the GPU: every kernel and every network, against the processor"
   if [ -n "$rehearsal" ]; then
     # The emulated driver has the kernels of half precision; networks of full size would take hours there.
     parity "$kernels" "4e-3, bf16 3e-2" on_a_gpu::every_kernel_gives_in_half parity
+    parity "$blending" "the same bytes" $blended canvas
     unmeasured "$networks" "1e-2" "$rehearsal"
   else
     parity "$kernels" "4e-3, bf16 3e-2" on_a_gpu::every_kernel parity
+    parity "$blending" "the same bytes" $blended canvas
     parity "$networks" "1e-2" on_a_gpu::every_network networks
   fi
   if [ ${#failed[@]} -gt 0 ]; then
@@ -180,7 +184,7 @@ if wanted check; then
     elif ! command -v compute-sanitizer >/dev/null 2>&1; then
       unmeasured "compute-sanitizer $tool" "clean" "it is not on the path"
     else
-      compute-sanitizer --tool "$tool" --error-exitcode 9 "$tests" on_a_gpu::every_kernel --nocapture --test-threads 1 > "$out.$tool.txt" 2>&1
+      compute-sanitizer --tool "$tool" --error-exitcode 9 "$tests" on_a_gpu::every_kernel $blended --nocapture --test-threads 1 > "$out.$tool.txt" 2>&1
       case $? in
         0) if grep -q "skipped" "$out.$tool.txt"; then unmeasured "compute-sanitizer $tool" "clean" "$(grep -m 1 skipped "$out.$tool.txt")"
            else row "compute-sanitizer $tool" "clean" "clean"; fi ;;
@@ -190,7 +194,7 @@ if wanted check; then
     fi
   done
 else
-  for what in "$kernels" "$networks" compute-sanitizer; do unmeasured "$what" "" "ONLY=\"$only\""; done
+  for what in "$kernels" "$blending" "$networks" compute-sanitizer; do unmeasured "$what" "" "ONLY=\"$only\""; done
 fi
 
 if wanted time; then
@@ -259,6 +263,36 @@ model: { network: { name: $network, weights: random, device: cuda } }"; then
     unmeasured "$end" "$end_goal" "$(why_not end)"
   fi
   echo "random weights find no nuclei to speak of: post-processing and tables are timed with WEIGHTS only"
+
+  say "tiles at half a stride, blended on the GPU and on the processor, random weights, a made-up slide at 0.25 µm/px"
+  twice="a slide of overlapping tiles" bytes="a slide blended on either device"
+  size="width_px: 12000, height_px: 9000"
+  [ -n "$rehearsal" ] && size="width_px: 4000, height_px: 3200"
+  done_on=0
+  for on_device in true false; do
+    if run_slide "blended_$on_device" "slides: { synthetic: { count: 1, $size, mpp: 0.25 } }
+stitch: { blend: {}, on_device: $on_device }$tile
+model: { network: { name: $network, weights: random, device: cuda:0 } }"; then
+      done_on=$((done_on + 1))
+      if [ -n "$rehearsal" ]; then unmeasured "$twice, on_device: $on_device" "" "$rehearsal, in which $network ran"
+      else row "$twice, on_device: $on_device" "" "$(grep -o '[0-9.]* s/mm²' "$out.blended_$on_device.secs.txt" | head -n 1)"; fi
+    else
+      unmeasured "$twice, on_device: $on_device" "" "$(why_not "blended_$on_device")"
+    fi
+  done
+  if [ $done_on = 2 ]; then
+    # Masks and the table; what tells of times lies elsewhere.
+    differs=
+    for folder in masks nuclei lesions; do
+      if [ -e "$out.blended_true/$folder" ]; then differs+=$(diff -rq "$out.blended_true/$folder" "$out.blended_false/$folder" 2>&1 | head -n 1); fi
+    done
+    if [ -z "$differs" ]; then
+      if [ -n "$rehearsal" ]; then unmeasured "$bytes" "the same bytes" "$rehearsal, which passes"
+      else row "$bytes" "the same bytes" "the same"; fi
+    else
+      fails "$bytes" "the same bytes" "$differs"
+    fi
+  fi
 else
   unmeasured "slides end to end" "" "ONLY=\"$only\""
 fi

@@ -9,3 +9,4 @@
 #include "attention.cu"
 #include "pixels.cu"
 #include "heads.cu"
+#include "canvas.cu"

@@ -133,6 +133,9 @@ DEVICE float times(float a, float b) { return __fmul_rn(a, b); }
 DEVICE float plus(float a, float b) { return __fadd_rn(a, b); }
 DEVICE u32 bits_of(float f) { return __float_as_uint(f); }
 
+/// Adds to a number of the GPU's memory that others add to as well; what does not fit 32 bits is lost.
+DEVICE void atomic_add(u32* to, u32 v) { atomicAdd(to, v); }
+
 /// The value of the lane whose number differs in the bits of `mask`.
 DEVICE float shuffle_xor(float v, int mask) { return __shfl_xor_sync(0xffffffffu, v, mask); }
 

@@ -12,6 +12,7 @@ mod cli;
 mod config;
 mod config_errors;
 mod cuda;
+mod cuda_canvas;
 mod end_to_end;
 mod evaluate;
 mod evaluate_run;

@@ -15,13 +15,22 @@ use std::{
     sync::{Arc, Barrier},
 };
 use wsi_run::{
-    config::settings::{self, Stain, StainReference},
+    config::settings::{self, Stain, StainReference, Window},
+    geometry::{Size, TargetGrid},
     infer::cuda::{CudaExecute, devices},
     model::{
-        Execute, ExecuteOptions, HeadMap, HeadPlan, ModelTile, StainTables, TilePixels, graph::Graph, head_plans,
-        weights::Weights, zoo::zoo,
+        Blend, BlendForm, Execute, ExecuteOptions, Head, HeadMap, HeadPlan, ModelTile, Placement, SlideBlend,
+        StainTables, TilePixels,
+        graph::{Conv, Graph},
+        head_plans,
+        weights::Weights,
+        zoo::zoo,
     },
     pixels::stain::{self, StainTransform},
+    stitch::{CanvasMaps, Region, RegionPool, SlideCanvas, hann, placement},
+    tiling::{CellMask, TilePlan, Tiler},
+    tissue::TissueMask,
+    units::{Mpp, MppXy},
 };
 
 /// What the build embedded.
@@ -209,6 +218,33 @@ fn when_no_gpu_is_left_it_is_said() {
     let _ = with_driver("the_only_one_fails", &[("EMULATION_FAILS", "0:30")]);
 }
 
+/// The most bytes taken at once, and of how many pieces that were never given back.
+fn taken(all: &[Noted]) -> (i64, i64) {
+    let (mut now, mut most, mut pieces) = (0, 0, 0);
+    for noted in all {
+        match noted.what.as_str() {
+            "allocate" => (now, pieces) = (now + noted.bytes, pieces + 1),
+            "free" => (now, pieces) = (now - noted.bytes, pieces - 1),
+            _ => {}
+        }
+        most = most.max(now);
+    }
+    (most, pieces)
+}
+
+#[test]
+fn overlapping_tiles_are_blended_where_they_are_made_with_the_processors_bytes() {
+    let Some(all) = with_driver("slides_are_blended", &[]) else { return };
+    let (most, left) = taken(&all);
+    assert_eq!((count(&all, "refused"), left), (0, 0), "all memory is given back");
+    // With a byte less the last block does not fit beside the maps of a batch: smaller ones, and the same sums.
+    let few = with_driver("slides_are_blended", &[("EMULATION_MEMORY", &(most - 1).to_string())]).unwrap();
+    let refused: Vec<i64> = few.iter().filter(|n| n.what == "refused").map(|n| n.bytes).collect();
+    assert!(refused.contains(&inside::BLOCK_BYTES), "{refused:?}");
+    assert!(count(&few, "launch") + count(&few, "replay") > count(&all, "launch") + count(&all, "replay"));
+    let _ = with_driver("the_only_one_fails_while_it_adds", &[("EMULATION_FAILS", "0:100")]);
+}
+
 #[test]
 fn stain_normalised_by_the_gpu_is_that_of_the_processor() {
     let Some(all) = with_driver("slides_of_several_stains", &[]) else { return };
@@ -287,6 +323,36 @@ fn memory_that_ends_is_told_and_the_run_is_the_same() {
     );
 }
 
+/// A run over a slide of overlapping tiles, of whose nuclei colours are measured.
+fn overlapping_yaml(on_device: bool) -> String {
+    run_yaml("cuda", &format!("stitch: {{ blend: {{}}, on_device: {on_device} }}\n"))
+        .replace("count: 2", "count: 1")
+        .replace(NETWORK, "stardist_unet")
+}
+
+#[test]
+fn a_slide_blended_on_the_gpu_is_that_blended_on_the_processor() {
+    let Some(driver) = driver() else { return };
+    let of = |on_device: bool, memory: &str| {
+        let home = program::home(&overlapping_yaml(on_device));
+        let log = home.path().join("log");
+        let environment = [("EMULATION_LOG", log.to_str().unwrap()), ("EMULATION_MEMORY", memory)];
+        program::assert_code(&run(home.path(), &driver, &environment), 0);
+        (program::results(&home.path().join("out")), noted(&log))
+    };
+    let ((here, of_here), (there, of_there)) = (of(false, "4000000000"), of(true, "4000000000"));
+    assert!(here.len() >= 4, "{:?}", here.keys());
+    program::assert_same("blended on the gpu", &here, &there);
+    let out = |all: &[Noted]| all.iter().filter(|n| n.what == "download").map(|n| n.bytes).sum::<i64>();
+    assert!(out(&of_there) < out(&of_here), "{} and {} bytes", out(&of_there), out(&of_here));
+    // One block of zeros, where all is given back in the end.
+    assert_eq!((count(&of_there, "set"), count(&of_here, "set"), taken(&of_there).1), (1, 0, 0));
+    // A GPU with hardly more memory than the slide's sums may take leaves them to the processor.
+    let (few, of_few) = of(true, "100000000");
+    assert_eq!(count(&of_few, "set"), 0);
+    program::assert_same("on a small gpu", &here, &few);
+}
+
 /// A driver compiles it as `ptxas` does, one of an old toolkit as one of a new.
 #[test]
 fn the_text_that_is_embedded_is_taken_for_older_and_newer_gpus() {
@@ -350,8 +416,107 @@ mod inside {
         assert!(found == maps(&execute, &plans, &images, 3));
     }
 
+    /// A slide of 60 × 37 px in tiles of which every px is in four.
+    fn overlapping() -> Arc<TilePlan> {
+        let mpp = Mpp::new(0.5).unwrap();
+        let grid = TargetGrid::new(Size::new(60, 37), MppXy::square(mpp), mpp);
+        let everything = TissueMask { bits: vec![1], w: 1, h: 1, step_x: 60.0, step_y: 37.0 };
+        let tiler = Tiler::new((SIDE_PX as u32, CORE_PX / 2, 6), Window::Hann, (25, 4, BLOCK_PX)).unwrap();
+        Arc::new(tiler.plan(grid, CellMask::new(&grid, &everything, 0.0)))
+    }
+
+    const BLOCK_PX: u32 = 16;
+    /// Of the weights and three channels.
+    pub const BLOCK_BYTES: i64 = 4 * (1 + 3) * (BLOCK_PX as i64).pow(2);
+
+    /// Two heads, of which one has two channels, on as good as no network.
+    fn two_heads() -> (CudaExecute, Vec<HeadPlan>) {
+        let mut g = Graph::new("two_heads", 3);
+        let x = g.input();
+        let x = g.conv("first", x, Conv::new(8, 3).pad(1));
+        let (nuclear, distances) = (g.conv("one", x, Conv::new(1, 1)), g.conv("two", x, Conv::new(2, 1)));
+        g.output("nuclear", Head::NuclearPixel, nuclear);
+        g.output("distances", Head::HorizontalVertical, distances);
+        let options = ExecuteOptions { precision: settings::Precision::Usual, kind: 0 };
+        let execute = CudaExecute::new(&g, &Weights::from_names(&g), &options, &[]).unwrap();
+        (execute, head_plans(&g, 1))
+    }
+
+    fn blend(execute: &CudaExecute, plans: &[HeadPlan]) -> Option<Arc<dyn Blend>> {
+        execute.blend(plans, &BlendForm { window: hann(CORE_PX), block_px: BLOCK_PX, most_px: 25 + 2 * 4 })
+    }
+
+    fn canvas(plan: &Arc<TilePlan>, plans: &[HeadPlan]) -> SlideCanvas {
+        let heads = plans.iter().map(|plan| (plan.spec.head, plan.spec.channels)).collect();
+        let maps = CanvasMaps { heads, lists_rays: false, keeps_rgb: false };
+        SlideCanvas::new(plan.clone(), maps, Arc::new(RegionPool::new(0)))
+    }
+
+    /// Regions of a slide, whose tiles are added a batch ahead of the canvas; it ends after `tiles` of them.
+    fn blended(blend: &Arc<dyn Blend>, plans: &[HeadPlan], images: &[Vec<u8>], tiles: usize) -> Vec<Region> {
+        let (plan, slide) = (overlapping(), Arc::new(SlideBlend::new(blend.clone())));
+        let mut canvas = canvas(&plan, plans).with_sums_away(Some(slide.clone()));
+        let (mut regions, mut added) = (vec![], 0);
+        for (i, tile) in plan.tiles.iter().enumerate().take(tiles) {
+            while added < plan.tiles.len().min(i + 5) {
+                let end = plan.tiles.len().min(added + 5);
+                let mut batch: Vec<ModelTile<'_>> =
+                    images[added..end].iter().map(|rgb| ModelTile::plain(rgb)).collect();
+                let to = |tile| placement(&plan, tile, slide.slide());
+                let placements: Vec<Placement> = plan.tiles[added..end].iter().map(to).collect();
+                blend.add(&mut batch, SIDE_PX as u32, &placements).unwrap();
+                added = end;
+            }
+            regions.extend(canvas.add_blended(tile, &[]).unwrap());
+        }
+        regions
+    }
+
+    #[test]
+    #[ignore = "run with the driver by another test"]
+    fn slides_are_blended() {
+        let (execute, plans) = two_heads();
+        let plan = overlapping();
+        let images = images(plan.tiles.len());
+        let mut expected = vec![];
+        let mut by_processor = canvas(&plan, &plans);
+        for (tile, maps) in plan.tiles.iter().zip(maps(&execute, &plans, &images, 5)) {
+            expected.extend(by_processor.add(tile, &maps, &[]).unwrap());
+        }
+        assert!(expected.len() >= 6 && expected.iter().all(|region| region.computed.iter().all(|c| *c == 1)));
+        let blend = blend(&execute, &plans).unwrap();
+        let of_blocks = || {
+            let all = noted(Path::new(&std::env::var_os("EMULATION_LOG").unwrap()));
+            all.iter().filter(|n| n.what == "allocate" && n.bytes == BLOCK_BYTES).count()
+        };
+        assert!(blended(&blend, &plans, &images, usize::MAX) == expected, "regions");
+        let first = of_blocks();
+        // A slide needs each for a while, and those behind it use them again.
+        assert!(first > 2, "{first} blocks");
+        let half = blended(&blend, &plans, &images, plan.tiles.len() / 2);
+        assert!(half == expected[..half.len()] && half.len() < expected.len());
+        assert!(blended(&blend, &plans, &images, usize::MAX) == expected, "regions after a slide that ended early");
+        if std::env::var_os("EMULATION_MEMORY").is_none() {
+            assert_eq!(of_blocks(), first, "blocks of a slide that ended early are used again");
+        }
+    }
+
+    #[test]
+    #[ignore = "run with the driver by another test"]
+    fn the_only_one_fails_while_it_adds() {
+        let (execute, plans) = two_heads();
+        let (plan, images, blend) = (overlapping(), images(1), blend(&execute, &plans).unwrap());
+        let to = [placement(&plan, &plan.tiles[0], 0)];
+        let add = || blend.add(&mut [ModelTile::plain(&images[0])], SIDE_PX as u32, &to);
+        let why = (0..100).find_map(|_| add().err()).unwrap().to_string();
+        assert_eq!(why, "no gpu is left that works; start again to go on with the slides not done");
+        assert_eq!(add().unwrap_err().to_string(), why);
+    }
+
     fn many_batches(gpus: &[u32]) {
         let (execute, plans) = execute(gpus);
+        // Sums would have to travel between GPUs.
+        assert_eq!(blend(&execute, &plans).is_none(), execute.batches_at_once() > 2);
         let images = images(24);
         let expected = maps(&execute, &plans, &images[..1], 1);
         std::thread::scope(|threads| {

@@ -142,7 +142,7 @@ def by_kernel(ours, is_rehearsal):
     defined = sorted(re.findall(r"^KERNEL\((\w+),", "\n".join(path.read_text() for path in sorted(sources.glob("*.cu"))), re.M))
     found = {}
     for row in ours:
-        if row.get("what") == "step" and len(set(row["kernels"])) == 1 and row["micros"] > 0:
+        if row.get("what") in ("step", "canvas") and len(set(row["kernels"])) == 1 and row["micros"] > 0:
             secs = row["micros"] / 1e6
             least = max(row["tflop_per_s"] * 1e12 * secs / PEAK_FLOPS, row["gb_per_s"] * 1e9 * secs / PEAK_BYTES)
             count, all_secs, all_least = found.get(row["kernels"][0], (0, 0.0, 0.0))
@@ -202,9 +202,11 @@ def main():
             against = f"NOT MEASURED: torch.compile {theirs['compile']}"
         rows.append(f"| {name} {px}² against torch.compile | ≥ {of_compile} | {(why or against).replace('|', ',')} |")
         rows.append(f"| {name} {px}² of the roofline | ≥ {of_floor} | {why or ratio(kernels, best)} |")
-        table[name] = {"kernels": kernels, "by_warps": products(False), "by_warpgroups": products(True), "lanes": copies, **theirs, "floor": best}
+        table[name] = {"kernels": kernels, "by_warps": products(False), "by_warpgroups": products(True), "lanes": copies, "blended": rate("lanes blended"), **theirs, "floor": best}
     lines += ["", "| kernels of | by warps | by warpgroups |", "|---|---|---|"]
     lines += [f"| {name} | {show(of['by_warps'])} | {show(of['by_warpgroups'])} |" for name, of in table.items()]
+    lines += ["", "| with copies | head maps out | blended on the device |", "|---|---|---|"]
+    lines += [f"| {name} | {show(of['lanes'])} | {show(of['blended'])} |" for name, of in table.items()]
     lines += [""] + by_kernel(ours, is_rehearsal)
     drawn = plot(ours, out + ".png")
     lines += ["", drawn]

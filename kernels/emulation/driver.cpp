@@ -165,6 +165,7 @@ int cuDeviceGetAttribute(int* value, int which, int device) {
     }
     return OK;
 }
+int cuDeviceTotalMem_v2(size_t* bytes, int) { return *bytes = setting("EMULATION_MEMORY", 1l << 40), OK; }
 int cuDevicePrimaryCtxRetain(void** context, int device) { return *context = &gpu(device), OK; }
 int cuDevicePrimaryCtxRelease_v2(int) { return OK; }
 int cuCtxSetCurrent(void* context) { return current = (Gpu*)context, OK; }
@@ -202,6 +203,7 @@ int cuMemFree_v2(Address address) {
     auto it = allocated.find((void*)address);
     if (it == allocated.end()) emulation::die("memory is freed that nobody has");
     it->second.first->used -= it->second.second;
+    note("free", it->second.first->number, -1, it->second.second, Clock::now());
     free(it->first);
     allocated.erase(it);
     return OK;
@@ -216,6 +218,9 @@ int cuMemFreeHost(void* memory) {
     std::lock_guard lock(all);
     pinned.erase((char*)memory);
     return free(memory), OK;
+}
+int cuMemsetD8Async(Address to, unsigned char value, size_t bytes, Stream* stream) {
+    return stream->add({"set", (long)bytes, "-", [=](Gpu&) { memset((void*)to, value, bytes); }});
 }
 int cuMemcpyHtoD_v2(Address to, const void* from, size_t bytes) { return memcpy((void*)to, from, bytes), current->broken ? LAUNCH_FAILED : OK; }
 int cuMemcpyDtoH_v2(void* to, Address from, size_t bytes) { return memcpy(to, (void*)from, bytes), current->broken ? LAUNCH_FAILED : OK; }

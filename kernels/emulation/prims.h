@@ -65,6 +65,7 @@ DEVICE u32 bits_of(float f) {
     memcpy(&bits, &f, 4);
     return bits;
 }
+DEVICE void atomic_add(u32* to, u32 v) { __atomic_fetch_add(to, v, __ATOMIC_RELAXED); }
 DEVICE u32 pack(float first, float second) { return to_elem(first).bits | (u32)to_elem(second).bits << 16; }
 DEVICE float first_of(u32 two) { return to_float({(u16)two}); }
 DEVICE float second_of(u32 two) { return to_float({(u16)(two >> 16)}); }

@@ -78,6 +78,8 @@ pub struct Stitch {
     pub window: Window,
     /// Side of a canvas block.
     pub block_px: u32,
+    /// Whether overlapping tiles are blended on the GPU, where there is one.
+    pub on_device: bool,
 }
 
 /// Weights of overlapping predictions.

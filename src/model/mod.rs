@@ -1,6 +1,7 @@
 //! What does the model say? Models, their outputs, and the list of them.
 
 mod augmented;
+mod blend;
 mod density;
 mod heads;
 mod hematoxylin;
@@ -38,6 +39,7 @@ mod parity;
 pub use crate::pixels::stain::{StainMethod, StainTables};
 pub use augmented::Augmented;
 pub use backbone::convnext::{ConvNextSize, ConvNextVersion};
+pub use blend::{Blend, BlendForm, Blended, BlockAt, Placement, SlideBlend};
 pub use clin_seg_net::{CLIN_SEG_NET_ORGANS, clin_seg_net};
 pub use crescent_dense_net::crescent_dense_net;
 pub use crescent_seg_net::crescent_seg_net;

@@ -3,6 +3,7 @@
 //! Owns: [`NetworkModel`], [`Execute`]. Must not know: slides, tiles' positions, how a graph is run.
 
 use super::{
+    blend::{Blend, BlendForm},
     clin_seg_net::CLIN_SEG_NET_ORGANS,
     convert::forms::{Outputs, form},
     graph::Graph,
@@ -16,7 +17,7 @@ use crate::{
     units::Mpp,
 };
 use rayon::prelude::*;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Runs a graph with its weights on tiles.
 pub trait Execute: Send + Sync {
@@ -45,6 +46,12 @@ pub trait Execute: Send + Sync {
     ) -> Result<Option<Vec<Vec<HeadMap>>>, ModelError> {
         let _ = (tiles, side_px, heads, core_px);
         Ok(None)
+    }
+
+    /// Blocks that head maps are added to where they are made, for an executor that has them.
+    fn blend(&self, heads: &[HeadPlan], form: &BlendForm) -> Option<Arc<dyn Blend>> {
+        let _ = (heads, form);
+        None
     }
 
     /// Whether it makes head maps, and normalises the stain of tiles.
@@ -284,6 +291,12 @@ impl Model for NetworkModel {
         let finished = |map: Mutex<HeadMap>| map.into_inner().unwrap_or_else(PoisonError::into_inner);
         let found = found.into_iter().map(|maps| maps.into_iter().map(finished).collect());
         Ok(if listing.is_some() { found.collect() } else { found.map(|maps| wanted.of(maps)).collect() })
+    }
+
+    fn blend(&self, form: &BlendForm) -> Option<Arc<dyn Blend>> {
+        // What is said once per tile lies nowhere.
+        let is_dense = self.heads.iter().all(|plan| plan.spec.head != Head::Classification);
+        is_dense.then(|| self.execute.blend(&self.heads, form)).flatten()
     }
 
     fn bytes(&self, tile_px: u32, batch: u32) -> u64 {

@@ -2,6 +2,7 @@
 //!
 //! Owns: [`ModelSpec`], [`Head`], [`HeadMap`], [`Wanted`]. Must not know: slides, tiles' positions, stitching.
 
+use super::blend::{Blend, BlendForm};
 use crate::{pixels::stain::StainTables, units::Mpp};
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -256,6 +257,13 @@ pub trait Model: Send + Sync {
         let images: Vec<&[u8]> = tiles.iter().map(ModelTile::rgb).collect();
         // On all threads: while one copies, the others would wait for the next batch.
         Ok(self.forward(&images, tile_px)?.into_par_iter().map(|maps| wanted.of(maps)).collect())
+    }
+
+    /// Blocks of slides where it runs, for a model that can add overlapping maps there: with the bytes of the same sums
+    /// here.
+    fn blend(&self, form: &BlendForm) -> Option<Arc<dyn Blend>> {
+        let _ = form;
+        None
     }
 
     /// Bytes it holds while it runs batches of `batch` tiles, weights included.

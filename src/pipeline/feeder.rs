@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     error::{RunError, SlideError, StageName},
+    model::SlideBlend,
     output::{PARTIAL_DIR, SlideRecord, SlideStatus, SlideWriter},
     run::{Claim, Fingerprint, SlideState},
 };
@@ -308,7 +309,8 @@ impl Feeder<'_> {
         }
         let (header, reader) = (plan.header.clone(), plan.reader.clone());
         let claim = (self.slot, task.claim.clone());
-        let job = Arc::new(SlideJob::new(claim, header, reader, (Arc::new(left), before), stain.transform));
+        let blend = setup.blend_of(&tiles).map(|blend| Arc::new(SlideBlend::new(blend.clone())));
+        let job = Arc::new(SlideJob::new(claim, header, reader, (Arc::new(left), before), stain.transform, blend));
         let all = tiles.tiles.len() as u64;
         self.common.context.progress.slide_started(&job.header.id, all);
         if let Some(warning) = &plan.color.warning {

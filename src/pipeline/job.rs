@@ -5,6 +5,7 @@
 
 use crate::{
     error::{SlideError, StageName},
+    model::SlideBlend,
     output::SlideHeader,
     pixels::{
         TargetReader,
@@ -70,6 +71,8 @@ pub struct SlideJob {
     pub stain: StainTransform,
     /// The same for models that do it themselves.
     pub stain_tables: Option<Arc<StainTables>>,
+    /// Its sums, where they are kept with the model.
+    pub blend: Option<Arc<SlideBlend>>,
     /// Time spent in each stage.
     pub clocks: StageClocks,
     /// The right to run it.
@@ -88,6 +91,7 @@ impl SlideJob {
         reader: TargetReader,
         (plan, tiles_done): (Arc<TilePlan>, u64),
         stain: StainTransform,
+        blend: Option<Arc<SlideBlend>>,
     ) -> Self {
         Self {
             slot,
@@ -96,6 +100,7 @@ impl SlideJob {
             plan,
             stain_tables: StainTables::of(&stain).map(Arc::new),
             stain,
+            blend,
             clocks: StageClocks::default(),
             claim,
             failure: OnceLock::new(),

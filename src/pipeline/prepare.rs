@@ -58,7 +58,8 @@ const WRITING_BYTES: u64 = 100 << 20;
 impl SlidePlan {
     /// Bytes this slide needs while it is worked on, beside what every slide of the run shares.
     pub fn slide_bytes(&self, setup: &Setup) -> u64 {
-        let channels = setup.channels_held();
+        // Sums that are kept with the model take nothing here.
+        let channels = setup.blend_of(&self.tiles).is_none().then(|| setup.channels_held());
         let picture = self.picture.data.len() as u64 * 2 + self.tissue.mask.bits.len() as u64;
         self.tiles.canvas_bytes(channels, setup.keeps_rgb()) + picture + WRITING_BYTES
     }

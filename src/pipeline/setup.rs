@@ -11,12 +11,13 @@ use crate::{
     },
     instances::{Extractor, PX_PER_STAR},
     model::{
-        self, Execute, ExecuteOptions, Head, Model, ModelError, Wanted, graph::Graph, slide_use, weights::Weights,
+        self, Blend, BlendForm, Execute, ExecuteOptions, Head, Model, ModelError, Wanted, graph::Graph, slide_use,
+        weights::Weights,
     },
     output::ResultKind,
     pixels::stain::StainTarget,
-    stitch::CanvasMaps,
-    tiling::{Borders, Tiler},
+    stitch::{CanvasMaps, hann},
+    tiling::{Borders, TilePlan, Tiler},
     units::Mpp,
 };
 use std::sync::Arc;
@@ -45,6 +46,8 @@ pub struct Setup {
     pub batch_size: usize,
     /// The look that slides are brought to.
     pub stain: StainTarget,
+    /// Where overlapping maps may be summed, if that is where the model runs.
+    blend: Option<Arc<dyn Blend>>,
 }
 
 fn refused(message: String, hint: &str) -> RunError {
@@ -86,6 +89,14 @@ fn execute_on(
         }
     }
     Ok(Box::new(CompiledExecute::new(graph, weights, options, side_px(settings, graph))?))
+}
+
+/// Where a model sums tiles that overlap, if it does.
+fn blend(model: &dyn Model, tiler: &Tiler) -> Option<Arc<dyn Blend>> {
+    // Cropped, each px is from one tile: there is nothing to sum.
+    (tiler.window == Window::Hann).then_some(())?;
+    let most_px = tiler.region_px + 2 * tiler.halo_px;
+    model.blend(&BlendForm { window: hann(tiler.core_px()), block_px: tiler.block_px, most_px })
 }
 
 impl Setup {
@@ -152,17 +163,14 @@ impl Setup {
             Window::Hann => core_px.div_ceil(2).next_multiple_of(spec.out_stride),
         });
         let extractor = Extractor::of(&spec);
-        let kind = if extractor.is_some() {
-            ResultKind::Nuclei
-        } else if spec.has(Head::Classification) {
-            ResultKind::Tiles
-        } else {
-            ResultKind::Semantic
+        let kind = match extractor {
+            Some(_) => ResultKind::Nuclei,
+            None if spec.has(Head::Classification) => ResultKind::Tiles,
+            None => ResultKind::Semantic,
         };
         // What is said once per tile has nothing to blend.
         let window = if kind == ResultKind::Tiles { Window::Crop } else { settings.stitch.window };
-        let target_mpp = input_mpp.times(spec.out_stride);
-        let halo_px = extractor.map_or(0, |e| e.halo_px(&settings.instances, target_mpp));
+        let halo_px = extractor.map_or(0, |e| e.halo_px(&settings.instances, input_mpp.times(spec.out_stride)));
         let tiler = Tiler::new(
             (tile_px, stride_px, margin_px),
             window,
@@ -174,7 +182,8 @@ impl Setup {
         let stain = StainTarget::new(&settings.pixels.stain).map_err(|e| refused(e.to_string(), e.hint()))?;
         let usual = if model.is_one_core() { ONE_CORE_BATCH } else { WHOLE_MACHINE_BATCH };
         let batch_size = settings.batch.size.unwrap_or(usual) as usize;
-        Ok(Self { settings, model, input_mpp, tiler, extractor, kind, batch_size, stain })
+        let blend = blend(&*model, &tiler).filter(|_| settings.stitch.on_device);
+        Ok(Self { settings, model, input_mpp, tiler, extractor, kind, batch_size, stain, blend })
     }
 
     /// Compute threads.
@@ -258,6 +267,13 @@ impl Setup {
     /// Whether the canvas keeps pixels: colours are measured per nucleus.
     pub fn keeps_rgb(&self) -> bool {
         self.kind == ResultKind::Nuclei
+    }
+
+    /// Where the sums of a slide are kept, if not on a canvas here: where there is room for as many such slides as are in
+    /// flight.
+    pub fn blend_of(&self, plan: &TilePlan) -> Option<&Arc<dyn Blend>> {
+        let bytes = plan.canvas_bytes(Some(self.channels_held()), false) * self.slots() as u64;
+        self.blend.as_ref().filter(|blend| bytes <= blend.most_bytes())
     }
 
     /// How much of its maps the model is asked for.

@@ -74,6 +74,8 @@ impl SettingsDigest {
         all["slides"] = slides;
         all["batch"] = Value::Null;
         all["stitch"]["block_px"] = Value::Null;
+        // Left out: results of versions that did not know it stay what they are.
+        all["stitch"].as_object_mut().map(|stitch| stitch.shift_remove("on_device"));
         all["instances"]["region_px"] = Value::Null;
         all["output"]["dir"] = Value::Null;
         all["output"]["report"] = Value::Null;
@@ -144,6 +146,7 @@ mod tests {
             "batch.size=3",
             "output.dir=elsewhere",
             "stitch.block_px=512",
+            "stitch.on_device=false",
             "instances.region_px=512",
             "slides.exclude=x*",
         ] {

@@ -6,7 +6,7 @@ use super::{canvas_maps::CanvasMaps, region::Region};
 use crate::{
     config::settings::Window,
     geometry::{Rect, Target},
-    model::HeadMap,
+    model::{Blended, HeadMap},
     tiling::{CELL_PX, TilePlan, TileSpec, Tiler},
 };
 
@@ -29,14 +29,17 @@ enum Sums {
     Crop { values: Vec<i16>, computed: Vec<u8> },
     /// Σ value · weight and Σ weight, both divided by nothing yet.
     Blend { sums: Vec<i32>, weights: Vec<u32> },
+    /// They are kept where the model runs.
+    Away,
 }
 
 impl Block {
-    /// An empty one that `regions_left` regions need.
-    pub(super) fn new(maps: &CanvasMaps, tiler: &Tiler, regions_left: u32) -> Self {
+    /// An empty one that `regions_left` regions need; where sums are `away`, of pixels alone.
+    pub(super) fn new(maps: &CanvasMaps, tiler: &Tiler, away: bool, regions_left: u32) -> Self {
         let px = (tiler.block_px as usize).pow(2);
         let channels = maps.dense();
         let sums = match tiler.window {
+            _ if away => Sums::Away,
             Window::Crop => Sums::Crop { values: vec![0; channels * px], computed: vec![0; px] },
             Window::Hann => Sums::Blend { sums: vec![0; channels * px], weights: vec![0; px] },
         };
@@ -53,6 +56,7 @@ impl Block {
                 sums.fill(0);
                 weights.fill(0);
             }
+            Sums::Away => {}
         }
         self.places.fill(0);
         self.listed.clear();
@@ -92,25 +96,16 @@ impl Block {
         }
     }
 
-    /// Copies what it has of `region`, where the plan computes anything.
+    /// Copies what it has of `region`, where the plan computes anything. What is away was copied before.
     pub(super) fn copy_out(&self, square: Rect<Target>, plan: &TilePlan, region: &mut Region) {
         let part = region.rect.intersect(&square);
-        let (side, width) = (square.w as usize, region.rect.w as usize);
-        let px = region.rect.area() as usize;
-        let cell = i64::from(CELL_PX);
-        for y in part.y..part.bottom() {
-            let mut x = part.x;
-            while x < part.right() {
-                // Pieces of one cell: computed as a whole or not at all, whichever tiles happened to cover it.
-                let end = ((x.div_euclid(cell) + 1) * cell).min(part.right());
-                if plan.cells.contains(x, y) {
-                    let from = (y - square.y) as usize * side + (x - square.x) as usize;
-                    let to = (y - region.rect.y) as usize * width + (x - region.rect.x) as usize;
-                    self.copy_piece(side, from, region, px, to, (end - x) as usize);
-                }
-                x = end;
-            }
-        }
+        let (side, rect) = (square.w as usize, region.rect);
+        let px = rect.area() as usize;
+        each_piece(part, plan, |x, y, n| {
+            let from = (y - square.y) as usize * side + (x - square.x) as usize;
+            let to = (y - rect.y) as usize * rect.w as usize + (x - rect.x) as usize;
+            self.copy_piece(side, from, region, px, to, n);
+        });
     }
 
     fn copy_piece(&self, side: usize, from: usize, region: &mut Region, px: usize, to: usize, n: usize) {
@@ -136,6 +131,7 @@ impl Block {
                     }
                 }
             }
+            Sums::Away => {}
         }
         if !region.rgb.is_empty() {
             region.rgb[to * 3..(to + n) * 3].copy_from_slice(&self.rgb[from * 3..(from + n) * 3]);
@@ -177,8 +173,40 @@ impl Sums {
                     (0..w).for_each(|k| sums[k] += i32::from(row[k]) * weight(k) as i32);
                 }
             }
+            Self::Away => {}
         }
     }
+}
+
+/// Calls `f` with column, row and length of every piece of a row of `part` that the plan computes: pieces of one cell,
+/// which are computed as a whole or not at all, whichever tiles happened to cover them.
+fn each_piece(part: Rect<Target>, plan: &TilePlan, mut f: impl FnMut(i64, i64, usize)) {
+    let cell = i64::from(CELL_PX);
+    for y in part.y..part.bottom() {
+        let mut x = part.x;
+        while x < part.right() {
+            let end = ((x.div_euclid(cell) + 1) * cell).min(part.right());
+            if plan.cells.contains(x, y) {
+                f(x, y, (end - x) as usize);
+            }
+            x = end;
+        }
+    }
+}
+
+/// Copies means of rows of `region`, where the plan computes anything.
+pub(super) fn copy_blended(blended: &Blended<'_>, plan: &TilePlan, region: &mut Region) {
+    let (rows, rect) = (blended.rect, region.rect);
+    let (px, rows_px) = (rect.area() as usize, rows.area() as usize);
+    each_piece(rows, plan, |x, y, n| {
+        let from = (y - rows.y) as usize * rows.w as usize + (x - rows.x) as usize;
+        let to = (y - rect.y) as usize * rect.w as usize + (x - rect.x) as usize;
+        region.computed[to..to + n].copy_from_slice(&blended.computed[from..from + n]);
+        let planes = region.planes.iter_mut().flat_map(|p| p.data.chunks_exact_mut(px));
+        for (plane, values) in planes.zip(blended.values.chunks_exact(rows_px)) {
+            plane[to..to + n].copy_from_slice(&values[from..from + n]);
+        }
+    });
 }
 
 /// Fills a row `to` of target px with the tile's pixels from `(x, y)` of its core on: of several pixels to one, the mean.

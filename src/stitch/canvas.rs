@@ -11,10 +11,11 @@
 use crate::{
     config::settings::Window,
     geometry::{Rect, Target},
-    model::HeadMap,
+    model::{BlockAt, HeadMap, ModelError, SlideBlend},
     stitch::{
-        block::Block,
+        block::{Block, copy_blended},
         canvas_maps::CanvasMaps,
+        placement::{block_rect, blocks_touching},
         pool::RegionPool,
         region::{Plane, Region},
         window::hann,
@@ -23,7 +24,7 @@ use crate::{
 };
 use std::{collections::HashMap, sync::Arc};
 
-/// What the plan and the model's maps disagree on.
+/// What the plan and the model's maps disagree on, or that a model lost its sums.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StitchError {
     /// The model gave a map of another size than its spec says.
@@ -44,18 +45,20 @@ pub enum StitchError {
         /// Channels expected.
         expected: usize,
     },
+    /// Sums that are kept where the model runs cannot be read.
+    #[error(transparent)]
+    Blend(#[from] ModelError),
 }
-
-/// Column and row of a block, and the strip it is for.
-type At = (u32, u32, u32);
 
 /// The canvas of one slide.
 pub struct SlideCanvas {
     plan: Arc<TilePlan>,
     maps: CanvasMaps,
     window: Vec<u8>,
+    /// Where sums are kept, if not in the blocks.
+    away: Option<Arc<SlideBlend>>,
     /// By column, row and strip.
-    blocks: HashMap<At, Block>,
+    blocks: HashMap<BlockAt, Block>,
     pool: Arc<RegionPool>,
     /// Freed blocks, kept to be used again.
     spare: Vec<Block>,
@@ -71,8 +74,15 @@ impl SlideCanvas {
     pub fn new(plan: Arc<TilePlan>, maps: CanvasMaps, pool: Arc<RegionPool>) -> Self {
         let window = hann(plan.tiler.core_px());
         let tiles_left = plan.region_tiles.clone();
-        let (blocks, spare) = (HashMap::new(), vec![]);
-        Self { plan, maps, window, blocks, pool, spare, tiles_left, most_blocks: 0, most_listed: 0 }
+        let (away, blocks, spare) = (None, HashMap::new(), vec![]);
+        Self { plan, maps, window, away, blocks, pool, spare, tiles_left, most_blocks: 0, most_listed: 0 }
+    }
+
+    /// The same, of tiles whose maps were added to `away` where [`placement`](super::placement) says, each before it
+    /// comes here.
+    #[must_use]
+    pub fn with_sums_away(self, away: Option<Arc<SlideBlend>>) -> Self {
+        Self { away, ..self }
     }
 
     /// Adds one tile's prediction and hands out the regions it completes.
@@ -94,21 +104,28 @@ impl SlideCanvas {
         if let Some(m) = maps.iter().find(|m| m.w != core_px || m.h != core_px) {
             return Err(StitchError::MapSize { w: m.w, h: m.h, expected: core_px });
         }
-        let b = i64::from(self.plan.tiler.block_px);
-        for by in tile.used.y.div_euclid(b)..=(tile.used.bottom() - 1).div_euclid(b) {
-            for bx in tile.used.x.div_euclid(b)..=(tile.used.right() - 1).div_euclid(b) {
-                self.add_to_block((bx as u32, by as u32, tile.strip), tile, maps, rgb);
-            }
-        }
+        self.add_to_blocks(tile, maps, rgb);
         if self.maps.lists_rays {
             let room: usize = self.blocks.values().chain(&self.spare).map(|block| block.listed.capacity()).sum();
             self.most_listed = self.most_listed.max(room);
         }
-        Ok(self.tile_done(tile))
+        self.tile_done(tile)
+    }
+
+    /// Counts a tile whose maps were added away, and hands out the regions it completes.
+    ///
+    /// # Errors
+    /// [`StitchError::Blend`].
+    pub fn add_blended(&mut self, tile: &TileSpec, rgb: &[u8]) -> Result<Vec<Region>, StitchError> {
+        self.add_to_blocks(tile, &[], rgb);
+        self.tile_done(tile)
     }
 
     /// Counts a tile that has no prediction (unreadable, or its slide failed); its pixels stay not computed.
-    pub fn skip(&mut self, tile: &TileSpec) -> Vec<Region> {
+    ///
+    /// # Errors
+    /// [`StitchError::Blend`].
+    pub fn skip(&mut self, tile: &TileSpec) -> Result<Vec<Region>, StitchError> {
         self.tile_done(tile)
     }
 
@@ -117,6 +134,7 @@ impl SlideCanvas {
         let px = u64::from(self.plan.tiler.block_px).pow(2);
         let channels = self.maps.dense() as u64;
         let per_px = match self.plan.tiler.window {
+            _ if self.away.is_some() => 0,
             Window::Crop => 2 * channels + 1,
             Window::Hann => 4 * channels + 4,
         } + if self.maps.keeps_rgb { 3 } else { 0 }
@@ -124,15 +142,11 @@ impl SlideCanvas {
         self.most_blocks as u64 * px * per_px + 2 * self.most_listed as u64
     }
 
-    fn block_rect(&self, (bx, by, _): At) -> Rect<Target> {
-        let b = self.plan.tiler.block_px;
-        Rect::new(i64::from(bx) * i64::from(b), i64::from(by) * i64::from(b), b, b)
-    }
-
     /// A block for `at`, unless every region that touches it was handed out already.
-    fn new_block(&mut self, at: At) -> Option<Block> {
+    fn new_block(&mut self, at: BlockAt) -> Option<Block> {
+        let square = block_rect(at, self.plan.tiler.block_px);
         let waiting = |&region: &usize| self.tiles_left[region] > 0;
-        let regions_left = self.plan.regions_touching(self.block_rect(at), at.2).filter(waiting).count() as u32;
+        let regions_left = self.plan.regions_touching(square, at.2).filter(waiting).count() as u32;
         if regions_left == 0 {
             return None;
         }
@@ -140,29 +154,31 @@ impl SlideCanvas {
             block.clear(regions_left);
             return Some(block);
         }
-        Some(Block::new(&self.maps, &self.plan.tiler, regions_left))
+        Some(Block::new(&self.maps, &self.plan.tiler, self.away.is_some(), regions_left))
     }
 
-    fn add_to_block(&mut self, at: At, tile: &TileSpec, maps: &[HeadMap], rgb: &[u8]) {
-        if !self.blocks.contains_key(&at) {
-            let Some(block) = self.new_block(at) else { return };
-            self.blocks.insert(at, block);
-            self.most_blocks = self.most_blocks.max(self.blocks.len() + self.spare.len());
+    fn add_to_blocks(&mut self, tile: &TileSpec, maps: &[HeadMap], rgb: &[u8]) {
+        let block_px = self.plan.tiler.block_px;
+        for at in blocks_touching(tile.used, block_px, tile.strip) {
+            if !self.blocks.contains_key(&at) {
+                let Some(block) = self.new_block(at) else { continue };
+                self.blocks.insert(at, block);
+                self.most_blocks = self.most_blocks.max(self.blocks.len() + self.spare.len());
+            }
+            let block = self.blocks.get_mut(&at).expect("inserted above");
+            block.add(block_rect(at, block_px), tile, maps, rgb, (&self.plan.tiler, &self.window));
         }
-        let (square, tiler) = (self.block_rect(at), &self.plan.tiler);
-        let block = self.blocks.get_mut(&at).expect("inserted above");
-        block.add(square, tile, maps, rgb, (tiler, &self.window));
     }
 
-    fn tile_done(&mut self, tile: &TileSpec) -> Vec<Region> {
+    fn tile_done(&mut self, tile: &TileSpec) -> Result<Vec<Region>, StitchError> {
         let mut ready = vec![];
         for region in self.plan.regions_touching(tile.used, tile.strip) {
             self.tiles_left[region] -= 1;
             if self.tiles_left[region] == 0 {
-                ready.push(self.hand_out(region, tile.strip));
+                ready.push(self.hand_out(region, tile.strip)?);
             }
         }
-        ready
+        Ok(ready)
     }
 
     /// A region with nothing computed.
@@ -215,27 +231,28 @@ impl SlideCanvas {
         }
     }
 
-    fn hand_out(&mut self, index: usize, strip: u32) -> Region {
+    fn hand_out(&mut self, index: usize, strip: u32) -> Result<Region, StitchError> {
         let (core, rect) = (self.plan.region_core(index), self.plan.region_rect(index));
         let mut region = self.blank_region(core, rect);
         if self.maps.lists_rays {
             self.list_out(&mut region, strip);
         }
-        let b = i64::from(self.plan.tiler.block_px);
-        for by in rect.y.div_euclid(b)..=(rect.bottom() - 1).div_euclid(b) {
-            for bx in rect.x.div_euclid(b)..=(rect.right() - 1).div_euclid(b) {
-                let at = (bx as u32, by as u32, strip);
-                let square = self.block_rect(at);
-                let Some(block) = self.blocks.get_mut(&at) else { continue };
-                block.regions_left -= 1;
-                let free = block.regions_left == 0;
-                block.copy_out(square, &self.plan, &mut region);
-                if free && let Some(block) = self.blocks.remove(&at) {
-                    self.spare.push(block);
-                }
+        if let Some(away) = &self.away {
+            away.read(rect, strip, &mut |rows| copy_blended(&rows, &self.plan, &mut region))?;
+        }
+        let block_px = self.plan.tiler.block_px;
+        for at in blocks_touching(rect, block_px, strip) {
+            let Some(block) = self.blocks.get_mut(&at) else { continue };
+            block.regions_left -= 1;
+            let free = block.regions_left == 0;
+            block.copy_out(block_rect(at, block_px), &self.plan, &mut region);
+            if free && let Some(block) = self.blocks.remove(&at) {
+                self.spare.push(block);
+                // What was added away came with tiles of which each made this block, unless it was there.
+                self.away.iter().for_each(|away| away.free(at));
             }
         }
-        region
+        Ok(region)
     }
 }
 
@@ -263,12 +280,14 @@ mod tests {
     use super::*;
     use crate::{
         geometry::{Size, TargetGrid},
-        model::{Head, Wanted},
-        tiling::{CellMask, Tiler},
+        model::{Blend, Blended, Head, ModelTile, Placement, Wanted},
+        stitch::placement,
+        tiling::{Borders, CellMask, Tiler},
         tissue::TissueMask,
         units::{Mpp, MppXy},
     };
     use proptest::prelude::*;
+    use std::sync::Mutex;
 
     /// A value that depends on the pixel alone, as a translation-invariant model gives.
     fn truth(x: i64, y: i64) -> i16 {
@@ -304,7 +323,7 @@ mod tests {
             let map = HeadMap { head: Head::Semantic, channels: 1, w: side, h: side, data, pixels: None };
             let rgb = vec![9; (plan.tiler.tile_px * plan.tiler.tile_px * 3) as usize];
             let ready = if Some(i) == broken {
-                canvas.skip(&t)
+                canvas.skip(&t).unwrap()
             } else {
                 canvas.add(&t, std::slice::from_ref(&map), &rgb).unwrap()
             };
@@ -328,8 +347,116 @@ mod tests {
         px
     }
 
+    /// Sums of values and weights, px by px.
+    type Px = HashMap<(i64, i64), (i64, i64)>;
+
+    /// Sums of one channel of whatever model.
+    #[derive(Default)]
+    struct Sums(Mutex<HashMap<BlockAt, Px>>);
+
+    impl Sums {
+        fn put(&self, to: &Placement, window: &[u8], values: &[i16], block_px: u32) {
+            let mut blocks = self.0.lock().unwrap();
+            for at in &to.blocks {
+                let (block, part) = (blocks.entry(*at).or_default(), to.used.intersect(&block_rect(*at, block_px)));
+                for (y, x) in (part.y..part.bottom()).flat_map(|y| (part.x..part.right()).map(move |x| (y, x))) {
+                    let (i, j) = ((x - to.core.x) as usize, (y - to.core.y) as usize);
+                    let weight = (u32::from(window[i]) * u32::from(window[j])).div_ceil(255);
+                    let (sum, weights) = block.entry((x, y)).or_default();
+                    *sum += i64::from(weight) * i64::from(values[j * window.len() + i]);
+                    *weights += i64::from(weight);
+                }
+            }
+        }
+    }
+
+    impl Blend for Sums {
+        fn add(&self, _: &mut [ModelTile<'_>], _: u32, _: &[Placement]) -> Result<(), ModelError> {
+            unreachable!("the test puts maps there itself")
+        }
+
+        fn read(&self, _: u64, rect: Rect<Target>, _: u32, to: &mut dyn FnMut(Blended<'_>)) -> Result<(), ModelError> {
+            let blocks = self.0.lock().unwrap();
+            for y in rect.y..rect.bottom() {
+                let px = (rect.x..rect.right()).map(|x| blocks.values().find_map(|block| block.get(&(x, y))));
+                let mean = |px: Option<&(i64, i64)>| {
+                    px.map_or(0, |(sum, weight)| (*sum as f64 / *weight as f64).round() as i16)
+                };
+                let computed: Vec<u8> = px.clone().map(|px| u8::from(px.is_some())).collect();
+                let values: Vec<i16> = px.map(mean).collect();
+                to(Blended { rect: Rect::new(rect.x, y, rect.w, 1), values: &values, computed: &computed });
+            }
+            Ok(())
+        }
+
+        fn most_bytes(&self) -> u64 {
+            u64::MAX
+        }
+
+        fn free(&self, _: u64, at: BlockAt) {
+            self.0.lock().unwrap().remove(&at);
+        }
+
+        fn end(&self, _: u64) {
+            self.0.lock().unwrap().clear();
+        }
+    }
+
+    /// All regions of a plan whose tiles say something else each, in the order of `seed`; with `away`, sums are kept
+    /// there, up to `ahead` tiles before the canvas hears of one.
+    fn blended(plan: &Arc<TilePlan>, seed: u64, away: Option<(&Arc<Sums>, usize)>) -> Vec<Region> {
+        let slide = away.map(|(sums, _)| Arc::new(SlideBlend::new(sums.clone())));
+        let canvas = SlideCanvas::new(plan.clone(), semantic(true), Arc::new(RegionPool::new(0)));
+        let mut canvas = canvas.with_sums_away(slide.clone());
+        let mut order: Vec<usize> = (0..plan.tiles.len()).collect();
+        order.sort_by_key(|&i| (i as u64 ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let side = plan.tiler.core_px();
+        let (window, rgb) = (hann(side), vec![9; (plan.tiler.tile_px.pow(2) * 3) as usize]);
+        let map = |i: usize| -> Vec<i16> { (0..side * side).map(|k| truth(i64::from(k), 97 * i as i64)).collect() };
+        let is_skipped = |i: usize| i % 11 == 4;
+        let (mut put, mut regions) = (0, vec![]);
+        for (n, &i) in order.iter().enumerate() {
+            let tile = &plan.tiles[i];
+            if let (Some((sums, ahead)), Some(slide)) = (away, &slide) {
+                while put <= (n + ahead).min(order.len() - 1) {
+                    let to = placement(plan, &plan.tiles[order[put]], slide.slide());
+                    if !is_skipped(order[put]) {
+                        sums.put(&to, &window, &map(order[put]), plan.tiler.block_px);
+                    }
+                    put += 1;
+                }
+            }
+            let whole = if is_skipped(i) {
+                canvas.skip(tile)
+            } else if away.is_some() {
+                canvas.add_blended(tile, &rgb)
+            } else {
+                let map = HeadMap { head: Head::Semantic, channels: 1, w: side, h: side, data: map(i), pixels: None };
+                canvas.add(tile, &[map], &rgb)
+            };
+            regions.extend(whole.unwrap());
+        }
+        if let Some((sums, _)) = away {
+            assert!(sums.0.lock().unwrap().is_empty(), "blocks are freed before the slide ends");
+        }
+        regions
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn sums_kept_away_give_the_same_regions_and_are_freed_however_far_ahead_tiles_are_added(
+            w in 1u32..400, h in 1u32..400, tile in 50u32..150, margin in 0u32..20, seed: u64, ahead in 0usize..40,
+            region in 100u32..300, halo in 0u32..60, block in prop_oneof![Just(32u32), Just(128)], again: bool,
+        ) {
+            let core = tile - 2 * margin;
+            let plan = plan(w, h, (tile, core - core / 3, margin), Window::Hann, (region, halo, block));
+            let borders = if again { Borders::Again } else { Borders::Kept };
+            let plan = Arc::new(plan.tiler.with_borders(borders).plan(plan.grid, plan.cells.clone()));
+            let sums = Arc::new(Sums::default());
+            prop_assert!(blended(&plan, seed, Some((&sums, ahead))) == blended(&plan, seed, None));
+        }
+
         #[test]
         fn the_canvas_gives_back_every_computed_pixel_once_in_any_order(
             w in 1u32..900, h in 1u32..900, tile in 100u32..400, margin in 0u32..30, seed: u64, hann: bool,
@@ -344,6 +471,15 @@ mod tests {
                 prop_assert_eq!(value, if expected { truth(x, y) } else { 0 }, "({}, {})", x, y);
             }
         }
+    }
+
+    #[test]
+    fn a_slide_that_ends_early_leaves_no_sums() {
+        let sums = Arc::new(Sums::default());
+        let slide = SlideBlend::new(sums.clone());
+        sums.0.lock().unwrap().insert((3, 4, 0), HashMap::new());
+        drop(slide);
+        assert!(sums.0.lock().unwrap().is_empty());
     }
 
     #[test]

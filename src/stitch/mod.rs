@@ -3,11 +3,14 @@
 mod block;
 mod canvas;
 mod canvas_maps;
+mod placement;
 mod pool;
 mod region;
 mod window;
 
 pub use canvas::{SlideCanvas, StitchError};
 pub use canvas_maps::CanvasMaps;
+pub use placement::placement;
 pub use pool::RegionPool;
 pub use region::{Plane, Region};
+pub use window::hann;

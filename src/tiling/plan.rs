@@ -306,13 +306,14 @@ impl TilePlan {
         self.region_tiles.iter().filter(|&&n| n > 0).count()
     }
 
-    /// Most canvas bytes in use at once, for planes of `channels` in all and pixels if `keeps_rgb`: one strip's front
-    /// of a region row and its halo, and the border column that waits for the next strip.
-    pub fn canvas_bytes(&self, channels: u32, keeps_rgb: bool) -> u64 {
-        let per_px = match self.tiler.window {
+    /// Most canvas bytes in use at once, for planes of `channels` in all, if sums are kept there, and pixels if
+    /// `keeps_rgb`: one strip's front of a region row and its halo, and the border column that waits for the next strip.
+    pub fn canvas_bytes(&self, channels: Option<u32>, keeps_rgb: bool) -> u64 {
+        let of_sums = |channels: u32| match self.tiler.window {
             Window::Crop => 2 * u64::from(channels) + 1,
             Window::Hann => 4 * u64::from(channels) + 4,
-        } + if keeps_rgb { 3 } else { 0 };
+        };
+        let per_px = channels.map_or(0, of_sums) + if keeps_rgb { 3 } else { 0 };
         let t = &self.tiler;
         let block = u64::from(t.block_px);
         let up = |px: u64| px.div_ceil(block) * block;

@@ -28,6 +28,12 @@ pub(super) const KEYS: &[Key] = &[
         "px",
         "side of the squares maps are kept in until their last tile lands",
     ),
+    Key::plain(
+        "stitch.on_device",
+        Kind::Bool,
+        "true",
+        "whether overlapping tiles are blended on the GPU, where a network runs on one GPU without `views`; results are the same",
+    ),
 ];
 
 /// `stitch`.
@@ -36,6 +42,7 @@ pub(super) const KEYS: &[Key] = &[
 /// let stitch: wsi_run::config::schema::Stitch = serde_saphyr::from_str(r#"
 /// blend: { window: hann }      # or crop: {}
 /// block_px: 512
+/// on_device: true
 /// "#)?;
 /// # Ok::<(), serde_saphyr::Error>(())
 /// ```
@@ -45,6 +52,7 @@ pub struct Stitch {
     crop: Option<Crop>,
     blend: Option<Blend>,
     block_px: u32,
+    on_device: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -75,6 +83,6 @@ impl Stitch {
             (None, Some(Blend { window: BlendWindow::Hann })) => settings::Window::Hann,
             (Some(Crop {}) | None, _) => settings::Window::Crop,
         };
-        settings::Stitch { window, block_px: self.block_px }
+        settings::Stitch { window, block_px: self.block_px, on_device: self.on_device }
     }
 }

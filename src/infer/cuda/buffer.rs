@@ -94,6 +94,13 @@ impl Pinned {
         unsafe { std::slice::from_raw_parts(self.first, self.bytes) }
     }
 
+    /// The first `count` numbers of 16 bits, as a GPU writes them: the low byte first, as this machine has them.
+    pub fn numbers(&self, count: usize) -> &[i16] {
+        assert!(2 * count <= self.bytes, "{count} numbers of {} bytes", self.bytes);
+        // SAFETY: as in `bytes`; memory that is pinned begins at a page.
+        unsafe { std::slice::from_raw_parts(self.first.cast::<i16>(), count) }
+    }
+
     /// The bytes, to be written.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `bytes`.

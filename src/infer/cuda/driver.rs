@@ -63,6 +63,7 @@ pub struct Device {
     context: sys::CUcontext,
     module: sys::CUmodule,
     functions: Mutex<HashMap<&'static str, sys::CUfunction>>,
+    memory_bytes: usize,
     cache_bytes: usize,
     multiprocessors: usize,
     has_wgmma: bool,
@@ -99,12 +100,24 @@ impl Device {
         let cache_bytes = attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE).map_err(failed)?.max(0) as usize;
         let multiprocessors =
             attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT).map_err(failed)?.max(1) as usize;
+        // SAFETY: the device is the driver's own.
+        let memory_bytes = unsafe { result::device::total_mem(device) }.map_err(failed)?;
         let images = code::images(format, (major, minor)).map_err(DeviceError::Unavailable)?;
         // SAFETY: the device is the driver's own; released when dropped.
         let context = unsafe { result::primary_ctx::retain(device) }.map_err(failed)?;
         let (module, functions) = (std::ptr::null_mut(), Mutex::default());
-        let mut opened =
-            Self { gpu, name, device, context, module, functions, cache_bytes, multiprocessors, has_wgmma: false };
+        let mut opened = Self {
+            gpu,
+            name,
+            device,
+            context,
+            module,
+            functions,
+            memory_bytes,
+            cache_bytes,
+            multiprocessors,
+            has_wgmma: false,
+        };
         opened.make_current()?;
         let mut refused = String::new();
         for (i, image) in images.iter().enumerate() {
@@ -130,6 +143,11 @@ impl Device {
     /// What it is called.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Bytes of its memory.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_bytes
     }
 
     /// Bytes of its second-level cache.

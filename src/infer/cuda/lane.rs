@@ -1,37 +1,39 @@
 //! Batches of a network on one stream of a GPU.
 //!
-//! Owns: [`Gpu`], [`Lane`]: memory of batches, recorded launches. Must not know: who asks, other GPUs.
+//! Owns: [`Lane`]: memory of batches, recorded launches. Must not know: who asks, other GPUs.
 //!
 //! What crosses the bus of a tile: 3 bytes per px in, 2 bytes per channel and px of the wanted middle out, 3 more where
 //! somebody wants the normalised colours. Of HoVer-Net fast (9 channels kept, 164 of 256 px) that is 0.29 GB out per mm² at
 //! 0.25 µm/px: 6 ms at the 50 GB/s of PCIe 5, beside 180 ms of products at an H100's peak rate (595 tiles of 149 GMACs), and
-//! on the other lane. So tiles' maps are blended where slides live, on the processor: a canvas on the device would save a
-//! part of these 6 ms, which nobody waits for, and would be needed per slide and GPU, though any GPU takes any tile. What
-//! pays is to leave the margins behind, which also spares the processor a copy of each map. For the same reason nuclei are
-//! found on the processor: their energy and markers need blended regions with a halo, so NP and HV (6 bytes per px) would go
-//! back and energy and markers (8 bytes) come again, 0.22 GB per mm² for a stage that other cores do meanwhile.
+//! on the other lane. Cropped, each px is from one tile, and a canvas on the device would have to hand out as much: tiles'
+//! maps go where slides live, to the processor. What pays is to leave the margins behind, which also spares the processor a
+//! copy of each map.
+//!
+//! Where tiles overlap, maps are summed on the device ([`Adding`]): a stride of half the middle means four tiles for each
+//! px, 1.15 GB of maps per mm². The slide's means, 19 bytes per px, are 0.30 GB, and 0.68 GB in regions of 1,024 px whose
+//! halo of 255 px is read with each: still less, but what counts is that no thread of the processor, of which a slide has
+//! one for its canvas, multiplies and adds 580 million values per mm². That needs the sums of a slide in one place, so it is
+//! done with one GPU only: with several, any GPU takes any tile. None of this was measured on a GPU yet.
+//!
+//! Nuclei are found on the processor: their energy and markers need blended regions with a halo, so NP and HV (6 bytes per
+//! px) would go back and energy and markers (8 bytes) come again, 0.22 GB per mm² for a stage that other cores do meanwhile.
 
 use super::{
     buffer::{Buffer, Pinned},
-    driver::{Device, DeviceError},
+    canvas::CanvasPass,
+    driver::DeviceError,
+    gpu::{Gpu, Loaded},
     launch::{Format, Region},
-    lower::{Batch, CudaError, CudaNetwork, HeadForm, Launches, StainPass},
-    share::Chip,
+    lower::{CudaError, HeadForm, Launches, StainPass},
+    spots::{Adding, Spots},
     stains::Stains,
-    store::Store,
     stream::{Recording, Stream},
 };
-use crate::{
-    infer::plan::{Plan, Slot},
-    model::{ModelTile, weights::Normalisation},
-};
+use crate::{infer::plan::Slot, model::ModelTile};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, PoisonError},
 };
-
-/// Share of the second-level cache that maps may take; weights need the rest.
-const CACHE_SHARE: f64 = 0.6;
 
 /// Why a batch was not run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,75 +44,16 @@ pub enum LaneError {
     /// The GPU.
     #[error(transparent)]
     Device(#[from] DeviceError),
-}
-
-/// What all batches of a run have in common.
-#[derive(Debug)]
-pub struct Task {
-    /// The network.
-    pub network: CudaNetwork,
-    /// How bytes are normalised.
-    pub normalisation: Normalisation,
-    /// The row of every embedding.
-    pub kind: usize,
-    /// Whether wide convolutions are those of warpgroups, where the device has them.
-    pub wgmma: bool,
-}
-
-/// A GPU with the weights it was given.
-pub struct Gpu {
-    device: Arc<Device>,
-    task: Arc<Task>,
-    /// By side of the images.
-    loaded: Mutex<HashMap<usize, Arc<Loaded>>>,
-}
-
-/// A plan and its weights on the device.
-struct Loaded {
-    plan: Plan,
-    store: Mutex<Store>,
-    weights: Buffer,
-}
-
-impl Gpu {
-    /// Opens a GPU for a network.
-    ///
-    /// # Errors
-    /// [`DeviceError`].
-    pub fn open(gpu: usize, task: &Arc<Task>) -> Result<Self, DeviceError> {
-        let device = Arc::new(Device::open(gpu, task.network.format())?);
-        Ok(Self { device, task: task.clone(), loaded: Mutex::default() })
-    }
-
-    /// The device.
-    pub fn device(&self) -> &Arc<Device> {
-        &self.device
-    }
-
-    /// The plan for images of this side, with its weights where they are needed.
-    fn loaded(&self, side_px: usize) -> Result<Arc<Loaded>, LaneError> {
-        let mut all = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(loaded) = all.get(&side_px) {
-            return Ok(loaded.clone());
-        }
-        let plan = self.task.network.plan(side_px, side_px)?;
-        let mut store = self.task.network.store();
-        // What lies in the store does not depend on how many images there are.
-        self.task.network.launches(&plan, &self.batch(1, &[], None), &mut store);
-        let weights = Buffer::of(&self.device, store.bytes())?;
-        let loaded = Arc::new(Loaded { plan, store: Mutex::new(store), weights });
-        all.insert(side_px, loaded.clone());
-        Ok(loaded)
-    }
-
-    fn batch<'a>(&'a self, images: usize, heads: &'a [HeadForm], stain: Option<StainPass>) -> Batch<'a> {
-        let cache_bytes = (self.device.cache_bytes() as f64 * CACHE_SHARE) as usize;
-        let chip = Chip { cache_bytes, multiprocessors: self.device.multiprocessors() };
-        let chip = Some(chip).filter(|chip| chip.cache_bytes > 0);
-        let Task { normalisation, kind, .. } = &*self.task;
-        let wgmma = self.task.wgmma && self.device.has_wgmma();
-        Batch { images, kind: *kind, normalisation, stain, heads, chip, wgmma }
-    }
+    /// Maps that are to be added have another size than what they are added as.
+    #[error("head map is [{w}, {h}] px, expected [{expected}, {expected}]")]
+    MapSize {
+        /// Width found.
+        w: usize,
+        /// Height found.
+        h: usize,
+        /// Side expected.
+        expected: usize,
+    },
 }
 
 /// A stream and the memory of its batches.
@@ -132,6 +75,8 @@ struct Room {
     results: Pinned,
     /// Stain normalisation, once a batch asked for it.
     stains: Option<Stains>,
+    /// Where maps are added, if they do not come back.
+    spots: Option<Spots>,
     /// By number of images and what is done to their colours.
     counted: HashMap<Shape, Counted>,
 }
@@ -175,34 +120,42 @@ impl Lane {
         self.rooms.retain(|_, room| room.most <= images);
     }
 
-    /// Runs a batch; with `heads`, makes these head maps.
+    /// Runs a batch; with `heads`, makes these head maps, and with `adding` adds them to blocks, instead of handing them
+    /// out.
     ///
     /// # Shapes
     /// - `tiles`: `N` times `[side_px, side_px, 3]` u8
     ///
     /// # Errors
-    /// [`LaneError`]; after [`DeviceError::Memory`] fewer images may do.
+    /// [`LaneError`]; after [`DeviceError::Memory`], with which nothing was started, fewer images may do.
     pub fn run(
         &mut self,
         tiles: &mut [ModelTile<'_>],
         side_px: usize,
         heads: &[HeadForm],
+        adding: Option<Adding<'_>>,
     ) -> Result<Results<'_>, LaneError> {
         self.stream.enter()?;
         let count = tiles.len();
-        let fits = self.rooms.get(&side_px).is_some_and(|room| room.most >= count && room.heads == heads);
-        if !fits {
+        let pass = adding.map(|adding| adding.pass);
+        let fits = |room: &Room| room.most >= count && room.heads == heads && room.pass() == pass;
+        if !self.rooms.get(&side_px).is_some_and(fits) {
             // The old one's memory first.
             self.rooms.remove(&side_px);
-            self.rooms.insert(side_px, Room::new(&self.gpu, side_px, count, heads)?);
+            self.rooms.insert(side_px, Room::new(&self.gpu, (side_px, count), heads, adding)?);
         }
         let room = self.rooms.get_mut(&side_px).expect("was just put there");
         for (to, tile) in room.images.bytes_mut().chunks_exact_mut(side_px * side_px * 3).zip(&*tiles) {
             to.copy_from_slice(tile.rgb());
         }
+        // Before tables of stains start on their way: where there is no memory, nothing was started.
+        if let (Some(spots), Some(adding)) = (&mut room.spots, adding) {
+            spots.take(&adding)?;
+        }
         let shape = (count, room.take_stains(&self.gpu, &self.stream, tiles)?);
         room.start(&self.gpu, &self.stream, shape)?;
         self.stream.wait()?;
+        room.spots.iter_mut().for_each(Spots::done);
         let format = self.gpu.task.network.format();
         let launches = &room.counted[&shape].launches;
         Ok(Results { bytes: room.results.bytes(), seen: room.images.bytes(), launches, format, images: count })
@@ -218,19 +171,37 @@ impl Drop for Lane {
 }
 
 impl Room {
-    fn new(gpu: &Gpu, side_px: usize, most: usize, heads: &[HeadForm]) -> Result<Self, LaneError> {
+    fn new(
+        gpu: &Gpu,
+        (side_px, most): (usize, usize),
+        heads: &[HeadForm],
+        adding: Option<Adding<'_>>,
+    ) -> Result<Self, LaneError> {
         let loaded = gpu.loaded(side_px)?;
-        let launches = launches(gpu, &loaded, (most, None), heads);
+        let pass = adding.map(|adding| adding.pass);
+        let launches = launches(gpu, &loaded, (most, None), (heads, pass));
+        for form in heads.iter().filter(|_| pass.is_some()) {
+            let layout = launches.heads[form.output].layout;
+            let ([_, _, h, w], expected) = (form.part(layout.h, layout.w), pass.map_or(0, |pass| pass.core_px));
+            if (h, w) != (expected, expected) {
+                return Err(LaneError::MapSize { w, h, expected });
+            }
+        }
         let mut buffers = HashMap::new();
         for (region, bytes) in Region::ALL.into_iter().zip(launches.region_bytes) {
             if !matches!(region, Region::Weights | Region::Stain) {
-                buffers.insert(region, Buffer::new(&gpu.device, bytes)?);
+                buffers.insert(region, Buffer::new(gpu.device(), bytes)?);
             }
         }
-        let images = Pinned::new(&gpu.device, most * side_px * side_px * 3)?;
-        let results = Pinned::new(&gpu.device, result_bytes(&launches, most))?;
+        let images = Pinned::new(gpu.device(), most * side_px * side_px * 3)?;
+        let results = Pinned::new(gpu.device(), if pass.is_some() { 0 } else { result_bytes(&launches, most) })?;
+        let spots = adding.map(|adding| Spots::new(gpu.device(), &adding, most)).transpose()?;
         let counted = HashMap::from([((most, None), Counted { launches, recording: None, runs: 0 })]);
-        Ok(Self { loaded, heads: heads.to_vec(), most, buffers, images, results, stains: None, counted })
+        Ok(Self { loaded, heads: heads.to_vec(), most, buffers, images, results, stains: None, spots, counted })
+    }
+
+    fn pass(&self) -> Option<CanvasPass> {
+        self.spots.as_ref().map(|spots| spots.pass)
     }
 
     /// Brings the tables that these tiles need to the device; what is to be done, if anything.
@@ -246,7 +217,7 @@ impl Room {
         let is_kept = tiles.iter_mut().any(|tile| tile.seen().is_some());
         let stains = match &mut self.stains {
             Some(stains) => stains,
-            none => none.insert(Stains::new(&gpu.device, self.most)?),
+            none => none.insert(Stains::new(gpu.device(), self.most)?),
         };
         stains.take(stream, tiles)?;
         Ok(Some(StainPass { tables: self.most, is_kept }))
@@ -255,7 +226,7 @@ impl Room {
     /// Starts a batch whose images lie in [`Room::images`].
     fn start(&mut self, gpu: &Gpu, stream: &Stream, shape: Shape) -> Result<(), LaneError> {
         if !self.counted.contains_key(&shape) {
-            let launches = launches(gpu, &self.loaded, shape, &self.heads);
+            let launches = launches(gpu, &self.loaded, shape, (&self.heads, self.pass()));
             self.counted.insert(shape, Counted { launches, recording: None, runs: 0 });
         }
         let counted = &self.counted[&shape];
@@ -295,6 +266,7 @@ impl Room {
         let bases = |region: Region| match region {
             Region::Weights => self.loaded.weights.address(),
             Region::Stain => self.stains.as_ref().map_or(0, Stains::address),
+            Region::Canvas => self.spots.as_ref().map_or(0, Spots::address),
             _ => buffer(region).address(),
         };
         let image_bytes = self.loaded.plan.h * self.loaded.plan.w * 3;
@@ -305,12 +277,18 @@ impl Room {
             if let Some(stains) = self.stains.as_ref().filter(|_| stain.is_some()) {
                 stains.upload_numbers(stream, count)?;
             }
+            if let Some(spots) = &self.spots {
+                spots.upload(stream, count)?;
+            }
             for launch in &launches.launches {
                 stream.launch(launch, &bases)?;
             }
             if stain.is_some_and(|pass| pass.is_kept) {
                 // Where the images came from: nobody reads them there any more.
                 stream.download((buffer(Region::Pixels), 0), (&self.images, 0), count * image_bytes)?;
+            }
+            if self.spots.is_some() {
+                return Ok(());
             }
             if !self.heads.is_empty() {
                 let bytes = launches.region_bytes[4];
@@ -330,11 +308,22 @@ impl Room {
     }
 }
 
-fn launches(gpu: &Gpu, loaded: &Loaded, (images, stain): Shape, heads: &[HeadForm]) -> Launches {
+fn launches(
+    gpu: &Gpu,
+    loaded: &Loaded,
+    (images, stain): Shape,
+    (heads, pass): (&[HeadForm], Option<CanvasPass>),
+) -> Launches {
     let mut store = loaded.store.lock().unwrap_or_else(PoisonError::into_inner);
     let before = store.bytes().len();
-    let launches = gpu.task.network.launches(&loaded.plan, &gpu.batch(images, heads, stain), &mut store);
+    let mut launches = gpu.task.network.launches(&loaded.plan, &gpu.batch(images, heads, stain), &mut store);
     assert_eq!(store.bytes().len(), before, "weights do not depend on the number of images");
+    if let Some(pass) = pass {
+        let channels = heads.iter().map(|form| form.channels);
+        let maps: Vec<(usize, usize)> = channels.zip(launches.map_offsets.iter().copied()).collect();
+        // Where blocks are is said by address.
+        launches.launches.extend(pass.add(images, &maps, None));
+    }
     launches
 }
 

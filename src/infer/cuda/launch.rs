@@ -21,11 +21,14 @@ pub enum Region {
     Heads,
     /// What is done to each image's colours, and tables for it.
     Stain,
+    /// Where maps are added, or sums are read.
+    Canvas,
 }
 
 impl Region {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 6] = [Self::Weights, Self::Arena, Self::Pixels, Self::Partial, Self::Heads, Self::Stain];
+    pub const ALL: [Self; 7] =
+        [Self::Weights, Self::Arena, Self::Pixels, Self::Partial, Self::Heads, Self::Stain, Self::Canvas];
 }
 
 /// A place that becomes an address when the launch is run.

@@ -9,7 +9,12 @@
 
 mod argument;
 #[cfg(feature = "cuda")]
+mod blend;
+#[cfg(feature = "cuda")]
+pub mod blocks;
+#[cfg(feature = "cuda")]
 pub mod buffer;
+pub mod canvas;
 #[cfg(feature = "cuda")]
 mod code;
 mod convolution;
@@ -19,7 +24,11 @@ pub mod driver;
 #[cfg(feature = "cuda")]
 mod execute;
 #[cfg(feature = "cuda")]
+pub mod gpu;
+#[cfg(feature = "cuda")]
 pub mod lane;
+#[cfg(feature = "cuda")]
+mod lanes;
 pub mod launch;
 mod lower;
 mod map;
@@ -29,12 +38,15 @@ mod no_device;
 mod ptx;
 pub mod share;
 #[cfg(feature = "cuda")]
+pub mod spots;
+#[cfg(feature = "cuda")]
 mod stains;
 mod steps;
 mod store;
 #[cfg(feature = "cuda")]
 pub mod stream;
 
+pub use canvas::CanvasPass;
 #[cfg(feature = "cuda")]
 pub use execute::CudaExecute;
 pub use launch::{Format, Launch, Pointer, Region};

@@ -122,6 +122,19 @@ impl Stream {
         .map_err(self.device.failed("give results"))
     }
 
+    /// Starts making a buffer zeros.
+    ///
+    /// # Safety
+    /// It stays, and nobody else uses it, until the stream was waited for.
+    ///
+    /// # Errors
+    /// When the driver refuses, or something before failed.
+    pub unsafe fn clear(&self, buffer: &Buffer) -> Result<(), DeviceError> {
+        // SAFETY: inside the buffer; the rest is the caller's promise.
+        unsafe { result::memset_d8_async(buffer.address, 0, buffer.bytes, self.stream) }
+            .map_err(self.device.failed("clear memory"))
+    }
+
     /// Waits for all that was started.
     ///
     /// # Errors

@@ -50,10 +50,18 @@ pub enum Batch {
     Skipped(TileRef),
 }
 
+/// What a model said of a tile.
+pub enum Prediction {
+    /// Its maps.
+    Maps(Vec<HeadMap>),
+    /// Its maps were added to the slide's blocks where the model runs.
+    Added,
+}
+
 /// A planned tile after the model.
 pub enum TileOutcome {
-    /// Its maps, and its pixels for what is measured on them.
-    Predicted(Tile, Vec<HeadMap>),
+    /// What was said, and the tile's pixels for what is measured on them.
+    Predicted(Tile, Prediction),
     /// Passed through.
     Skipped(TileRef),
 }

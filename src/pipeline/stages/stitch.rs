@@ -1,9 +1,9 @@
 //! Puts tile predictions on their slide's canvas and hands out regions.
 
-use super::{Stitched, TileAnswer, TileOutcome, TileRef};
+use super::{Prediction, Stitched, TileAnswer, TileOutcome, TileRef};
 use crate::{
     error::{RunError, StageName},
-    model::{Head, HeadMap},
+    model::Head,
     output::ResultKind,
     pipeline::{
         heap,
@@ -11,7 +11,7 @@ use crate::{
         progress::Progress,
         stage::{Emit, Stage, StageStop},
     },
-    stitch::{CanvasMaps, Region, RegionPool, SlideCanvas},
+    stitch::{CanvasMaps, Region, RegionPool, SlideCanvas, StitchError},
     tiling::TileSpec,
 };
 use std::{collections::HashMap, sync::Arc};
@@ -36,11 +36,14 @@ enum Gathered {
 }
 
 impl Gathered {
-    /// Takes a tile's maps and hands out the regions they complete.
-    fn add(&mut self, job: &SlideJob, tile: &TileSpec, maps: &[HeadMap], rgb: &[u8]) -> Result<Vec<Region>, RunError> {
-        match self {
-            Self::Maps(canvas) => canvas.add(tile, maps, rgb).map_err(|e| RunError::Forward(e.to_string())),
-            Self::Answers(answers) => {
+    /// Takes what was said of a tile and hands out the regions that completes.
+    fn add(&mut self, job: &SlideJob, tile: &TileSpec, said: &Prediction, rgb: &[u8]) -> Result<Vec<Region>, RunError> {
+        let failed = |e: StitchError| RunError::Forward(e.to_string());
+        match (self, said) {
+            (Self::Maps(canvas), Prediction::Maps(maps)) => canvas.add(tile, maps, rgb).map_err(failed),
+            (Self::Maps(canvas), Prediction::Added) => canvas.add_blended(tile, rgb).map_err(failed),
+            (Self::Answers(_), Prediction::Added) => unreachable!("what is said once per tile is added nowhere"),
+            (Self::Answers(answers), Prediction::Maps(maps)) => {
                 let step = i64::from(job.plan.tiler.stride_px);
                 let at = ((tile.used.x / step) as u32, (tile.used.y / step) as u32);
                 let answer = maps.iter().find(|m| m.head == Head::Classification);
@@ -51,10 +54,10 @@ impl Gathered {
     }
 
     /// Counts a tile without prediction.
-    fn skip(&mut self, tile: &TileSpec) -> Vec<Region> {
+    fn skip(&mut self, tile: &TileSpec) -> Result<Vec<Region>, RunError> {
         match self {
-            Self::Maps(canvas) => canvas.skip(tile),
-            Self::Answers(_) => vec![],
+            Self::Maps(canvas) => canvas.skip(tile).map_err(|e| RunError::Forward(e.to_string())),
+            Self::Answers(_) => Ok(vec![]),
         }
     }
 }
@@ -69,7 +72,8 @@ impl StitchStage {
         if self.kind == ResultKind::Tiles {
             return Gathered::Answers(vec![]);
         }
-        Gathered::Maps(Box::new(SlideCanvas::new(job.plan.clone(), self.maps.clone(), self.pool.clone())))
+        let canvas = SlideCanvas::new(job.plan.clone(), self.maps.clone(), self.pool.clone());
+        Gathered::Maps(Box::new(canvas.with_sums_away(job.blend.clone())))
     }
 }
 
@@ -89,11 +93,11 @@ impl Stage for StitchStage {
         }
         if job.failure().is_none() {
             let regions = job.clocks.time(StageName::Stitch, || match &item {
-                TileOutcome::Predicted(tile_px, maps) => {
+                TileOutcome::Predicted(tile_px, said) => {
                     job.tile_done();
-                    gathered.add(&job, &tile, maps, &tile_px.rgb)
+                    gathered.add(&job, &tile, said, &tile_px.rgb)
                 }
-                TileOutcome::Skipped(_) => Ok(gathered.skip(&tile)),
+                TileOutcome::Skipped(_) => gathered.skip(&tile),
             })?;
             // The tile's buffer goes home before this thread waits for room downstream.
             drop(item);
