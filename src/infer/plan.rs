@@ -104,7 +104,7 @@ pub struct Plan {
 
 /// Activations that a thread of its own may cost, bytes: of networks that need more, fewer images are in work than
 /// there are threads, and threads without an image help the others.
-const ARENA_BYTES_PER_THREAD: usize = 160 << 20;
+const ARENA_BYTES_PER_THREAD: usize = 76 << 20;
 
 impl Plan {
     /// How many images of a batch are in work at once.

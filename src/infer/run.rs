@@ -11,7 +11,7 @@ mod step;
 
 use super::{
     Compiled, Prepared,
-    cpu::Aligned,
+    cpu::{self, Aligned},
     lock,
     plan::Plan,
     team::{Team, share_out},
@@ -240,21 +240,21 @@ impl<'a> Pass<'a> {
 
     /// Shares `rows` out among the team, if there is enough to do; each band comes with working memory.
     fn bands(&self, rows: usize, work: u64, f: &(dyn Fn(Range<usize>, &mut [f32]) + Sync)) {
-        self.bands_of(1, rows, work, f);
+        let count = self.bands_for(work).min(rows.max(1));
+        self.share(count, &|band, scratch| f(cpu::share(rows, 1, count, band), scratch));
     }
 
-    /// [`Pass::bands`] that start at multiples of `unit` rows.
-    fn bands_of(&self, unit: usize, rows: usize, work: u64, f: &(dyn Fn(Range<usize>, &mut [f32]) + Sync)) {
+    /// How many bands so much work is for, at most.
+    fn bands_for(&self, work: u64) -> usize {
         let members = self.team.members();
         let most = if members == 1 { 1 } else { BANDS_PER_THREAD * members };
-        let units = rows.div_ceil(unit);
-        let count = ((work / LEAST_WORK) as usize).clamp(1, most).min(units.max(1));
-        let run = |rows: Range<usize>| self.prepared.memory.with_scratch(|scratch| f(rows, scratch));
-        if count == 1 {
-            return run(0..rows);
-        }
-        let at = |band: usize| (band * units / count * unit).min(rows);
-        self.team.share(count, &|band| run(at(band)..at(band + 1)));
+        ((work / LEAST_WORK) as usize).clamp(1, most)
+    }
+
+    /// Shares `0..count` out among the team; each comes with working memory.
+    fn share(&self, count: usize, f: &(dyn Fn(usize, &mut [f32]) + Sync)) {
+        let run = |i: usize| self.prepared.memory.with_scratch(|scratch| f(i, scratch));
+        if count == 1 { run(0) } else { self.team.share(count, &run) }
     }
 }
 

@@ -310,6 +310,12 @@ impl Feeder<'_> {
         let (header, reader) = (plan.header.clone(), plan.reader.clone());
         let claim = (self.slot, task.claim.clone());
         let blend = setup.blend_of(&tiles).map(|blend| Arc::new(SlideBlend::new(blend.clone())));
+        if blend.is_none() && setup.blends_elsewhere() {
+            self.log(
+                &plan.header.id,
+                "its tiles are blended on the processor: their sums do not fit into the GPU's memory",
+            );
+        }
         let job = Arc::new(SlideJob::new(claim, header, reader, (Arc::new(left), before), stain.transform, blend));
         let all = tiles.tiles.len() as u64;
         self.common.context.progress.slide_started(&job.header.id, all);

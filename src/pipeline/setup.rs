@@ -276,6 +276,11 @@ impl Setup {
         self.blend.as_ref().filter(|blend| bytes <= blend.most_bytes())
     }
 
+    /// Whether sums are kept elsewhere where there is room.
+    pub fn blends_elsewhere(&self) -> bool {
+        self.blend.is_some()
+    }
+
     /// How much of its maps the model is asked for.
     pub fn wanted(&self) -> Wanted {
         // Where a pixel is blended from several tiles, what one of them says of it does not tell whether it counts.

@@ -8,7 +8,7 @@ use crate::{
         cpu::{ConvSpec, PackedConv, PackedTransposed, TransposedSpec},
         program::{Affine, ConvStep, RawWeights, StepOp, Target, TransposedStep},
     },
-    model::graph::{Activation, Node, NodeId, Op, Padding, ResizeMode, TransposedConv},
+    model::graph::{Activation, Conv, Graph, Node, NodeId, Op, Padding, ResizeMode, TransposedConv},
 };
 use std::sync::Arc;
 
@@ -24,28 +24,22 @@ struct Chain {
     activation: Option<Activation>,
 }
 
+/// A convolution's or linear layer's settings; its padding is that of a size that the stride divides, and the plan makes
+/// another's from what is given beside it.
+pub(super) fn spec(graph: &Graph, node: &Node) -> (ConvSpec, Padding) {
+    let cin = graph.channels(node.inputs[0]);
+    let Op::Conv(conv) = &node.op else { return (ConvSpec::linear(cin, node.channels), Padding::Each(0)) };
+    let (pad, _) = conv.padding.before_after(conv.stride << 16, conv.kernel, conv.stride);
+    let Conv { out: cout, stride, dilation, groups, .. } = *conv;
+    let spec = ConvSpec { cin, cout, kernel: (conv.kernel, conv.kernel), stride, pad: (pad, pad), dilation, groups };
+    (spec, conv.padding)
+}
+
 impl Lowering<'_> {
     /// A convolution or linear layer.
     pub(super) fn conv(&mut self, id: NodeId, node: &Node) -> Result<(), CompileError> {
         let mut folded = Folded::of(self, node)?;
-        let channels_in = self.graph.channels(node.inputs[0]);
-        let (spec, padding) = match &node.op {
-            Op::Conv(conv) => {
-                // As for a size that the stride divides; for another the plan makes its own.
-                let (pad, _) = conv.padding.before_after(conv.stride << 16, conv.kernel, conv.stride);
-                let spec = ConvSpec {
-                    cin: channels_in,
-                    cout: conv.out,
-                    kernel: (conv.kernel, conv.kernel),
-                    stride: conv.stride,
-                    pad: (pad, pad),
-                    dilation: conv.dilation,
-                    groups: conv.groups,
-                };
-                (spec, conv.padding)
-            }
-            _ => (ConvSpec::linear(channels_in, node.channels), Padding::Each(0)),
-        };
+        let (spec, padding) = spec(self.graph, node);
         let chain = self.follow(id, vec![node.op.kind()], &mut folded, true)?;
         let prologue = self.prologues.remove(&id);
         let gate = self.gates.remove(&id);

@@ -9,8 +9,11 @@
 //! 0.0 (ClinSegNet). With the first or the last layers alone, or those that add to a residual, it stayed above one in
 //! some network; with a quarter of the products it was 1.4 in one.
 
-use super::read_by;
-use crate::model::graph::{Graph, Op, Shape};
+use super::{chain::spec, read_by};
+use crate::{
+    infer::cpu::PackedConv,
+    model::graph::{Graph, Op, Shape},
+};
 
 /// How many of how many products may be formed in single precision, however cheap the others are.
 const SINGLE: (u64, u64) = (2, 5);
@@ -30,8 +33,13 @@ pub(super) fn slight(graph: &Graph, live: &[bool], shapes: Option<&[Shape]>) -> 
                 Op::Linear { .. } => channels_in * node.channels,
                 _ => 0,
             };
-            let pixels = shapes.map_or(1, |shapes| shapes[i].h * shapes[i].w);
-            if live[i] { (per_pixel * pixels) as u64 } else { 0 }
+            let out = shapes.map(|shapes| (shapes[i].h, shapes[i].w));
+            let rounds = match &node.op {
+                Op::Conv(_) => PackedConv::rounds(&spec(graph, node).0, out),
+                _ => true,
+            };
+            let pixels = out.map_or(1, |(h, w)| h * w);
+            if live[i] && rounds { (per_pixel * pixels) as u64 } else { 0 }
         })
         .collect();
     let all: u64 = products.iter().sum();

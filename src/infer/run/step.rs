@@ -72,17 +72,12 @@ impl Pass<'_> {
 
     /// Runs `f` on bands of the output.
     fn rows(&self, step: &PlanStep, f: impl Fn(&mut ViewMut<'_>, Range<usize>, &mut [f32]) + Sync) {
-        self.rows_of((step.output, 1), step.macs + step.moved_floats, f);
+        self.rows_of(step.output, step.macs + step.moved_floats, f);
     }
 
-    /// Runs `f` on bands of a slot that start at multiples of some rows.
-    fn rows_of(
-        &self,
-        (out, unit): (Slot, usize),
-        work: u64,
-        f: impl Fn(&mut ViewMut<'_>, Range<usize>, &mut [f32]) + Sync,
-    ) {
-        self.bands_of(unit, out.layout.h, work, &|rows, scratch| {
+    /// Runs `f` on bands of a slot.
+    fn rows_of(&self, out: Slot, work: u64, f: impl Fn(&mut ViewMut<'_>, Range<usize>, &mut [f32]) + Sync) {
+        self.bands(out.layout.h, work, &|rows, scratch| {
             // SAFETY: the slot lies inside the arena, is the step's own, and no band has the rows of another.
             let mut view = unsafe { ViewMut::from_raw(self.arena.add(out.offset), out.layout, rows.clone()) };
             f(&mut view, rows, scratch);
@@ -108,8 +103,14 @@ impl Pass<'_> {
             scale: None,
             norm: conv.norm.as_ref().map(|norm| (&norm.scale[..], &norm.shift[..])),
         };
-        let (work, to) = (step.macs + step.moved_floats, (step.output, packed.row_step()));
-        self.rows_of(to, work, |out, rows, scratch| cpu::conv(packed, x, prologue, &epilogue, out, rows, scratch));
+        let (out, work) = (step.output, step.macs + step.moved_floats);
+        let parts = packed.parts((out.layout.h, out.layout.w), self.team.members(), self.bands_for(work));
+        self.share(parts.count(), &|i, scratch| {
+            let part = parts.part(i);
+            // SAFETY: the slot lies inside the arena, is the step's own, and no part has the floats of another.
+            let mut out = unsafe { ViewMut::from_raw(self.arena.add(out.offset), out.layout, part.0.clone()) };
+            cpu::conv_part(packed, x, prologue, &epilogue, &mut out, part, scratch);
+        });
     }
 
     fn transposed(&self, step: &PlanStep, conv: &TransposedStep, packed: &PackedTransposed) {
@@ -186,7 +187,7 @@ impl Pass<'_> {
             let from = self.view(&every(x, 2, (quarter % 2, quarter / 2)));
             let layout = Layout { c: x.layout.c, ..out.layout };
             let to = Slot { offset: out.offset + quarter * x.layout.c, layout, ..out };
-            self.rows_of((to, 1), step.moved_floats / 4, |out, rows, _| elementwise::copy(self.isa(), from, out, rows));
+            self.rows_of(to, step.moved_floats / 4, |out, rows, _| elementwise::copy(self.isa(), from, out, rows));
         }
     }
 

@@ -99,7 +99,7 @@ fn what_needs_much_memory_runs_fewer_images_at_once() {
     let at_once = |px: usize, batch: usize, threads: usize| {
         let plan = compiled.plan(px, px).unwrap();
         let count = plan.images_at_once(batch, threads);
-        assert!(count == 1 || count * plan.arena_bytes() <= threads * (160 << 20), "{px} px: {count}");
+        assert!(count == 1 || count * plan.arena_bytes() <= threads * (76 << 20), "{px} px: {count}");
         count
     };
     assert_eq!((at_once(256, 16, 4), at_once(256, 3, 4), at_once(256, 4, 1)), (4, 3, 1));

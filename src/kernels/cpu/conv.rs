@@ -7,6 +7,7 @@ mod blocked;
 mod depthwise;
 mod finish;
 mod grouped;
+mod parts;
 mod strip;
 mod thin;
 mod tile;
@@ -21,6 +22,8 @@ use super::{
 };
 use crate::kernels::Activation;
 use std::ops::Range;
+
+pub use self::parts::{Parts, share};
 
 /// A convolution's settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,6 +190,12 @@ impl PackedConv {
         Self { spec, form }
     }
 
+    /// Whether factors are rounded where that is asked for.
+    pub fn rounds(spec: &ConvSpec, out: Option<(usize, usize)>) -> bool {
+        let is_dense = spec.groups < spec.cin.max(2);
+        is_dense && !Winograd::suits(spec, out) && !Thin::suits(spec) && Blocked::rounds(spec)
+    }
+
     /// The same with other padding: that of another image size.
     pub fn with_pad(&self, pad: (usize, usize)) -> Self {
         let mut other = self.clone();
@@ -257,11 +266,28 @@ pub fn conv(
     rows: Range<usize>,
     scratch: &mut [f32],
 ) {
+    conv_part(op, x, prologue, epilogue, out, (rows, 0..op.spec.cout), scratch);
+}
+
+/// [`conv`] of the rows and channels out of one of the [`PackedConv::parts`]; others are not touched.
+///
+/// # Panics
+/// As [`conv`]; if its channels are not those of a part.
+pub fn conv_part(
+    op: &PackedConv,
+    x: View<'_>,
+    prologue: Option<Prologue<'_>>,
+    epilogue: &Epilogue<'_>,
+    out: &mut ViewMut<'_>,
+    (rows, channels): (Range<usize>, Range<usize>),
+    scratch: &mut [f32],
+) {
     let spec = &op.spec;
     check(spec, x, prologue, epilogue, out, &rows);
+    assert!(op.has_part(&channels), "channels {channels:?} of {spec:?}");
     let input = Input { x, prologue, pad: spec.pad };
     // SAFETY: sizes and rows are checked.
-    unsafe { Band { op, input, epilogue, out, rows, scratch }.of_form() }
+    unsafe { Band { op, input, epilogue, out, rows, channels, scratch }.of_form() }
 }
 
 /// What is summed: the input, what is done to it first, and the zeros above and to the left.
@@ -290,7 +316,7 @@ impl PackedConv {
         let x = x.crop(y, x0, h - y, w - x0);
         let input = Input { x, prologue: None, pad: (pad.0.saturating_sub(top), pad.1.saturating_sub(left)) };
         // SAFETY: sizes and rows are checked.
-        unsafe { Band { op: self, input, epilogue, out, rows, scratch }.of_form() }
+        unsafe { Band { op: self, input, epilogue, out, rows, channels: 0..self.spec.cout, scratch }.of_form() }
     }
 }
 
@@ -329,7 +355,18 @@ fn check(
     epilogue.check((out_h, out_w, spec.cout));
 }
 
-impl Epilogue<'_> {
+impl<'a> Epilogue<'a> {
+    /// What is done to some of the channels.
+    fn of_channels(&self, channels: Range<usize>) -> Self {
+        let some = |all: &'a [f32]| &all[channels.clone()];
+        Self {
+            residual: self.residual.map(|r| r.channels(channels.clone())),
+            scale: self.scale.map(some),
+            norm: self.norm.map(|(a, b)| (some(a), some(b))),
+            ..*self
+        }
+    }
+
     /// Panics unless it fits an output of this size.
     pub(super) fn check(&self, (h, w, c): (usize, usize, usize)) {
         assert!(self.activation != Some(Activation::Softmax), "softmax needs all channels of a pixel");

@@ -12,13 +12,15 @@ use std::ops::Range;
 /// Floats that working memory has to spare for its alignment to a cache line.
 pub(super) const SPARE_FLOATS: usize = 16;
 
-/// Rows to be computed by `op`: a kernel of it, written once per form.
+/// A part to be computed by `op`: a kernel of it, written once per form.
 pub(super) struct Band<'a, 'b, O> {
     pub op: &'a O,
     pub input: Input<'a>,
     pub epilogue: &'a Epilogue<'a>,
     pub out: &'a mut ViewMut<'b>,
     pub rows: Range<usize>,
+    /// Channels out: all, or those of a [part](super::Parts).
+    pub channels: Range<usize>,
     pub scratch: &'a mut [f32],
 }
 
@@ -36,8 +38,8 @@ pub(super) trait Instructions {
 impl<'a, 'b, O> Band<'a, 'b, O> {
     /// The same band for another.
     pub(super) fn of<P>(self, op: &'a P) -> Band<'a, 'b, P> {
-        let Self { op: _, input, epilogue, out, rows, scratch } = self;
-        Band { op, input, epilogue, out, rows, scratch }
+        let Self { op: _, input, epilogue, out, rows, channels, scratch } = self;
+        Band { op, input, epilogue, out, rows, channels, scratch }
     }
 }
 
@@ -48,9 +50,9 @@ where
     /// Computes it; sizes and rows are checked.
     ///
     /// # Safety
-    /// `input`, `out` and `epilogue` fit the convolution, and `rows` may be written.
+    /// `input`, `out` and `epilogue` fit the convolution, and `channels` of `rows` may be written.
     pub(super) unsafe fn run(mut self) {
-        if self.rows.is_empty() || self.out.size().1 == 0 {
+        if self.rows.is_empty() || self.channels.is_empty() || self.out.size().1 == 0 {
             return;
         }
         let skip = self.scratch.as_ptr().align_offset(64).min(self.scratch.len());

@@ -65,7 +65,7 @@ impl Blocked {
     ) -> Self {
         let isa = isa.available();
         let order = order(&spec);
-        let pairs = isa == Isa::Avx512Bf16 && precision == Precision::Bf16 && order != Order::Rows && spec.cin > 1;
+        let pairs = isa == Isa::Avx512Bf16 && precision == Precision::Bf16 && Self::rounds(&spec);
         let mut padded = Aligned::zeros(spec.cout.next_multiple_of(32));
         if let Some(bias) = bias {
             padded[..spec.cout].copy_from_slice(bias);
@@ -73,6 +73,11 @@ impl Blocked {
         let mut op = Self { spec, isa, pairs, order, weights: Aligned::default(), bias: padded };
         op.weights = op.packed(weights, memory);
         op
+    }
+
+    /// Whether factors are rounded where that is asked for.
+    pub(super) fn rounds(spec: &ConvSpec) -> bool {
+        order(spec) != Order::Rows && spec.cin > 1
     }
 
     fn lanes(&self) -> usize {

@@ -101,7 +101,7 @@ impl Instructions for Depthwise {
 impl MacKernel for Band<'_, '_, Depthwise> {
     #[inline(always)]
     unsafe fn run<M: Mac>(self) {
-        let Self { op, input: Input { x, prologue, .. }, epilogue, out, rows, scratch } = self;
+        let Self { op, input: Input { x, prologue, .. }, epilogue, out, rows, channels: _, scratch } = self;
         let (_, out_w, c) = out.size();
         let ConvSpec { kernel: (kh, kw), stride, dilation, .. } = op.spec;
         let fast = clamp(epilogue.activation);

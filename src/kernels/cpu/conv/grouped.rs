@@ -2,7 +2,7 @@
 //!
 //! Owns: [`Grouped`]. Must not know: how a dense one is computed.
 
-use super::{ConvSpec, Epilogue, Input, Prologue, band::Band, blocked::Blocked};
+use super::{ConvSpec, Input, Prologue, band::Band, blocked::Blocked};
 use crate::kernels::cpu::{
     aligned::Aligned,
     isa::{Isa, Precision},
@@ -44,22 +44,17 @@ impl Band<'_, '_, Grouped> {
     /// # Safety
     /// As [`Band::run`] of a dense convolution.
     pub(super) unsafe fn run_groups(self) {
-        let Self { op: Grouped { groups }, input, epilogue, out, rows, scratch } = self;
+        let Self { op: Grouped { groups }, input, epilogue, out, rows, channels: _, scratch } = self;
         for (g, op) in groups.iter().enumerate() {
             let (cin, cout) = (op.spec.cin, op.spec.cout);
             let (from, to) = (g * cin..(g + 1) * cin, g * cout..(g + 1) * cout);
             let prologue =
                 input.prologue.map(|p| Prologue { scale: &p.scale[from.clone()], shift: &p.shift[from.clone()], ..p });
-            let epilogue = Epilogue {
-                residual: epilogue.residual.map(|r| r.channels(to.clone())),
-                scale: epilogue.scale.map(|s| &s[to.clone()]),
-                norm: epilogue.norm.map(|(scale, shift)| (&scale[to.clone()], &shift[to.clone()])),
-                ..*epilogue
-            };
+            let epilogue = &epilogue.of_channels(to.clone());
             let input = Input { x: input.x.channels(from), prologue, ..input };
-            let (out, rows) = (&mut out.channels(to), rows.clone());
+            let (out, rows, channels) = (&mut out.channels(to), rows.clone(), 0..cout);
             // SAFETY: the caller's promise, channel by channel.
-            unsafe { Band { op, input, epilogue: &epilogue, out, rows, scratch: &mut *scratch }.run() }
+            unsafe { Band { op, input, epilogue, out, rows, channels, scratch: &mut *scratch }.run() }
         }
     }
 }

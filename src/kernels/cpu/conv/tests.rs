@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::kernels::cpu::reference;
+use std::collections::HashSet;
 
 /// Numbers from −1 to 1 that repeat with the seed.
 pub(in crate::kernels::cpu) fn numbers(seed: u64, n: usize) -> Vec<f32> {
@@ -42,8 +43,24 @@ fn out_size(case: &Case) -> (usize, usize) {
     (side(case.size.0, s.kernel.0, s.pad.0), side(case.size.1, s.kernel.1, s.pad.1))
 }
 
+/// Rows and channels out.
+type Part = (Range<usize>, Range<usize>);
+
 /// Runs the case in bands on one instruction set, and by the definition if there are none; returns both outputs.
 fn run(case: &Case, isa: Isa, precision: Precision, bands: &[usize]) -> (Vec<f32>, Vec<f32>) {
+    let (out_h, cout) = (out_size(case).0, case.spec.cout);
+    let ends = bands.iter().chain([&out_h]).map(|end| (*end).min(out_h));
+    let rows = ends.scan(0, |start, end| Some(std::mem::replace(start, end)..end));
+    run_parts(case, (isa, precision), bands.is_empty(), |_| rows.map(|rows| (rows, 0..cout)).collect())
+}
+
+/// Runs the parts of the case on one instruction set, and all of it by the definition if asked for; returns both outputs.
+fn run_parts(
+    case: &Case,
+    (isa, precision): (Isa, Precision),
+    is_defined: bool,
+    parts: impl FnOnce(&PackedConv) -> Vec<Part>,
+) -> (Vec<f32>, Vec<f32>) {
     let (s, (h, w)) = (case.spec, case.size);
     let (out_h, out_w) = out_size(case);
     let (in_px, out_px) = (s.cin + 3, s.cout + 5);
@@ -73,7 +90,7 @@ fn run(case: &Case, isa: Isa, precision: Precision, bands: &[usize]) -> (Vec<f32
     };
     let mut want = vec![7.0; out_h * out_w * out_px];
     let mut got = want.clone();
-    if bands.is_empty() {
+    if is_defined {
         let mut to = ViewMut::new(&mut want, out_h, out_w, s.cout, out_px);
         reference::conv((&s, &weights, Some(&bias)), x, prologue, &epilogue, &mut to, 0..out_h);
     }
@@ -84,12 +101,9 @@ fn run(case: &Case, isa: Isa, precision: Precision, bands: &[usize]) -> (Vec<f32
         epilogue = Epilogue { residual: None, accumulate: true, ..epilogue };
     }
     let mut scratch = numbers(8, op.scratch_floats(w));
-    let mut start = 0;
-    for &end in bands.iter().chain([&out_h]) {
-        let end = end.min(out_h);
+    for part in parts(&op) {
         let mut to = ViewMut::new(&mut got, out_h, out_w, s.cout, out_px);
-        conv(&op, x, prologue, &epilogue, &mut to, start..end, &mut scratch);
-        start = end;
+        conv_part(&op, x, prologue, &epilogue, &mut to, part, &mut scratch);
     }
     (got, want)
 }
@@ -256,4 +270,30 @@ fn weights_that_are_transformed_where_they_are_used_give_the_same() {
             assert!(got == run(&case, isa, Precision::F32, &[4, 12]).0, "{isa:?}");
         }
     }
+}
+
+#[test]
+fn parts_hold_every_output_once_and_do_not_change_bits() {
+    let mut cut = HashSet::new();
+    let specs = [ConvSpec::same(136, 242, 3), ConvSpec::same(24, 40, 3), ConvSpec::same(40, 70, 1)];
+    for (spec, size) in specs.into_iter().flat_map(|spec| [(16, 31), (40, 36)].map(|size| (spec, size))) {
+        let [case, in_place] = alone(spec, size);
+        let behind = Case { activation: Some(Activation::Gelu), scale: true, ..alone(spec, size)[0] };
+        for (case, isa) in [case, in_place, behind].iter().flat_map(|c| Isa::ALL.map(|isa| (c, isa))) {
+            let whole = run(case, isa, Precision::F32, &[usize::MAX]).0;
+            for (threads, most) in [(1, 1), (2, 4), (4, 8), (5, 9), (16, 32)] {
+                let got = run_parts(case, (isa, Precision::F32), false, |op| {
+                    let parts = op.parts(out_size(case), threads, most);
+                    assert!((1..=most).contains(&parts.count()));
+                    let all: Vec<Part> = (0..parts.count()).rev().map(|i| parts.part(i)).collect();
+                    cut.extend(all.iter().map(|(_, channels)| (spec.cin, channels.len())));
+                    all
+                });
+                assert!(whole == got.0, "{isa:?} {spec:?} {threads}");
+            }
+        }
+    }
+    // Far weights are shared out where there are few tiles.
+    assert!(cut.contains(&(136, 242)) && cut.iter().any(|&(cin, n)| cin == 136 && n <= 128), "{cut:?}");
+    assert!(cut.contains(&(24, 40)) && cut.contains(&(40, 70)) && cut.len() > 3);
 }

@@ -9,6 +9,7 @@
 
 #![expect(clippy::needless_range_loop, reason = "registers by number: such loops unroll, others may not")]
 
+mod cut;
 mod transform;
 
 use self::transform::{TAPS, Transform};
@@ -127,7 +128,7 @@ impl Winograd {
     }
 
     /// Channels of a panel; the last may have half as many.
-    fn panel(&self) -> usize {
+    pub(super) fn panel(&self) -> usize {
         2 * self.lanes()
     }
 
@@ -252,7 +253,9 @@ impl MacKernel for Band<'_, '_, Winograd> {
         let across = self.out.size().1.div_ceil(SIDE);
         let tiles = self.rows.start / SIDE * across..self.rows.end.div_ceil(SIDE) * across;
         let place = |tile: usize| (tile / across * SIDE, tile % across * SIDE);
-        let (cin, padded, (channels, outs)) = (op.spec.cin, op.padded(), op.part());
+        let (cin, (channels, outs)) = (op.spec.cin, op.part());
+        // The last panel is filled up with channels that nobody has.
+        let mine = self.channels.start..if self.channels.end == op.spec.cout { op.padded() } else { self.channels.end };
         let (sums, weights, _) = op.places();
         // As many chunks as needed, of about one size.
         let micro_tiles = tiles.len().div_ceil(MICRO_TILES);
@@ -266,8 +269,8 @@ impl MacKernel for Band<'_, '_, Winograd> {
                 for tile in start..end {
                     self.transform_input::<M::S>(place(tile), scratch.add((tile - start) * WORDS));
                 }
-                for o in (0..padded).step_by(outs) {
-                    let outs = o..(o + outs).min(padded);
+                for o in mine.clone().step_by(outs) {
+                    let outs = o..(o + outs).min(mine.end);
                     for c in (0..cin).step_by(channels) {
                         let channels = c..(c + channels).min(cin);
                         let transformed = if is_near(&op.spec) {
@@ -287,8 +290,9 @@ impl MacKernel for Band<'_, '_, Winograd> {
             }
         }
         if !self.in_tile() {
-            // SAFETY: the rows are those just written.
-            unsafe { finish::<M::S>(self.epilogue, self.out, self.rows.clone()) }
+            let epilogue = self.epilogue.of_channels(self.channels.clone());
+            // SAFETY: the rows and channels are those just written.
+            unsafe { finish::<M::S>(&epilogue, &mut self.out.channels(self.channels.clone()), self.rows.clone()) }
         }
     }
 }
