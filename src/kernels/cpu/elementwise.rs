@@ -318,8 +318,14 @@ pub(super) unsafe fn largest<S: Simd>(from: *const f32, n: usize) -> f32 {
         let whole = n / S::LANES * S::LANES;
         vectors::<S>(whole, |i, _| all = S::larger(S::load(from.add(i)), all));
         let rest = std::slice::from_raw_parts(from.add(whole), n - whole);
-        let lanes = S::lanes(all);
-        lanes[..S::LANES].iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| math::larger(a, b))
+        let (mut lanes, mut half) = (S::lanes(all), S::LANES / 2);
+        while half > 0 {
+            for i in 0..half {
+                lanes[i] = math::larger(lanes[i], lanes[i + half]);
+            }
+            half /= 2;
+        }
+        rest.iter().fold(lanes[0], |a, &b| math::larger(a, b))
     }
 }
 

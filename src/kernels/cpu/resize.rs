@@ -23,6 +23,9 @@ pub fn resize(isa: Isa, x: View<'_>, mode: ResizeMode, out: &mut ViewMut<'_>, ro
     unsafe { dispatch(isa, Resize { x, mode, out, rows }) }
 }
 
+/// Columns of the output whose taps are kept at once.
+const COLUMNS: usize = 64;
+
 /// The two inputs of an output, and the second's part.
 #[inline(always)]
 pub(super) fn taps(mode: ResizeMode, o: usize, input: usize, output: usize) -> (usize, usize, f32) {
@@ -49,34 +52,41 @@ impl Kernel for Resize<'_, '_> {
     unsafe fn run<S: Simd>(self) {
         let Self { x, mode, out, rows } = self;
         let ((h, w, c), (out_h, out_w, _)) = (x.size(), out.size());
-        for oy in rows {
-            let (top, bottom, down) = taps(mode, oy, h, out_h);
-            for ox in 0..out_w {
-                let (left, right, along) = taps(mode, ox, w, out_w);
-                let to = out.pixel(oy, ox);
-                let from = [x.pixel(top, left), x.pixel(top, right), x.pixel(bottom, left), x.pixel(bottom, right)];
-                // SAFETY: `c` floats from each pixel on lie inside the views.
-                unsafe {
-                    if mode == ResizeMode::Nearest {
-                        vectors::<S>(c, |i, n| store::<S>(to.add(i), load::<S>(from[0].add(i), n), n));
-                        continue;
-                    }
-                    let parts =
-                        [(1.0 - down) * (1.0 - along), (1.0 - down) * along, down * (1.0 - along), down * along];
-                    if c < 4 {
-                        for i in 0..c {
-                            *to.add(i) = (0..4).map(|t| *from[t].add(i) * parts[t]).sum();
+        // The taps of some columns are worked out once for all rows.
+        for first in (0..out_w).step_by(COLUMNS) {
+            let mut columns = [(0, 0, 0.0); COLUMNS];
+            let columns = &mut columns[..COLUMNS.min(out_w - first)];
+            columns.iter_mut().zip(first..).for_each(|(to, ox)| *to = taps(mode, ox, w, out_w));
+            for oy in rows.clone() {
+                let (top, bottom, down) = taps(mode, oy, h, out_h);
+                let to = out.pixel(oy, first);
+                let pixel_stride = out.layout().pixel_stride;
+                for (i, &(left, right, along)) in columns.iter().enumerate() {
+                    let from = [x.pixel(top, left), x.pixel(top, right), x.pixel(bottom, left), x.pixel(bottom, right)];
+                    let to = to.wrapping_add(i * pixel_stride);
+                    // SAFETY: `c` floats from each pixel on lie inside the views.
+                    unsafe {
+                        if mode == ResizeMode::Nearest {
+                            vectors::<S>(c, |i, n| store::<S>(to.add(i), load::<S>(from[0].add(i), n), n));
+                            continue;
                         }
-                        continue;
-                    }
-                    let parts = [S::splat(parts[0]), S::splat(parts[1]), S::splat(parts[2]), S::splat(parts[3])];
-                    vectors::<S>(c, |i, n| {
-                        let mut v = S::mul(load::<S>(from[0].add(i), n), parts[0]);
-                        for t in 1..4 {
-                            v = S::fma(load::<S>(from[t].add(i), n), parts[t], v);
+                        let parts =
+                            [(1.0 - down) * (1.0 - along), (1.0 - down) * along, down * (1.0 - along), down * along];
+                        if c < 4 {
+                            for i in 0..c {
+                                *to.add(i) = (0..4).map(|t| *from[t].add(i) * parts[t]).sum();
+                            }
+                            continue;
                         }
-                        store::<S>(to.add(i), v, n);
-                    });
+                        let parts = [S::splat(parts[0]), S::splat(parts[1]), S::splat(parts[2]), S::splat(parts[3])];
+                        vectors::<S>(c, |i, n| {
+                            let mut v = S::mul(load::<S>(from[0].add(i), n), parts[0]);
+                            for t in 1..4 {
+                                v = S::fma(load::<S>(from[t].add(i), n), parts[t], v);
+                            }
+                            store::<S>(to.add(i), v, n);
+                        });
+                    }
                 }
             }
         }
