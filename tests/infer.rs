@@ -137,6 +137,22 @@ every_network! {
 }
 
 #[test]
+fn blocks_whose_rows_pass_through_give_the_same() {
+    let px = 192;
+    for (name, fused) in [
+        ("light_mu_seg", "conv + batch_norm + relu6 + conv + batch_norm + relu6 + conv + batch_norm + add"),
+        ("u_net_efficientnet_b5", "conv + batch_norm + silu + conv + batch_norm + silu\n"),
+        ("light_mu_seg", "conv + concat + conv\n"),
+    ] {
+        let graph = graph(name);
+        let plan = compiled(&graph, &Weights::from_names(&graph), Precision::F32, Isa::detect(), px).plan(px, px);
+        assert!(plan.unwrap().to_string().contains(fused), "{name}: {fused}");
+    }
+    check("light_mu_seg", px);
+    check("u_net_efficientnet_b5", px);
+}
+
+#[test]
 fn the_environment_forces_lesser_instructions() {
     let bench = |isa: &str| {
         let arguments = ["bench", "stardist_unet", "--size", "32", "--threads", "2", "--secs", "0", "--json"];

@@ -4,12 +4,15 @@
 //!
 //! Nodes are taken in the graph's order. A convolution follows its users as long as it is their only source: batch
 //! normalisation and layer scale go into its weights, an addition and an activation into its end. A normalisation that
-//! no convolution precedes goes into the beginning of the one convolution that reads it. Crops, concatenations, dropout
-//! and spreading do nothing: they are places in buffers ([`place`](super::place)). A step has the position of the last
-//! node in it, so that all it reads comes before it.
+//! no convolution precedes goes into the beginning of the one convolution that reads it. Convolutions side by side that a
+//! 1×1 adds up are one ([`join`]), and so are a depthwise convolution and those around it ([`cascade`]). Crops,
+//! concatenations, dropout and spreading do nothing: they are places in buffers ([`place`](super::place)). A step has the
+//! position of the last node in it, so that all it reads comes before it.
 
+mod cascade;
 mod chain;
 mod fold;
+mod join;
 mod parts;
 mod slight;
 
@@ -24,7 +27,7 @@ use crate::model::{
 };
 use std::collections::HashMap;
 
-/// The steps of a network.
+/// The steps of a network, with so many tenths of the products that bfloat16 concerns in single precision.
 ///
 /// # Errors
 /// A tensor that `weights` lacks.
@@ -32,17 +35,21 @@ pub(super) fn lower(
     graph: &Graph,
     weights: &Weights,
     options: Options,
+    single_tenths: u64,
     target: Target,
 ) -> Result<Program, CompileError> {
     let graph = graph.without_repeats();
-    let mut lowering = Lowering::new(&graph, weights, options, target);
+    let mut lowering = Lowering::new(&graph, weights, options, single_tenths, target);
     for (i, node) in graph.nodes().iter().enumerate() {
         if lowering.live[i] && !lowering.covered[i] {
             lowering.node(lowering.ids[i], node)?;
         }
     }
-    let mut steps = lowering.steps;
+    let mut steps = std::mem::take(&mut lowering.steps);
     steps.sort_by_key(|step| step.output);
+    if target == Target::Cpu {
+        steps = cascade::cascades(&lowering, steps);
+    }
     Ok(Program { graph, steps, target })
 }
 
@@ -82,7 +89,7 @@ struct Prologue {
 }
 
 impl<'a> Lowering<'a> {
-    fn new(graph: &'a Graph, weights: &'a Weights, options: Options, target: Target) -> Self {
+    fn new(graph: &'a Graph, weights: &'a Weights, options: Options, single_tenths: u64, target: Target) -> Self {
         let (count, live) = (graph.nodes().len(), graph.live());
         let ids: Vec<NodeId> = graph.ids().collect();
         let mut users = vec![vec![]; count];
@@ -91,7 +98,7 @@ impl<'a> Lowering<'a> {
         }
         // A size that the network cannot take is an error when it is run.
         let shapes = options.size.and_then(|(h, w)| graph.shapes(h, w).ok());
-        let is_slight = slight::slight(graph, &live, shapes.as_deref());
+        let is_slight = slight::slight(graph, &live, shapes.as_deref(), single_tenths);
         let mut is_output = vec![false; count];
         graph.outputs().iter().for_each(|o| is_output[o.node.index()] = true);
         Self {
@@ -161,7 +168,7 @@ impl<'a> Lowering<'a> {
     /// The step of a node that nothing before took in.
     fn node(&mut self, id: NodeId, node: &Node) -> Result<(), CompileError> {
         match &node.op {
-            Op::Conv(_) | Op::Linear { .. } => self.conv(id, node),
+            Op::Conv(_) | Op::Linear { .. } => self.conv(id),
             Op::TransposedConv(conv) => self.transposed(id, node, *conv),
             Op::BatchNorm { .. } | Op::LayerScale { .. } => self.affine(id, node),
             Op::Crop(_) | Op::Concat | Op::SpreadLike | Op::Dropout { .. } => Ok(()),

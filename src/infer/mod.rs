@@ -3,9 +3,9 @@
 //! Owns: [`Compiled`], [`Options`], [`Plan`]. Must not know: slides, tiles' positions, training, candle.
 //!
 //! The way of a network: [`compile`] fuses the nodes of a graph into steps and packs the weights; [`place`] lets
-//! concatenations and crops share memory; [`schedule`] and [`arena`] make a [`Plan`] for an image size; [`run`] runs it
-//! over images and bands of rows with the kernels of [`cpu`]. The result does not depend on the number of threads, nor on
-//! the other images of the batch.
+//! concatenations and crops share memory; [`rounding`] says how much of it bfloat16 may round; [`schedule`] and
+//! [`arena`] make a [`Plan`] for an image size; [`run`] runs it over images and bands of rows with the kernels of [`cpu`].
+//! The result does not depend on the number of threads, nor on the other images of the batch.
 
 mod arena;
 mod compile;
@@ -17,6 +17,7 @@ mod order;
 mod place;
 mod plan;
 mod program;
+mod rounding;
 mod run;
 mod schedule;
 mod shrink;
@@ -88,13 +89,19 @@ struct Prepared {
 }
 
 impl Compiled {
-    /// Compiles a network.
+    /// Compiles a network. Where factors are rounded to bfloat16 and the images' size is known, it is first run on an
+    /// image, to find out how many layers may be.
     ///
     /// # Errors
     /// [`CompileError`]: a tensor that `weights` lacks.
     pub fn new(graph: &Graph, weights: &Weights, options: Options) -> Result<Self, CompileError> {
         let options = Options { isa: options.isa.available(), ..options };
-        let program = compile::lower(graph, weights, options, program::Target::Cpu)?;
+        Self::of(graph, weights, options, rounding::single_tenths(graph, weights, options)?)
+    }
+
+    /// With so many tenths of the products that bfloat16 concerns in single precision.
+    fn of(graph: &Graph, weights: &Weights, options: Options, single_tenths: u64) -> Result<Self, CompileError> {
+        let program = compile::lower(graph, weights, options, single_tenths, program::Target::Cpu)?;
         let most = graph.nodes().iter().map(|node| node.channels).max().unwrap_or(0);
         Ok(Self { program, options, zeros: vec![0.0; most], plans: Mutex::default() })
     }

@@ -4,7 +4,7 @@
 
 use super::{
     arena::Buffer,
-    cpu::{Isa, PackedConv, PackedTransposed, Precision, view::Layout},
+    cpu::{Cascade, Isa, PackedConv, PackedTransposed, Precision, view::Layout},
 };
 use std::{fmt, sync::Arc};
 
@@ -58,6 +58,8 @@ pub(super) enum Work {
     Step(usize),
     /// A convolution of the program with this image size's padding.
     Conv(usize, Arc<PackedConv>),
+    /// A depthwise convolution of the program, and those around it, with this image size's padding.
+    Cascade(usize, Arc<Cascade>),
     /// A transposed convolution of the program with this image size's crop.
     Transposed(usize, Arc<PackedTransposed>),
     /// A copy.

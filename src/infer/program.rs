@@ -46,6 +46,8 @@ pub(super) enum StepOp {
     },
     /// A convolution or linear layer; inputs: `x`, then the gate if there is one, then the residual if there is one.
     Conv(Box<ConvStep>),
+    /// A depthwise convolution and those around it; inputs: `x`, then the residual if there is one.
+    Cascade(Box<CascadeStep>),
     /// A transposed convolution of which only the middle is computed; input: `x`.
     Transposed(Box<TransposedStep>),
     /// `x · scale + shift` per channel, then the activation.
@@ -184,6 +186,35 @@ pub(super) struct ConvStep {
     pub activation: Option<Activation>,
 }
 
+/// A depthwise convolution with the 1×1 before and after it.
+#[derive(Debug)]
+pub(super) struct CascadeStep {
+    /// The 1×1 before.
+    pub expand: Option<Stage>,
+    /// Every channel by itself.
+    pub depthwise: Stage,
+    /// The 1×1 after; may have a residual.
+    pub project: Option<Stage>,
+}
+
+impl CascadeStep {
+    /// Its convolutions, in the order they are computed in.
+    pub(super) fn stages(&self) -> impl Iterator<Item = &Stage> {
+        self.expand.iter().chain([&self.depthwise]).chain(&self.project)
+    }
+}
+
+/// A convolution of several in a step.
+#[derive(Debug)]
+pub(super) struct Stage {
+    /// Its node.
+    pub node: NodeId,
+    /// The last node that it takes in.
+    pub output: NodeId,
+    /// All that it does.
+    pub conv: ConvStep,
+}
+
 /// A transposed convolution.
 #[derive(Debug)]
 pub(super) struct TransposedStep {
@@ -223,11 +254,13 @@ impl Program {
     /// Bytes of all weights.
     pub(super) fn weight_bytes(&self) -> usize {
         let floats = |parts: &[&Vec<f32>]| 4 * parts.iter().map(|part| part.len()).sum::<usize>();
+        let conv_bytes = |conv: &ConvStep| {
+            let norms = [&conv.prologue, &conv.norm].into_iter().flatten();
+            conv.packed.bytes() + norms.map(|p| floats(&[&p.scale, &p.shift])).sum::<usize>()
+        };
         let bytes = self.steps.iter().map(|step| match &step.op {
-            StepOp::Conv(conv) => {
-                let norms = [&conv.prologue, &conv.norm].into_iter().flatten();
-                conv.packed.bytes() + norms.map(|p| floats(&[&p.scale, &p.shift])).sum::<usize>()
-            }
+            StepOp::Conv(conv) => conv_bytes(conv),
+            StepOp::Cascade(cascade) => cascade.stages().map(|stage| conv_bytes(&stage.conv)).sum(),
             StepOp::Transposed(conv) => conv.packed.bytes(),
             StepOp::Embedding { table, .. } => floats(&[table]),
             StepOp::WindowAttention { bias, .. } => floats(&[bias]),

@@ -4,12 +4,12 @@
 
 use super::{
     arena::{self, Buffer},
-    cpu::{Isa, PackedConv, PackedTransposed, Precision, attention, view::Layout},
+    cpu::{Cascade, Isa, PackedConv, PackedTransposed, Precision, attention, view::Layout},
     in_place::sums_in_place,
     order::{Readers, order},
     place::{CopyOf, Part, Placement, place},
     plan::{HeadSlot, Plan, PlanStep, Slot, Work},
-    program::{ConvStep, Program, Step, StepOp, TransposedStep},
+    program::{ConvStep, Program, Stage, Step, StepOp, TransposedStep},
     shrink::{Shrink, Touch, shrink},
 };
 use crate::model::graph::{NodeId, Op, Shape, ShapeError};
@@ -140,6 +140,13 @@ impl Scheduler<'_> {
                 let scratch = packed.scratch_floats(x.w);
                 (Work::Conv(i, packed), scratch, 0)
             }
+            StepOp::Cascade(of) => {
+                let (x, padded) = (inputs[0].layout, |stage: &Stage| self.padded(&stage.conv, inputs[0].layout));
+                let [expand, project] = [&of.expand, &of.project].map(|stage| stage.as_ref().map(padded));
+                let packed = Arc::new(Cascade { expand, depthwise: padded(&of.depthwise), project });
+                let scratch = packed.scratch_floats(x.w, output.layout.w);
+                (Work::Cascade(i, packed), scratch, 0)
+            }
             StepOp::Transposed(conv) => {
                 let packed = self.cropped(conv);
                 let scratch = packed.scratch_floats(inputs[0].layout.w);
@@ -201,7 +208,14 @@ impl Scheduler<'_> {
     }
 
     fn macs(&self, step: &Step) -> u64 {
-        let (node, out) = (&self.program.graph.nodes()[step.node.index()], self.shapes[step.output.index()]);
+        match &step.op {
+            StepOp::Cascade(of) => of.stages().map(|stage| self.macs_of(stage.node, stage.output)).sum(),
+            _ => self.macs_of(step.node, step.output),
+        }
+    }
+
+    fn macs_of(&self, node: NodeId, output: NodeId) -> u64 {
+        let (node, out) = (&self.program.graph.nodes()[node.index()], self.shapes[output.index()]);
         let Some(x) = node.inputs.first().map(|n| self.shapes[n.index()]) else { return 0 };
         (match &node.op {
             Op::Conv(conv) => out.h * out.w * out.c * (x.c / conv.groups) * conv.kernel * conv.kernel,

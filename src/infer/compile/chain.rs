@@ -2,7 +2,7 @@
 //!
 //! Owns: which nodes a convolution takes in. Must not know: how a kernel does it.
 
-use super::{CompileError, Lowering, fold, fold::Folded};
+use super::{CompileError, Lowering, fold, fold::Folded, join::Layer};
 use crate::{
     infer::{
         cpu::{ConvSpec, PackedConv, PackedTransposed, TransposedSpec},
@@ -37,13 +37,16 @@ pub(super) fn spec(graph: &Graph, node: &Node) -> (ConvSpec, Padding) {
 
 impl Lowering<'_> {
     /// A convolution or linear layer.
-    pub(super) fn conv(&mut self, id: NodeId, node: &Node) -> Result<(), CompileError> {
-        let mut folded = Folded::of(self, node)?;
-        let (spec, padding) = spec(self.graph, node);
-        let chain = self.follow(id, vec![node.op.kind()], &mut folded, true)?;
+    pub(super) fn conv(&mut self, id: NodeId) -> Result<(), CompileError> {
+        self.covered[id.index()] = true;
+        if self.is_part(id) {
+            return Ok(());
+        }
+        let Layer { node: named, mut inputs, mut folded, spec, padding, fused } = Layer::of(self, id)?;
+        let chain = self.follow(id, fused, &mut folded, true)?;
         let prologue = self.prologues.remove(&id);
         let gate = self.gates.remove(&id);
-        let (mut inputs, mut fused) = (node.inputs.clone(), chain.fused);
+        let mut fused = chain.fused;
         if let Some(prologue) = &prologue {
             inputs = vec![prologue.input];
             fused.splice(0..0, prologue.fused.iter().copied());
@@ -54,7 +57,7 @@ impl Lowering<'_> {
         }
         inputs.extend(chain.residual);
         let bias = folded.bias.as_deref();
-        let (weights, isa, precision) = (&folded.weights, self.isa, self.precision_of(id));
+        let (weights, isa, precision) = (&folded.weights, self.isa, self.precision_of(named));
         let packed = match self.shapes.as_ref().map(|shapes| shapes[id.index()]) {
             Some(out) => PackedConv::sized(spec, (out.h, out.w), (weights, bias), isa, precision),
             None => PackedConv::new(spec, weights, bias, isa, precision),
@@ -70,7 +73,7 @@ impl Lowering<'_> {
             norm: chain.norm,
             activation: chain.activation,
         };
-        self.push(id, StepOp::Conv(Box::new(step)), inputs, chain.output, fused);
+        self.push(named, StepOp::Conv(Box::new(step)), inputs, chain.output, fused);
         Ok(())
     }
 

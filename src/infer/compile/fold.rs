@@ -34,6 +34,16 @@ impl Folded {
         Ok(Self { weights, bias, per_channel, channels: node.channels })
     }
 
+    /// Those of a layer with this many channels out.
+    pub(super) fn new(weights: Vec<f32>, bias: Option<Vec<f32>>, channels: usize) -> Self {
+        Self { per_channel: weights.len() / channels, weights, bias, channels }
+    }
+
+    /// The bias of each channel, 0 where there is none.
+    pub(super) fn biases(&self) -> Vec<f32> {
+        self.bias.clone().unwrap_or_else(|| vec![0.0; self.channels])
+    }
+
     /// Follows the layer by `y · scale + shift`.
     pub(super) fn then(&mut self, scale: &[f32], shift: Option<&[f32]>) {
         for (i, weights) in self.weights.chunks_exact_mut(self.per_channel).enumerate() {

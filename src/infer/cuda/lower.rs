@@ -181,7 +181,7 @@ impl CudaNetwork {
     /// [`CudaError`]: a tensor that `weights` lacks.
     pub fn new(graph: &Graph, weights: &Weights, format: Format) -> Result<Self, CudaError> {
         let options = Options { precision: Precision::F32, isa: Isa::Portable, size: None };
-        Ok(Self { program: compile::lower(graph, weights, options, Target::Cuda)?, format })
+        Ok(Self { program: compile::lower(graph, weights, options, 0, Target::Cuda)?, format })
     }
 
     /// Numbers of the maps.
@@ -340,7 +340,7 @@ impl<'a> Lowering<'a> {
         let op = |i: usize| &program.steps[i].op;
         match &step.work {
             Work::Copy => self.copy(step),
-            Work::Shrink => unreachable!("plans for a GPU move nothing"),
+            Work::Shrink | Work::Cascade(..) => unreachable!("plans for a GPU have none"),
             Work::Conv(of, packed) => {
                 let StepOp::Conv(conv) = op(*of) else { unreachable!("the plan's convolutions are the program's") };
                 if let Some((next, norm)) = self.layer_norm_after(i).filter(|_| i + 1 < segment.end)

@@ -38,7 +38,9 @@ impl Lowering<'_> {
         let inputs: Vec<Map> = step.inputs.iter().map(|slot| self.map(slot)).collect();
         let out = self.map(&step.output);
         match op {
-            StepOp::Conv(_) | StepOp::Transposed(_) => unreachable!("convolutions are planned as such"),
+            StepOp::Conv(_) | StepOp::Cascade(_) | StepOp::Transposed(_) => {
+                unreachable!("convolutions are planned as such")
+            }
             StepOp::Pixels => self.pixels(out),
             StepOp::Embedding { table, .. } => {
                 let row = &table[self.kind() * out.c..][..out.c];

@@ -6,14 +6,15 @@ use super::Pass;
 use crate::{
     infer::{
         cpu::{
-            self, Epilogue, PackedConv, PackedTransposed, Prologue, View, ViewMut, attention, elementwise, norm,
+            self, Cascade, Epilogue, PackedConv, PackedTransposed, Prologue, View, ViewMut, attention, elementwise,
+            norm,
             pool::{self, Over},
             resize,
             view::Layout,
             window_attention,
         },
         plan::{PlanStep, Slot, Work},
-        program::{ConvStep, StepOp, TransposedStep},
+        program::{CascadeStep, ConvStep, StepOp, TransposedStep},
     },
     model::graph::Activation,
 };
@@ -31,6 +32,10 @@ impl Pass<'_> {
             Work::Shrink => self.shrink(step),
             Work::Conv(i, packed) => match op(*i) {
                 StepOp::Conv(conv) => self.conv(step, conv, packed),
+                _ => unreachable!("the plan's convolutions are the program's"),
+            },
+            Work::Cascade(i, packed) => match op(*i) {
+                StepOp::Cascade(of) => self.cascade(step, of, packed),
                 _ => unreachable!("the plan's convolutions are the program's"),
             },
             Work::Transposed(i, packed) => match op(*i) {
@@ -94,15 +99,8 @@ impl Pass<'_> {
         }
         let residual = conv.residual_factor.and_then(|_| step.inputs.last());
         let accumulate = residual == Some(&step.output);
-        let epilogue = Epilogue {
-            residual: residual.filter(|_| !accumulate).map(|slot| self.view(slot)),
-            accumulate,
-            residual_factor: conv.residual_factor.unwrap_or(1),
-            activation: conv.activation,
-            residual_before_activation: conv.is_residual_first,
-            scale: None,
-            norm: conv.norm.as_ref().map(|norm| (&norm.scale[..], &norm.shift[..])),
-        };
+        let residual = residual.filter(|_| !accumulate).map(|slot| self.view(slot));
+        let epilogue = Epilogue { accumulate, ..epilogue(conv, residual) };
         let (out, work) = (step.output, step.macs + step.moved_floats);
         let parts = packed.parts((out.layout.h, out.layout.w), self.team.members(), self.bands_for(work));
         self.share(parts.count(), &|i, scratch| {
@@ -111,6 +109,15 @@ impl Pass<'_> {
             let mut out = unsafe { ViewMut::from_raw(self.arena.add(out.offset), out.layout, part.0.clone()) };
             cpu::conv_part(packed, x, prologue, &epilogue, &mut out, part, scratch);
         });
+    }
+
+    fn cascade(&self, step: &PlanStep, of: &CascadeStep, packed: &Cascade) {
+        let x = self.view(&step.inputs[0]);
+        let residual = step.inputs.get(1).map(|slot| self.view(slot));
+        let before = of.expand.as_ref().map_or_else(Epilogue::default, |stage| epilogue(&stage.conv, None));
+        let after = of.project.as_ref().map_or_else(Epilogue::default, |stage| epilogue(&stage.conv, residual));
+        let epilogues = [before, epilogue(&of.depthwise.conv, None), after];
+        self.rows(step, |out, rows, scratch| cpu::cascade(packed, x, &epilogues, out, rows, scratch));
     }
 
     fn transposed(&self, step: &PlanStep, conv: &TransposedStep, packed: &PackedTransposed) {
@@ -123,7 +130,9 @@ impl Pass<'_> {
         let isa = self.isa();
         let inputs: Vec<View<'_>> = step.inputs.iter().map(|slot| self.view(slot)).collect();
         match op {
-            StepOp::Conv(_) | StepOp::Transposed(_) => unreachable!("convolutions are planned as such"),
+            StepOp::Conv(_) | StepOp::Cascade(_) | StepOp::Transposed(_) => {
+                unreachable!("convolutions are planned as such")
+            }
             StepOp::Pixels => self.pixels(step),
             StepOp::Embedding { table, .. } => {
                 let (c, kind) = (step.output.layout.c, self.input.kind);
@@ -271,6 +280,19 @@ impl Pass<'_> {
             }
             _ => unreachable!("only these two are over the image"),
         }
+    }
+}
+
+/// What a convolution's step does to each sum.
+fn epilogue<'a>(conv: &'a ConvStep, residual: Option<View<'a>>) -> Epilogue<'a> {
+    Epilogue {
+        residual,
+        accumulate: false,
+        residual_factor: conv.residual_factor.unwrap_or(1),
+        activation: conv.activation,
+        residual_before_activation: conv.is_residual_first,
+        scale: None,
+        norm: conv.norm.as_ref().map(|norm| (&norm.scale[..], &norm.shift[..])),
     }
 }
 

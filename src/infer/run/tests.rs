@@ -34,10 +34,11 @@ fn heads(compiled: &Compiled, px: usize, poison: bool) -> Vec<Vec<f32>> {
 #[test]
 fn nothing_reads_memory_before_it_is_written_or_after_it_is_freed() {
     for (name, px) in
-        [("light_mu_seg", 64), ("crescent_dense_net", 64), ("hover_net_fast", 96), ("u_net_mit_b0", 64), ("u_net", 32)]
+        [("light_mu_seg", 192), ("crescent_dense_net", 64), ("hover_net_fast", 96), ("u_net_mit_b0", 64), ("u_net", 32)]
     {
         let graph = (zoo().into_iter().find(|e| e.name == name).unwrap().build)();
-        let compiled = Compiled::new(&graph, &Weights::from_names(&graph), Options::default()).unwrap();
+        let options = Options { size: Some((px, px)), ..Options::default() };
+        let compiled = Compiled::new(&graph, &Weights::from_names(&graph), options).unwrap();
         let (clean, poisoned) = (heads(&compiled, px, false), heads(&compiled, px, true));
         assert!(clean == poisoned && clean.iter().flatten().all(|v| v.is_finite()), "{name}");
     }

@@ -1,9 +1,10 @@
 //! Convolutions: dense, grouped and depthwise, of any kernel.
 //!
-//! Owns: [`PackedConv`], [`conv`]. Must not know: graphs.
+//! Owns: [`PackedConv`], [`conv`], [`Cascade`]. Must not know: graphs.
 
 mod band;
 mod blocked;
+mod cascade;
 mod depthwise;
 mod finish;
 mod grouped;
@@ -23,7 +24,10 @@ use super::{
 use crate::kernels::Activation;
 use std::ops::Range;
 
-pub use self::parts::{Parts, share};
+pub use self::{
+    cascade::{Cascade, cascade},
+    parts::{Parts, share},
+};
 
 /// A convolution's settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -26,7 +26,7 @@ pub mod view;
 pub mod window_attention;
 
 pub use aligned::Aligned;
-pub use conv::{ConvSpec, Epilogue, PackedConv, Prologue, conv, conv_part, share};
+pub use conv::{Cascade, ConvSpec, Epilogue, PackedConv, Prologue, cascade, conv, conv_part, share};
 pub use isa::{Isa, Precision};
 pub use transposed::{PackedTransposed, TransposedSpec, transposed_conv};
 pub use view::{View, ViewMut};

@@ -3,8 +3,7 @@
 //! Owns: [`Depthwise`]. Must not know: sums over channels.
 //!
 //! The rows of the input that an output row needs go through a padded strip, as in [`blocked`](super::blocked), each
-//! once. Sums are single
-//! precision always: their factors are read once each, so smaller ones would gain nothing.
+//! once. Sums are single precision always: their factors are read once each, so smaller ones would gain nothing.
 
 #![expect(clippy::needless_range_loop, reason = "registers by number: such loops unroll, others may not")]
 
@@ -21,6 +20,7 @@ use crate::kernels::cpu::{
     isa::Isa,
     simd::Simd,
 };
+use std::ops::Range;
 
 /// The most rows of a kernel.
 pub(super) const MAX_ROWS: usize = 16;
@@ -61,14 +61,14 @@ impl Depthwise {
     }
 
     /// A strip of the rows that one output row needs, and the floats of one of its rows.
-    fn strip(&self, out_w: usize) -> (Strip, usize) {
+    pub(super) fn strip(&self, out_w: usize) -> (Strip, usize) {
         let one_row = ConvSpec { kernel: (1, self.spec.kernel.1), ..self.spec };
         let strip = Strip::new(&one_row, 1, out_w, self.spec.cin.div_ceil(WORDS));
         (strip, strip.floats)
     }
 
     /// Rows of the input that one output row needs.
-    fn needed(&self) -> usize {
+    pub(super) fn needed(&self) -> usize {
         (self.spec.kernel.0 - 1) * self.spec.dilation + 1
     }
 
@@ -100,52 +100,103 @@ impl Instructions for Depthwise {
 
 impl MacKernel for Band<'_, '_, Depthwise> {
     #[inline(always)]
-    unsafe fn run<M: Mac>(self) {
-        let Self { op, input: Input { x, prologue, .. }, epilogue, out, rows, channels: _, scratch } = self;
-        let (_, out_w, c) = out.size();
+    unsafe fn run<M: Mac>(mut self) {
+        let (op, rows) = (self.op, self.rows.clone());
+        let (strip, _) = op.strip(self.out.size().1);
+        let (kept, together) = (op.kept(strip.block), op.together(strip.block));
+        let mut packed = rows.start * op.spec.stride;
+        for start in rows.clone().step_by(together) {
+            let band = start..(start + together).min(rows.end);
+            // SAFETY: the rows are the band's.
+            unsafe {
+                packed = self.pack::<M>(packed, &band, kept);
+                self.sum::<M>(band, kept);
+            }
+        }
+    }
+}
+
+impl Band<'_, '_, Depthwise> {
+    /// Packs the rows of the input that these output rows need, from `packed` on, each over one that is needed no more;
+    /// the next one to pack.
+    ///
+    /// # Safety
+    /// The input and the output fit the convolution.
+    #[inline(always)]
+    unsafe fn pack<M: Mac>(&mut self, packed: usize, rows: &Range<usize>, kept: usize) -> usize {
+        let (op, Input { x, prologue, .. }) = (self.op, self.input);
+        let prologue = prologue.map(|p| (p.scale.as_ptr(), p.shift.as_ptr(), p.relu));
+        let (strip, row) = op.strip(self.out.size().1);
+        assert!(kept * row <= self.scratch.len(), "working memory of {:?}", op.spec);
+        let needed = packed.max(rows.start * op.spec.stride)..(rows.end - 1) * op.spec.stride + op.needed();
+        for at in needed.clone() {
+            // SAFETY: the scratch holds the rows kept.
+            unsafe { strip.pack_row::<M>(x, prologue, at, self.scratch.as_mut_ptr().add(at % kept * row)) }
+        }
+        needed.end.max(packed)
+    }
+
+    /// Computes some rows whose inputs are packed.
+    ///
+    /// # Safety
+    /// As `pack`; the rows may be written.
+    #[inline(always)]
+    unsafe fn sum<M: Mac>(&mut self, rows: Range<usize>, kept: usize) {
+        let (op, epilogue) = (self.op, self.epilogue);
+        let (_, out_w, c) = self.out.size();
         let ConvSpec { kernel: (kh, kw), stride, dilation, .. } = op.spec;
         let fast = clamp(epilogue.activation);
         let plain = epilogue.residual.is_none() && epilogue.scale.is_none() && epilogue.norm.is_none();
         let in_tile = fast.is_some() && plain;
         let bounds = fast.flatten().filter(|_| in_tile);
-        let prologue = prologue.map(|p| (p.scale.as_ptr(), p.shift.as_ptr(), p.relu));
         let (strip, row) = op.strip(out_w);
-        let (kept, together) = (op.kept(strip.block), op.together(strip.block));
-        assert!(kept * row <= scratch.len() && kh <= MAX_ROWS, "working memory of {:?}", op.spec);
-        let mut packed = rows.start * stride;
-        for start in rows.clone().step_by(together) {
-            let end = (start + together).min(rows.end);
-            // Each row of the input is packed once, over one that is needed no more.
-            packed = packed.max(start * stride);
-            while packed < (end - 1) * stride + op.needed() {
-                // SAFETY: the scratch holds the rows kept.
-                unsafe { strip.pack_row::<M>(x, prologue, packed, scratch.as_mut_ptr().add(packed % kept * row)) }
-                packed += 1;
+        assert!(kh <= MAX_ROWS && rows.len() <= MAX_TOGETHER, "rows of {:?}", op.spec);
+        let mut from = [[0; MAX_ROWS]; MAX_TOGETHER];
+        for (y, from) in rows.clone().zip(&mut from) {
+            for (ky, from) in from[..kh].iter_mut().enumerate() {
+                *from = (y * stride + ky * dilation) % kept * row;
             }
-            let mut from = [[0; MAX_ROWS]; MAX_TOGETHER];
-            for (y, from) in (start..end).zip(&mut from) {
-                for (ky, from) in from[..kh].iter_mut().enumerate() {
-                    *from = (y * stride + ky * dilation) % kept * row;
-                }
+        }
+        for i in (0..c).step_by(M::S::LANES) {
+            for (y, from) in rows.clone().zip(&from) {
+                let column = Column {
+                    x: self.scratch.as_ptr().wrapping_add(i / WORDS * strip.block + i % WORDS),
+                    rows: &from[..kh],
+                    w: op.weights.as_ptr().wrapping_add(i / WORDS * kh * kw * WORDS + i % WORDS),
+                    bias: op.bias.as_ptr().wrapping_add(i),
+                    lanes: (c - i).min(M::S::LANES),
+                    out_px: self.out.layout().pixel_stride,
+                    bounds,
+                };
+                // SAFETY: the strip holds all taps of the row's pixels.
+                unsafe { column.row::<M::S>(&op.spec, out_w, self.out.pixel(y, 0).wrapping_add(i)) }
             }
-            for i in (0..c).step_by(M::S::LANES) {
-                for (y, from) in (start..end).zip(&from) {
-                    let column = Column {
-                        x: scratch.as_ptr().wrapping_add(i / WORDS * strip.block + i % WORDS),
-                        rows: &from[..kh],
-                        w: op.weights.as_ptr().wrapping_add(i / WORDS * kh * kw * WORDS + i % WORDS),
-                        bias: op.bias.as_ptr().wrapping_add(i),
-                        lanes: (c - i).min(M::S::LANES),
-                        out_px: out.layout().pixel_stride,
-                        bounds,
-                    };
-                    // SAFETY: the strip holds all taps of the row's pixels.
-                    unsafe { column.row::<M::S>(&op.spec, out_w, out.pixel(y, 0).wrapping_add(i)) }
-                }
-            }
-            if !in_tile {
-                // SAFETY: the rows are those just written.
-                unsafe { finish::<M::S>(epilogue, out, start..end) }
+        }
+        if !in_tile {
+            // SAFETY: the rows are those just written.
+            unsafe { finish::<M::S>(epilogue, self.out, rows) }
+        }
+    }
+}
+
+/// The next rows of a band whose strip stays as it was left.
+pub(super) struct Next<'a, 'b> {
+    pub band: Band<'a, 'b, Depthwise>,
+    /// The first row of the padded input that is not packed.
+    pub packed: &'a mut usize,
+    /// Rows of the input that the strip keeps.
+    pub kept: usize,
+}
+
+impl MacKernel for Next<'_, '_> {
+    #[inline(always)]
+    unsafe fn run<M: Mac>(mut self) {
+        let rows = self.band.rows.clone();
+        // SAFETY: the rows are the band's.
+        unsafe {
+            *self.packed = self.band.pack::<M>(*self.packed, &rows, self.kept);
+            for start in rows.clone().step_by(MAX_TOGETHER) {
+                self.band.sum::<M>(start..(start + MAX_TOGETHER).min(rows.end), self.kept);
             }
         }
     }
