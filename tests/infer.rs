@@ -137,7 +137,7 @@ every_network! {
 }
 
 #[test]
-fn blocks_whose_rows_pass_through_give_the_same() {
+fn steps_whose_rows_go_through_together_give_the_same() {
     let px = 192;
     for (name, fused) in [
         ("light_mu_seg", "conv + batch_norm + relu6 + conv + batch_norm + relu6 + conv + batch_norm + add"),
@@ -150,6 +150,7 @@ fn blocks_whose_rows_pass_through_give_the_same() {
     }
     check("light_mu_seg", px);
     check("u_net_efficientnet_b5", px);
+    check("stardist_unet", px);
 }
 
 #[test]

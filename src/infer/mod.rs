@@ -3,7 +3,7 @@
 //! Owns: [`Compiled`], [`Options`], [`Plan`]. Must not know: slides, tiles' positions, training, candle.
 //!
 //! The way of a network: [`compile`] fuses the nodes of a graph into steps and packs the weights; [`place`] lets
-//! concatenations and crops share memory; [`rounding`] says how much of it bfloat16 may round; [`schedule`] and
+//! concatenations and crops share memory; [`rounding`] says how much of it bfloat16 may round; [`schedule`], [`sweep`] and
 //! [`arena`] make a [`Plan`] for an image size; [`run`] runs it over images and bands of rows with the kernels of [`cpu`].
 //! The result does not depend on the number of threads, nor on the other images of the batch.
 
@@ -21,6 +21,7 @@ mod rounding;
 mod run;
 mod schedule;
 mod shrink;
+mod sweep;
 mod team;
 
 pub use crate::kernels::cpu::{self, Isa, Precision};
@@ -28,6 +29,7 @@ pub use arena::Buffer;
 pub use execute::CompiledExecute;
 pub use plan::{HeadSlot, Plan, PlanStep, Slot};
 pub use run::{HeadRows, RunError, StepTime};
+pub use sweep::Sweep;
 
 use crate::model::{
     graph::{Graph, ShapeError},

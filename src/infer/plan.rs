@@ -5,6 +5,7 @@
 use super::{
     arena::Buffer,
     cpu::{Cascade, Isa, PackedConv, PackedTransposed, Precision, view::Layout},
+    sweep::Sweep,
 };
 use std::{fmt, sync::Arc};
 
@@ -92,6 +93,8 @@ pub struct Plan {
     pub precision: Precision,
     /// In the order they are run in.
     pub steps: Vec<PlanStep>,
+    /// All steps, those together whose rows go through together.
+    pub sweeps: Vec<Sweep>,
     /// Pieces of the arena.
     pub buffers: Vec<Buffer>,
     /// Floats of the arena: once per image that is in work.
@@ -167,6 +170,11 @@ impl fmt::Display for Plan {
                 "  b{i:<4} {:>12} + {:<10} floats, steps {}–{}",
                 buffer.offset, buffer.floats, buffer.first_step, buffer.last_step
             )?;
+        }
+        for sweep in self.sweeps.iter().filter(|sweep| sweep.steps.len() > 1) {
+            let near: Vec<String> = sweep.near.iter().map(|(buffer, _)| format!("b{buffer}")).collect();
+            let (first, last) = (sweep.steps.start, sweep.steps.end - 1);
+            writeln!(f, "  {:<5} {} rows at a time through steps {first}–{last}", near.join(", "), sweep.together)?;
         }
         writeln!(f)?;
         self.heads.iter().try_for_each(|head| writeln!(f, "  head {} {}", head.name, head.slot))

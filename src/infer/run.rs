@@ -13,11 +13,13 @@ use super::{
     Compiled, Prepared,
     cpu::{self, Aligned},
     lock,
-    plan::Plan,
+    plan::{Plan, PlanStep, Slot},
+    sweep::Sweep,
     team::{Team, share_out},
 };
 use crate::model::{graph::ShapeError, weights::Normalisation};
 use std::{
+    cell::RefCell,
     ops::Range,
     sync::Mutex,
     time::{Duration, Instant},
@@ -75,12 +77,12 @@ pub struct HeadRows<'a> {
     pub values: &'a [f32],
 }
 
-/// Time of a step.
+/// Time of a step, or of those whose rows go through together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepTime {
-    /// Which step of the plan.
-    pub step: usize,
-    /// How long it took.
+    /// Which steps of the plan.
+    pub steps: Range<usize>,
+    /// How long they took.
     pub time: Duration,
 }
 
@@ -157,8 +159,8 @@ impl Compiled {
             prepared.memory.with_arena(|arena| {
                 let input = Input { image: 0, pixels: image, kind: 0, normalisation };
                 let mut start = Instant::now();
-                Pass::new(self, &prepared, input, arena, team).run(&|_| {}, |step, _| {
-                    lock(&times).push(StepTime { step, time: start.elapsed() });
+                Pass::new(self, &prepared, input, arena, team).run(&|_| {}, |steps, _| {
+                    lock(&times).push(StepTime { steps, time: start.elapsed() });
                     start = Instant::now();
                 });
             });
@@ -180,6 +182,7 @@ impl Compiled {
 }
 
 /// An image of a batch.
+#[derive(Clone, Copy)]
 struct Input<'a> {
     image: usize,
     pixels: &'a [u8],
@@ -196,9 +199,23 @@ struct Pass<'a> {
     arena: *mut f32,
     /// Who shares its steps.
     team: &'a Team,
+    /// What is done of them, if it is not all.
+    window: Option<Window<'a>>,
 }
 
-// SAFETY: the arena is this pass's own; what each thread reads and writes of it is disjoint from what others write.
+/// A few rows of a sweep's steps, on one thread.
+struct Window<'a> {
+    sweep: &'a Sweep,
+    /// Of the sweep's rows.
+    rows: Range<usize>,
+    /// Where what is near is.
+    near: *mut f32,
+    /// Working memory of the steps.
+    scratch: RefCell<&'a mut [f32]>,
+}
+
+// SAFETY: the arena is this pass's own; what each thread reads and writes of it is disjoint from what others write. A pass
+// with a window stays on its thread.
 unsafe impl Sync for Pass<'_> {}
 
 impl<'a> Pass<'a> {
@@ -210,18 +227,21 @@ impl<'a> Pass<'a> {
         team: &'a Team,
     ) -> Self {
         assert!(arena.len() >= prepared.plan.arena_floats, "an arena is as long as its plan says");
-        Self { compiled, prepared, input, arena: arena.as_mut_ptr(), team }
+        Self { compiled, prepared, input, arena: arena.as_mut_ptr(), team, window: None }
     }
 
     fn plan(&self) -> &'a Plan {
         &self.prepared.plan
     }
 
-    /// Runs every step; `after` is told of each.
-    fn run(&self, sink: &(dyn Fn(HeadRows<'_>) + Sync), mut after: impl FnMut(usize, &Self)) {
-        for (i, step) in self.plan().steps.iter().enumerate() {
-            self.step(step);
-            after(i, self);
+    /// Runs every step; `after` is told of each, or of those that are run together.
+    fn run(&self, sink: &(dyn Fn(HeadRows<'_>) + Sync), mut after: impl FnMut(Range<usize>, &Self)) {
+        for sweep in &self.plan().sweeps {
+            match &self.plan().steps[sweep.steps.clone()] {
+                [step] => self.step(step),
+                steps => self.sweep(sweep, steps),
+            }
+            after(sweep.steps.clone(), self);
         }
         for (head, at) in self.plan().heads.iter().enumerate() {
             let l = at.slot.layout;
@@ -238,8 +258,27 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Runs steps on a few rows at a time, those of a band on one thread.
+    fn sweep(&self, sweep: &Sweep, steps: &[PlanStep]) {
+        let work = steps.iter().map(|step| step.macs + step.moved_floats).sum();
+        let count = self.bands_for(work).min(sweep.rows.div_ceil(sweep.unit));
+        self.share(count, &|band, scratch| {
+            let (near, scratch) = scratch.split_at_mut(sweep.near_floats);
+            let all = cpu::share(sweep.rows, sweep.unit, count, band);
+            for start in all.clone().step_by(sweep.together) {
+                let rows = start..(start + sweep.together).min(all.end);
+                let window = Window { sweep, rows, near: near.as_mut_ptr(), scratch: RefCell::new(&mut *scratch) };
+                let pass = Pass { window: Some(window), ..*self };
+                steps.iter().for_each(|step| pass.step(step));
+            }
+        });
+    }
+
     /// Shares `rows` out among the team, if there is enough to do; each band comes with working memory.
     fn bands(&self, rows: usize, work: u64, f: &(dyn Fn(Range<usize>, &mut [f32]) + Sync)) {
+        if let Some(window) = &self.window {
+            return window.run(rows, f);
+        }
         let count = self.bands_for(work).min(rows.max(1));
         self.share(count, &|band, scratch| f(cpu::share(rows, 1, count, band), scratch));
     }
@@ -251,10 +290,29 @@ impl<'a> Pass<'a> {
         ((work / LEAST_WORK) as usize).clamp(1, most)
     }
 
+    /// The first float of a slot; of what is near there are only the rows in work.
+    fn first(&self, slot: &Slot) -> *mut f32 {
+        let near = self.window.as_ref().and_then(|window| Some((window, window.sweep.near(slot.buffer)?)));
+        match near {
+            Some((window, at)) => {
+                let above = window.sweep.rows_of(&window.rows, slot.layout.h).start * slot.layout.row_stride;
+                window.near.wrapping_add(at).wrapping_sub(above)
+            }
+            None => self.arena.wrapping_add(slot.offset),
+        }
+    }
+
     /// Shares `0..count` out among the team; each comes with working memory.
     fn share(&self, count: usize, f: &(dyn Fn(usize, &mut [f32]) + Sync)) {
         let run = |i: usize| self.prepared.memory.with_scratch(|scratch| f(i, scratch));
         if count == 1 { run(0) } else { self.team.share(count, &run) }
+    }
+}
+
+impl Window<'_> {
+    /// Its rows of an output this high, and the working memory.
+    fn run(&self, h: usize, f: &dyn Fn(Range<usize>, &mut [f32])) {
+        f(self.sweep.rows_of(&self.rows, h), &mut self.scratch.borrow_mut());
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
     plan::{HeadSlot, Plan, PlanStep, Slot, Work},
     program::{ConvStep, Program, Stage, Step, StepOp, TransposedStep},
     shrink::{Shrink, Touch, shrink},
+    sweep::{Sweep, sweeps},
 };
 use crate::model::graph::{NodeId, Op, Shape, ShapeError};
 use std::sync::Arc;
@@ -31,8 +32,16 @@ pub(super) fn schedule(
     for size in &mut placement.sizes {
         size[2] = program.target.pixel_stride(size[2]);
     }
-    let mut scheduler =
-        Scheduler { program, shapes, placement, steps: vec![], partials: vec![], shrunk: vec![], scratch_floats: 0 };
+    let mut scheduler = Scheduler {
+        program,
+        shapes,
+        placement,
+        steps: vec![],
+        partials: vec![],
+        shrunk: vec![],
+        scratch_floats: 0,
+        near_floats: 0,
+    };
     let planned = scheduler.order(&order);
     let touches = scheduler.touches(&planned);
     let mut shrinks = shrink(&mut scheduler.placement, &touches, program.target);
@@ -61,6 +70,8 @@ struct Scheduler<'a> {
     /// Buffers that lie at the beginning of others.
     shrunk: Vec<(usize, usize)>,
     scratch_floats: usize,
+    /// Floats of what is between the steps of a sweep, at most.
+    near_floats: usize,
 }
 
 impl Scheduler<'_> {
@@ -231,6 +242,18 @@ impl Scheduler<'_> {
         }) as u64
     }
 
+    /// What is near leaves the arena; all else that the steps touch lives as long as all of them are run.
+    fn swept(&mut self, sweep: &Sweep, buffers: &mut [Buffer]) {
+        let own = &self.steps[sweep.steps.clone()];
+        for slot in own.iter().flat_map(|step| step.inputs.iter().chain([&step.output])) {
+            let buffer = &mut buffers[slot.buffer];
+            buffer.first_step = buffer.first_step.min(sweep.steps.start);
+            buffer.last_step = buffer.last_step.max(sweep.steps.end - 1);
+        }
+        sweep.near.iter().for_each(|&(buffer, _)| buffers[buffer].floats = 0);
+        self.near_floats = self.near_floats.max(sweep.near_floats);
+    }
+
     /// Buffers' lives, then their places.
     fn finish(mut self, (h, w): (usize, usize), (isa, precision): (Isa, Precision)) -> Plan {
         let sizes = self.placement.sizes.iter().map(|size| size.iter().product());
@@ -248,6 +271,10 @@ impl Scheduler<'_> {
         }
         for buffer in buffers.iter_mut().filter(|b| b.first_step == usize::MAX) {
             *buffer = unborn(0);
+        }
+        let sweeps = sweeps(self.program, &self.steps, &buffers);
+        for sweep in sweeps.iter().filter(|sweep| sweep.steps.len() > 1) {
+            self.swept(sweep, &mut buffers);
         }
         for &(step, floats) in &self.partials {
             self.steps[step].partial = Some((buffers.len(), 0, floats));
@@ -274,9 +301,10 @@ impl Scheduler<'_> {
             isa,
             precision,
             steps: self.steps,
+            sweeps,
             buffers,
             arena_floats,
-            scratch_floats: self.scratch_floats,
+            scratch_floats: self.near_floats + self.scratch_floats,
             weight_bytes: self.program.weight_bytes(),
             heads,
         }

@@ -8,7 +8,7 @@ use crate::{
     cli::args::{BenchArgs, BenchPrecision},
     config::environment::Environment,
     error::exit,
-    infer::{Compiled, HeadRows, Isa, Options, Plan, Precision, StepTime},
+    infer::{Compiled, HeadRows, Isa, Options, Plan, PlanStep, Precision, StepTime},
     model::{
         weights::Weights,
         zoo::{ZooEntry, zoo},
@@ -204,13 +204,20 @@ fn as_json(plan: &Plan, m: &Measured, steps: Option<&[StepTime]>) -> Value {
     });
     if let Some(steps) = steps {
         let told = steps.iter().map(|time| {
-            let step = &plan.steps[time.step];
-            let fused = step.fused.join("+");
-            json!({ "name": step.name, "does": fused, "output": step.output.to_string(), "macs": step.macs, "micros": time.time.as_secs_f64() * 1e6 })
+            let (name, does, output) = together(plan, time);
+            let macs: u64 = plan.steps[time.steps.clone()].iter().map(|step| step.macs).sum();
+            json!({ "name": name, "does": does, "output": output, "macs": macs, "micros": time.time.as_secs_f64() * 1e6 })
         });
         all["steps"] = told.collect();
     }
     all
+}
+
+/// Name, kinds and outputs of steps.
+fn together(plan: &Plan, time: &StepTime) -> (String, String, String) {
+    let steps = &plan.steps[time.steps.clone()];
+    let joined = |of: &dyn Fn(&PlanStep) -> String| steps.iter().map(of).collect::<Vec<_>>().join(", ");
+    (joined(&|s| s.name.clone()), joined(&|s| s.fused.join("+")), joined(&|s| s.output.to_string()))
 }
 
 /// The steps, slowest first, with their share.
@@ -221,18 +228,20 @@ fn print_steps(plan: &Plan, steps: &[StepTime], out: &mut dyn Write) -> std::io:
     writeln!(out, "one image, its rows shared out: {:.2} ms\n", all * 1e3)?;
     writeln!(out, "  share      ms  GFLOP/s    GB/s  step")?;
     for time in sorted {
-        let (step, secs) = (&plan.steps[time.step], time.time.as_secs_f64().max(1e-9));
+        let (steps, secs) = (&plan.steps[time.steps.clone()], time.time.as_secs_f64().max(1e-9));
+        let sum = |of: fn(&PlanStep) -> u64| steps.iter().map(of).sum::<u64>() as f64;
+        let (name, does, output) = together(plan, time);
         writeln!(
             out,
             "{:>6.1}% {:>7.3} {:>8.1} {:>7.1}  {:>4} {:<34} {} {}",
             100.0 * secs / all,
             1e3 * secs,
-            2e-9 * step.macs as f64 / secs,
-            4e-9 * step.moved_floats as f64 / secs,
-            time.step,
-            step.name,
-            step.fused.join("+"),
-            step.output
+            2e-9 * sum(|step| step.macs) / secs,
+            4e-9 * sum(|step| step.moved_floats) / secs,
+            time.steps.start,
+            name,
+            does,
+            output
         )?;
     }
     writeln!(out)

@@ -65,8 +65,9 @@ impl Pass<'_> {
 
     /// What a slot holds.
     fn view(&self, slot: &Slot) -> View<'_> {
-        // SAFETY: slots lie inside the arena; no step writes what it reads, but where it is told to go on from it.
-        unsafe { View::from_raw(self.arena.add(slot.offset), slot.layout) }
+        // SAFETY: slots lie inside the arena; no step writes what it reads, but where it is told to go on from it. Of what
+        // is near only rows in work are read.
+        unsafe { View::from_raw(self.first(slot), slot.layout) }
     }
 
     /// The channels of a slot of one pixel.
@@ -83,8 +84,9 @@ impl Pass<'_> {
     /// Runs `f` on bands of a slot.
     fn rows_of(&self, out: Slot, work: u64, f: impl Fn(&mut ViewMut<'_>, Range<usize>, &mut [f32]) + Sync) {
         self.bands(out.layout.h, work, &|rows, scratch| {
-            // SAFETY: the slot lies inside the arena, is the step's own, and no band has the rows of another.
-            let mut view = unsafe { ViewMut::from_raw(self.arena.add(out.offset), out.layout, rows.clone()) };
+            // SAFETY: the slot lies inside the arena, is the step's own, and no band has the rows of another; what is near
+            // is the thread's.
+            let mut view = unsafe { ViewMut::from_raw(self.first(&out), out.layout, rows.clone()) };
             f(&mut view, rows, scratch);
         });
     }
@@ -102,13 +104,17 @@ impl Pass<'_> {
         let residual = residual.filter(|_| !accumulate).map(|slot| self.view(slot));
         let epilogue = Epilogue { accumulate, ..epilogue(conv, residual) };
         let (out, work) = (step.output, step.macs + step.moved_floats);
-        let parts = packed.parts((out.layout.h, out.layout.w), self.team.members(), self.bands_for(work));
-        self.share(parts.count(), &|i, scratch| {
-            let part = parts.part(i);
-            // SAFETY: the slot lies inside the arena, is the step's own, and no part has the floats of another.
-            let mut out = unsafe { ViewMut::from_raw(self.arena.add(out.offset), out.layout, part.0.clone()) };
+        let run = |part: (Range<usize>, Range<usize>), scratch: &mut [f32]| {
+            // SAFETY: the slot lies inside the arena, is the step's own, and no part has the floats of another; what is
+            // near is the thread's.
+            let mut out = unsafe { ViewMut::from_raw(self.first(&out), out.layout, part.0.clone()) };
             cpu::conv_part(packed, x, prologue, &epilogue, &mut out, part, scratch);
-        });
+        };
+        if let Some(window) = &self.window {
+            return window.run(out.layout.h, &|rows, scratch| run((rows, 0..out.layout.c), scratch));
+        }
+        let parts = packed.parts((out.layout.h, out.layout.w), self.team.members(), self.bands_for(work));
+        self.share(parts.count(), &|i, scratch| run(parts.part(i), scratch));
     }
 
     fn cascade(&self, step: &PlanStep, of: &CascadeStep, packed: &Cascade) {
