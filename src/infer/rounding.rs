@@ -48,21 +48,22 @@ pub(super) fn single_tenths(graph: &Graph, weights: &Weights, options: Options) 
     Ok(enough)
 }
 
-/// The heads of the images.
+/// The heads of the images, one after another: so there is one arena.
 fn run(compiled: &Compiled, images: &[Vec<u8>], size: (usize, usize), weights: &Weights) -> Vec<Vec<f32>> {
-    let heads = Mutex::new(vec![]);
-    let keep = |rows: HeadRows<'_>| {
-        let (mut heads, first) = (lock(&heads), rows.first_row * rows.w * rows.c);
-        let heads: &mut Vec<Vec<f32>> = &mut heads;
-        let at = rows.head * images.len() + rows.image;
-        heads.resize(heads.len().max(at + 1), vec![]);
-        let head = &mut heads[at];
-        head.resize(head.len().max(first + rows.values.len()), f32::NAN);
-        head[first..][..rows.values.len()].copy_from_slice(rows.values);
+    let of_image = |image: &Vec<u8>| {
+        let heads = Mutex::new(vec![]);
+        let keep = |rows: HeadRows<'_>| {
+            let (mut heads, first) = (lock(&heads), rows.first_row * rows.w * rows.c);
+            let heads: &mut Vec<Vec<f32>> = &mut heads;
+            heads.resize(heads.len().max(rows.head + 1), vec![]);
+            let head = &mut heads[rows.head];
+            head.resize(head.len().max(first + rows.values.len()), f32::NAN);
+            head[first..][..rows.values.len()].copy_from_slice(rows.values);
+        };
+        compiled.run(&[image], size, &weights.metadata.normalisation, &keep).expect("the network takes this size");
+        heads.into_inner().unwrap_or_default()
     };
-    let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
-    compiled.run(&images, size, &weights.metadata.normalisation, &keep).expect("the network takes this size");
-    heads.into_inner().unwrap_or_default()
+    images.iter().flat_map(of_image).collect()
 }
 
 /// The largest difference over the largest value, of the head where that is most; infinite where one is not a number.

@@ -26,7 +26,7 @@ use crate::kernels::cpu::{
     simd::{Kernel, Simd, dispatch as dispatch_plain},
 };
 use rayon::prelude::*;
-use std::ops::Range;
+use std::{mem::MaybeUninit, ops::Range};
 
 /// Rows and columns of a tile's output.
 pub(super) const SIDE: usize = 4;
@@ -329,7 +329,9 @@ impl Band<'_, '_, Winograd> {
                         p.relu,
                     )
                 });
-                let mut half = [[S::splat(0.0); IN_SIDE]; IN_SIDE];
+                // More than there are registers: clearing them first would be half of the stores.
+                let mut half = MaybeUninit::<[[S::V; IN_SIDE]; IN_SIDE]>::uninit();
+                let half = half.as_mut_ptr().cast::<[S::V; IN_SIDE]>();
                 for k in 0..IN_SIDE {
                     let mut d = [S::splat(0.0); IN_SIDE];
                     for r in 0..IN_SIDE {
@@ -344,8 +346,9 @@ impl Band<'_, '_, Winograd> {
                             }
                         }
                     }
-                    half[k] = inward::<S>(d);
+                    half.add(k).write(inward::<S>(d));
                 }
+                let half = &*half.cast::<[[S::V; IN_SIDE]; IN_SIDE]>();
                 let to = to.add(i / WORDS * block + i % WORDS);
                 for r in 0..IN_SIDE {
                     let d = inward::<S>([half[0][r], half[1][r], half[2][r], half[3][r], half[4][r], half[5][r]]);
