@@ -20,6 +20,11 @@ The same day, after far Winograd weights were no longer kept transformed, wsi-ru
 second time:
     wsi-run      70.50 s wall   265.43 s CPU    849 MB
     wsi-run      80.78 s wall   303.69 s CPU    846 MB
+2026-11-22, AMD EPYC (Zen 4, 4 cores), one turn, 2,000 × 2,000 px of another slide, since activations take half the memory:
+    wsi-run      93.29 s wall   358.86 s CPU    657 MB   2,522 nuclei
+    tiatoolbox  388.80 s wall  1312    s CPU   3600 MB   2,927 nuclei
+The same day, 4,000 × 4,000 px of a third, wsi-run alone:
+    wsi-run     389.0  s wall  1538    s CPU    831 MB   1,516 nuclei
 4,000 × 4,000 px, before that, not in one run: wsi-run alone with 4 threads; tiatoolbox with 2 threads on a busy machine,
 whose wall time (3,691 s) says nothing:
     wsi-run     256.55 s wall  1004.78 s CPU   1158 MB  11,215 nuclei

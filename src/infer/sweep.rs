@@ -8,7 +8,7 @@
 
 use super::{
     arena::Buffer,
-    cpu::PackedConv,
+    cpu::{Cascade, PackedConv},
     plan::{PlanStep, Slot, Work},
     program::{Program, StepOp, Target},
 };
@@ -129,12 +129,13 @@ impl Finder<'_> {
         is_whole.then_some(Sweep { steps, rows, unit, together, near, near_floats })
     }
 
-    /// Whether a step may be the first: it writes row after row, and its weights are few.
+    /// Whether a step may be the first: it writes row after row, its weights are few, and a few rows of it cost no more
+    /// than their share (what goes through a strip packs the rows around them anew).
     fn leads(&self, step: &PlanStep) -> bool {
         match &step.work {
-            Work::Conv(_, packed) => is_light(packed),
-            Work::Cascade(..) | Work::Copy => true,
-            Work::Transposed(..) | Work::Shrink => false,
+            Work::Conv(_, packed) => is_light(packed) && !Cascade::is_depthwise(packed),
+            Work::Copy => true,
+            Work::Cascade(..) | Work::Transposed(..) | Work::Shrink => false,
             Work::Step(i) => matches!(
                 self.program.steps[*i].op,
                 StepOp::Affine { .. }
