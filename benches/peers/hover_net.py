@@ -25,6 +25,8 @@ second time:
     tiatoolbox  388.80 s wall  1312    s CPU   3600 MB   2,927 nuclei
 The same day, 4,000 × 4,000 px of a third, wsi-run alone:
     wsi-run     389.0  s wall  1538    s CPU    831 MB   1,516 nuclei
+The same with `instances: { region_px: 512 }`, later:
+    wsi-run     426.5  s wall  1548    s CPU    737 MB
 4,000 × 4,000 px, before that, not in one run: wsi-run alone with 4 threads; tiatoolbox with 2 threads on a busy machine,
 whose wall time (3,691 s) says nothing:
     wsi-run     256.55 s wall  1004.78 s CPU   1158 MB  11,215 nuclei

@@ -16,7 +16,7 @@ use crate::model::graph::Pool;
 use std::ops::Range;
 
 /// Bytes of what is between steps that are not worth it: they stay in the cache anyway.
-const LEAST_BYTES: usize = 1 << 20;
+pub(super) const LEAST_BYTES: usize = 1 << 20;
 /// The most weights of a convolution: they are gone through once for a few rows.
 const MOST_WEIGHTS: usize = 48 << 10;
 /// Floats between the steps that are worked on at once, beside what the steps themselves need near: from 32 to 192 Ki
@@ -163,7 +163,7 @@ impl Finder<'_> {
     /// Whether a step reads something near, and of that but the rows that it writes itself.
     fn follows(&self, step: &PlanStep, near: &[Slot]) -> bool {
         let factor = match &step.work {
-            Work::Conv(_, packed) if is_pointwise(packed) && is_light(packed) => 1,
+            Work::Conv(_, packed) if packed.spec().is_pointwise() && is_light(packed) => 1,
             Work::Copy => 1,
             Work::Step(i) => match self.program.steps[*i].op {
                 StepOp::Affine { .. }
@@ -184,11 +184,7 @@ impl Finder<'_> {
     }
 }
 
-fn is_pointwise(op: &PackedConv) -> bool {
-    let spec = op.spec();
-    spec.kernel == (1, 1) && spec.stride == 1 && spec.pad == (0, 0)
-}
-
-fn is_light(op: &PackedConv) -> bool {
+/// Whether a convolution has so few weights that going through them for a few rows costs little.
+pub(super) fn is_light(op: &PackedConv) -> bool {
     op.spec().weight_count() <= MOST_WEIGHTS
 }

@@ -7,14 +7,10 @@ use crate::{
     infer::{
         cpu::Cascade,
         program::{CascadeStep, ConvStep, Stage, Step, StepOp},
+        sweep::{LEAST_BYTES, is_light},
     },
     model::graph::{NodeId, Shape},
 };
-
-/// Bytes of an activation between convolutions that are not worth it: they stay in the cache anyway.
-const LEAST_BYTES: usize = 1 << 20;
-/// The most weights of the convolutions around: they are gone through once for a few rows.
-const MOST_WEIGHTS: usize = 96 << 10;
 
 /// The steps, depthwise convolutions and what surrounds them as one.
 pub(super) fn cascades(lowering: &Lowering<'_>, steps: Vec<Step>) -> Vec<Step> {
@@ -42,25 +38,22 @@ fn around(
         _ => None,
     };
     let is_alone = |conv: &ConvStep| conv.residual_factor.is_none() && conv.norm.is_none();
-    let (step, depthwise) = conv(middle).filter(|(_, op)| Cascade::is_depthwise(&op.packed) && is_alone(op))?;
+    let (step, _) = conv(middle).filter(|(_, op)| Cascade::is_depthwise(&op.packed) && is_alone(op))?;
     let bytes = |id: NodeId| {
         let shape = shapes[id.index()];
         4 * shape.h * shape.w * shape.c
     };
-    let weights = |op: &ConvStep| op.packed.spec().weight_count();
     let is_between = |id: NodeId| lowering.only_user(id).is_some() && bytes(id) >= LEAST_BYTES;
     let find = |fits: &dyn Fn(&Step, &ConvStep) -> bool| {
         (0..steps.len()).find(|&at| {
-            conv(at).is_some_and(|(step, op)| {
-                Cascade::is_pointwise(&op.packed) && weights(op) <= MOST_WEIGHTS / 2 && fits(step, op)
-            })
+            conv(at)
+                .is_some_and(|(step, op)| Cascade::is_pointwise(&op.packed) && is_light(&op.packed) && fits(step, op))
         })
     };
     let (x, y) = (step.inputs[0], step.output);
     let before = find(&|step, op| step.output == x && is_alone(op)).filter(|_| is_between(x));
     let after = find(&|step, op| step.inputs[0] == y && op.residual_factor.is_none_or(|factor| factor == 1));
     let after = after.filter(|_| is_between(y));
-    debug_assert_eq!(depthwise.packed.spec().cin, lowering.graph.channels(x));
     (before.is_some() || after.is_some()).then_some((before, after))
 }
 

@@ -59,6 +59,11 @@ impl ConvSpec {
         Self { kernel: (k, k), pad: (k / 2, k / 2), ..Self::linear(cin, cout) }
     }
 
+    /// Whether an output pixel needs but the input pixel in its place.
+    pub fn is_pointwise(&self) -> bool {
+        self.kernel == (1, 1) && self.stride == 1 && self.pad == (0, 0)
+    }
+
     /// Floats of the weights.
     pub fn weight_count(&self) -> usize {
         self.cout * (self.cin / self.groups) * self.kernel.0 * self.kernel.1

@@ -47,8 +47,7 @@ struct Places {
 impl Cascade {
     /// Whether a convolution may come before or after the depthwise one.
     pub fn is_pointwise(op: &PackedConv) -> bool {
-        let spec = &op.spec;
-        matches!(op.form, Form::Dense(_)) && spec.kernel == (1, 1) && spec.stride == 1 && spec.pad == (0, 0)
+        matches!(op.form, Form::Dense(_)) && op.spec.is_pointwise()
     }
 
     /// Whether it may be the one in the middle.
