@@ -118,7 +118,7 @@ enum Form {
     Grouped(Grouped),
     /// Every channel by itself.
     Depthwise(Depthwise),
-    /// 3×3 with a quarter of the products.
+    /// 3×3 and 5×5 with fewer products.
     Winograd(Winograd),
     /// To a few channels.
     Thin(Thin),
@@ -184,7 +184,7 @@ impl PackedConv {
     ) -> Self {
         assert_eq!(weights.len(), spec.weight_count(), "weights of {spec:?}");
         assert!(bias.is_none_or(|b| b.len() == spec.cout), "bias of {spec:?}");
-        // In single precision even where bfloat16 is asked for: a quarter of the products beats twice the rate.
+        // In single precision even where bfloat16 is asked for: so few products beat twice the rate.
         let form = if Winograd::suits(&spec, out) {
             Form::Winograd(Winograd::new(spec, weights, bias, isa, memory))
         } else if Thin::suits(&spec) {
@@ -226,7 +226,7 @@ impl PackedConv {
 
     /// Rows that are computed together: bands that start and end on its multiples waste nothing.
     pub fn row_step(&self) -> usize {
-        if matches!(self.form, Form::Winograd(_)) { winograd::SIDE } else { 1 }
+        if let Form::Winograd(op) = &self.form { op.side() } else { 1 }
     }
 
     /// Whether sums can go on from what the output holds.

@@ -1,18 +1,20 @@
-//! 3×3 convolutions of stride 1 with a quarter of the products: Winograd's F(4×4, 3×3).
+//! 3×3 and 5×5 convolutions of stride 1 with a quarter, and little more than a third, of the products: Winograd's
+//! F(4×4, 3×3) and F(2×2, 5×5).
 //!
 //! Owns: [`Winograd`]. Must not know: other kernels.
 //!
-//! A tile of 4×4 outputs comes from 6×6 inputs: both are transformed, and the sums over channels become 36 products of
-//! matrices. Tiles lie on multiples of 4 rows whatever the bands, so that bands do not change bits.
+//! A tile of 4×4 or 2×2 outputs comes from 6×6 inputs: both are transformed, and the sums over channels become 36 products
+//! of matrices. Tiles lie on multiples of their rows whatever the bands, so that bands do not change bits.
 //!
-//! Source: Lavin 2016, "Fast algorithms for convolutional neural networks", §4.3, points 0, ±1, ±2, ∞.
+//! Source: Lavin 2016, "Fast algorithms for convolutional neural networks", §4.3, points 0, ±1, ±2, ∞: with these, the
+//! transform of the inputs is the same for both.
 
 #![expect(clippy::needless_range_loop, reason = "registers by number: such loops unroll, others may not")]
 
 mod cut;
 mod transform;
 
-use self::transform::{TAPS, Transform};
+use self::transform::Transform;
 use super::{
     ConvSpec, Input,
     band::{Band, Instructions},
@@ -28,8 +30,6 @@ use crate::kernels::cpu::{
 use rayon::prelude::*;
 use std::{mem::MaybeUninit, ops::Range};
 
-/// Rows and columns of a tile's output.
-pub(super) const SIDE: usize = 4;
 /// Rows and columns of a tile's input.
 const IN_SIDE: usize = 6;
 /// Products per tile.
@@ -37,8 +37,8 @@ const POINTS: usize = IN_SIDE * IN_SIDE;
 /// Weights, before the transform, that are near after it: in the second-level cache, beside all else. More are far: they
 /// are kept as they are, a quarter of the memory, and transformed where they are used, for as many tiles as possible.
 const NEAR_WEIGHTS: usize = 1 << 13;
-/// Bytes of transformed inputs and sums that are worked on at once with near weights.
-const CHUNK_BYTES: usize = 1 << 20;
+/// Bytes of transformed inputs and sums that are worked on at once with near weights: half of a second-level cache.
+const CHUNK_BYTES: usize = 1 << 19;
 /// Bytes of transformed inputs that are worked on at once with far weights.
 const FAR_CHUNK_BYTES: usize = 6 << 20;
 /// Tiles of a micro-tile of most pixels.
@@ -49,7 +49,7 @@ const FAR_MICRO_TILES: usize = 5;
 const FAR_CHANNELS: usize = 64;
 const FAR_PANELS: usize = 2;
 
-/// A 3×3 convolution with its weights.
+/// A 3×3 or 5×5 convolution with its weights.
 #[derive(Debug, Clone)]
 pub(super) struct Winograd {
     pub(super) spec: ConvSpec,
@@ -63,44 +63,46 @@ impl Winograd {
     /// Whether it is faster than the direct way: enough channels for the transforms to pay, tiles that are mostly
     /// used, and enough of them for far weights to be transformed.
     pub(super) fn suits(spec: &ConvSpec, out: Option<(usize, usize)>) -> bool {
-        let plain = spec.kernel == (3, 3) && spec.stride == 1 && spec.dilation == 1 && spec.groups == 1;
+        let is_square = matches!(spec.kernel, (3, 3) | (5, 5));
+        let plain = is_square && spec.stride == 1 && spec.dilation == 1 && spec.groups == 1;
         let channels = spec.cin.min(spec.cout) >= 16;
         let near = is_near(spec);
         plain
             && channels
             && out.map_or(near, |(h, w)| {
-                let tiles = h.div_ceil(SIDE) * w.div_ceil(SIDE);
-                tiles * SIDE * SIDE * 2 <= h * w * 3 && (near || tiles >= MICRO_TILES)
+                let side = side(spec);
+                let tiles = h.div_ceil(side) * w.div_ceil(side);
+                tiles * side * side * 2 <= h * w * 3 && (near || tiles >= MICRO_TILES)
             })
     }
 
-    /// Lays out `weights`, `[cout, cin, 3, 3]`.
+    /// Lays out `weights`, `[cout, cin, k, k]`.
     pub(super) fn new(spec: ConvSpec, weights: &[f32], bias: Option<&[f32]>, isa: Isa, memory: Aligned) -> Self {
         let isa = isa.available();
         let mut op = Self { spec, isa, weights: Aligned::default(), bias: Aligned::default() };
-        let (cin, padded, panel) = (spec.cin, op.padded(), op.panel());
+        let (cin, padded, panel, taps) = (spec.cin, op.padded(), op.panel(), spec.kernel.0 * spec.kernel.1);
         op.bias = Aligned::zeros(padded);
         if let Some(bias) = bias {
             op.bias[..spec.cout].copy_from_slice(bias);
         }
         let lay_out = |to: &mut [f32]| {
-            to.par_chunks_mut(panel * cin * TAPS).zip(0..padded.div_ceil(panel)).for_each(|(to, i)| {
-                let width = to.len() / (cin * TAPS);
+            to.par_chunks_mut(panel * cin * taps).zip(0..padded.div_ceil(panel)).for_each(|(to, i)| {
+                let width = to.len() / (cin * taps);
                 for (at, to) in to.iter_mut().enumerate() {
-                    let (c, tap, o) = (at / width / TAPS, at / width % TAPS, i * panel + at % width);
-                    *to = if o < spec.cout { weights[(o * cin + c) * TAPS + tap] } else { 0.0 };
+                    let (c, tap, o) = (at / width / taps, at / width % taps, i * panel + at % width);
+                    *to = if o < spec.cout { weights[(o * cin + c) * taps + tap] } else { 0.0 };
                 }
             });
         };
         if is_near(&spec) {
-            let mut plain = Aligned::zeros(TAPS * cin * padded);
+            let mut plain = Aligned::zeros(taps * cin * padded);
             lay_out(&mut plain);
             op.weights = memory.fitted(POINTS * odd_lines(cin * padded));
             let to = op.weights.as_mut_ptr();
             // SAFETY: `plain` holds the kernels of all channels, the weights all points of them.
             unsafe { dispatch_plain(isa, op.transform(&plain, 0..padded, 0..cin, to)) }
         } else {
-            op.weights = memory.fitted(TAPS * cin * padded);
+            op.weights = memory.fitted(taps * cin * padded);
             lay_out(&mut op.weights);
         }
         op
@@ -115,7 +117,12 @@ impl Winograd {
         channels: Range<usize>,
         to: *mut f32,
     ) -> Transform<'a> {
-        Transform { weights, panel: self.panel(), cin: self.spec.cin, outs, channels, to }
+        Transform { weights, kernel: self.spec.kernel.0, panel: self.panel(), cin: self.spec.cin, outs, channels, to }
+    }
+
+    /// Rows and columns of a tile's output.
+    pub(super) fn side(&self) -> usize {
+        side(&self.spec)
     }
 
     fn lanes(&self) -> usize {
@@ -193,6 +200,11 @@ fn odd_lines(floats: usize) -> usize {
     (floats.div_ceil(WORDS) | 1) * WORDS
 }
 
+/// Rows and columns of a tile's output.
+fn side(spec: &ConvSpec) -> usize {
+    IN_SIDE + 1 - spec.kernel.0
+}
+
 /// Whether weights are transformed once and for all.
 fn is_near(spec: &ConvSpec) -> bool {
     spec.cin * spec.cout <= NEAR_WEIGHTS
@@ -220,22 +232,23 @@ unsafe fn inward<S: Simd>(d: [S::V; IN_SIDE]) -> [S::V; IN_SIDE] {
     }
 }
 
-/// `Aᵀ m`.
+/// `Aᵀ m`: of point a, the powers of a; the last output also has the point ∞.
 ///
 /// # Safety
 /// The processor has the instructions of `S`.
 #[inline(always)]
-unsafe fn outward<S: Simd>(m: [S::V; IN_SIDE]) -> [S::V; SIDE] {
+unsafe fn outward<S: Simd, const SIDE: usize>(m: [S::V; IN_SIDE]) -> [S::V; SIDE] {
     // SAFETY: the caller's promise.
     unsafe {
         let (s1, d1) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
         let (s2, d2) = (S::add(m[3], m[4]), S::sub(m[3], m[4]));
-        [
-            S::add(S::add(m[0], s1), s2),
-            S::fma(d2, S::splat(2.0), d1),
-            S::fma(s2, S::splat(4.0), s1),
-            S::add(S::fma(d2, S::splat(8.0), d1), m[5]),
-        ]
+        let mut y = [S::add(S::add(m[0], s1), s2); SIDE];
+        for i in 1..SIDE {
+            let power = S::splat((1 << i) as f32);
+            y[i] = if i % 2 == 1 { S::fma(d2, power, d1) } else { S::fma(s2, power, s1) };
+        }
+        y[SIDE - 1] = S::add(y[SIDE - 1], m[5]);
+        y
     }
 }
 
@@ -250,9 +263,10 @@ impl MacKernel for Band<'_, '_, Winograd> {
     unsafe fn run<M: Mac>(mut self) {
         let op = self.op;
         assert!(op.scratch_floats() <= self.scratch.len(), "working memory of {:?}", op.spec);
-        let across = self.out.size().1.div_ceil(SIDE);
-        let tiles = self.rows.start / SIDE * across..self.rows.end.div_ceil(SIDE) * across;
-        let place = |tile: usize| (tile / across * SIDE, tile % across * SIDE);
+        let side = op.side();
+        let across = self.out.size().1.div_ceil(side);
+        let tiles = self.rows.start / side * across..self.rows.end.div_ceil(side) * across;
+        let place = |tile: usize| (tile / across * side, tile % across * side);
         let (cin, (channels, outs)) = (op.spec.cin, op.part());
         // The last panel is filled up with channels that nobody has.
         let mine = self.channels.start..if self.channels.end == op.spec.cout { op.padded() } else { self.channels.end };
@@ -284,7 +298,11 @@ impl MacKernel for Band<'_, '_, Winograd> {
                     }
                     for tile in start..end {
                         let from = scratch.add(sums + (tile - start) * op.part().1);
-                        self.transform_output::<M::S>(place(tile), outs.clone(), from);
+                        if side == 4 {
+                            self.transform_output::<M::S, 4>(place(tile), outs.clone(), from);
+                        } else {
+                            self.transform_output::<M::S, 2>(place(tile), outs.clone(), from);
+                        }
                     }
                 }
             }
@@ -420,7 +438,12 @@ impl Band<'_, '_, Winograd> {
 
     /// The sums of all points, transformed, to these channels of the tile's outputs that lie in the band.
     #[inline(always)]
-    unsafe fn transform_output<S: Simd>(&mut self, (oy, ox): (usize, usize), outs: Range<usize>, from: *const f32) {
+    unsafe fn transform_output<S: Simd, const SIDE: usize>(
+        &mut self,
+        (oy, ox): (usize, usize),
+        outs: Range<usize>,
+        from: *const f32,
+    ) {
         let op = self.op;
         let (_, out_w, cout) = self.out.size();
         let point = op.sums_step();
@@ -439,7 +462,7 @@ impl Band<'_, '_, Winograd> {
                     for r in 0..IN_SIDE {
                         m[r] = S::load(from.add((r * IN_SIDE + k) * point));
                     }
-                    *half = outward::<S>(m);
+                    *half = outward::<S, SIDE>(m);
                 }
                 let bias = S::load(op.bias.as_ptr().add(o));
                 for r in 0..SIDE {
@@ -447,7 +470,8 @@ impl Band<'_, '_, Winograd> {
                     if !self.rows.contains(&y) {
                         continue;
                     }
-                    let m = outward::<S>([half[0][r], half[1][r], half[2][r], half[3][r], half[4][r], half[5][r]]);
+                    let m =
+                        outward::<S, SIDE>([half[0][r], half[1][r], half[2][r], half[3][r], half[4][r], half[5][r]]);
                     for k in 0..SIDE.min(out_w - ox) {
                         let mut v = S::add(m[k], bias);
                         let to = self.out.pixel(y, ox + k).add(o);

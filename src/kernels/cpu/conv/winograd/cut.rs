@@ -2,7 +2,7 @@
 //!
 //! Owns: [`Winograd::cut`]. Must not know: transforms.
 
-use super::{SIDE, Winograd, is_near};
+use super::{Winograd, is_near};
 
 /// What takes how long, per channel in: the transform of a tile's inputs, of a channel's far weights, and a tile's products
 /// with them.
@@ -19,7 +19,7 @@ impl Winograd {
         threads: usize,
         most: usize,
     ) -> (usize, usize) {
-        let (units, across) = (h.div_ceil(SIDE).max(1), w.div_ceil(SIDE));
+        let (units, across) = (h.div_ceil(self.side()).max(1), w.div_ceil(self.side()));
         if is_near(&self.spec) {
             return (most.min(units), 1);
         }
