@@ -13,6 +13,10 @@ const HEAPS: libc::c_int = 2;
 /// so far, up to 32 MB; a bound of 2 MB costs a sixth more time in page faults.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const LARGE_BYTES: libc::c_int = 16 << 20;
+/// Of smaller ones, so much may stay at the end of a heap. With the 128 kB that glibc sets, a heap shrinks and grows all the
+/// time: on a slide of 8,000 px that is 190,000 page faults instead of 110,000, 2 % of the run.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const SPARE_BYTES: libc::c_int = 16 << 20;
 
 /// Sets the allocator up; to be called before the threads of a run are started.
 ///
@@ -20,10 +24,11 @@ const LARGE_BYTES: libc::c_int = 16 << 20;
 /// and 383 MB.
 pub fn keep_small() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: sets two numbers of the allocator, under its lock.
+    // SAFETY: sets three numbers of the allocator, under its lock.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, HEAPS);
         libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, SPARE_BYTES);
     }
 }
 
