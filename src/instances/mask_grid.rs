@@ -33,8 +33,13 @@ impl MaskGrid {
             return of_core;
         }
         let (w, f, to) = (region.core.w as usize, self.factor as usize, self.pixels_of(region.core));
-        let rows = (0..to.h as usize).map(|y| &of_core[y / f * w..][..w]);
-        rows.flat_map(|row| (0..to.w as usize).map(move |x| row[x / f])).collect()
+        let (mut line, mut all) = (vec![0; w * f], Vec::with_capacity(f * f * of_core.len()));
+        for row in of_core.chunks_exact(w) {
+            line.chunks_exact_mut(f).zip(row).for_each(|(px, &value)| px.fill(value));
+            (0..f).for_each(|_| all.extend_from_slice(&line[..to.w as usize]));
+        }
+        all.truncate(to.area() as usize);
+        all
     }
 
     /// Index in a region's arrays of what lies under each pixel of `[x0, x1)` in row `y`.

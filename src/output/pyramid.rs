@@ -183,5 +183,8 @@ fn build_block<T: Label>(
 
 /// Every second pixel of a chunk.
 fn halve<T: Label>(chunk: &[T], chunk_px: usize) -> Vec<T> {
-    chunk.chunks_exact(chunk_px).step_by(2).flat_map(|line| line.chunks_exact(2).map(|pair| pair[0])).collect()
+    let mut px = Vec::with_capacity(chunk.len() / 4);
+    let lines = chunk.chunks_exact(chunk_px).step_by(2);
+    lines.for_each(|line| px.extend(line.as_chunks().0.iter().map(|&[px, _]| px)));
+    px
 }

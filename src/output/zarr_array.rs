@@ -60,7 +60,9 @@ impl Label for u32 {
         u64::from(self)
     }
     fn put(px: &[Self], bytes: &mut Vec<u8>) {
-        bytes.extend(px.iter().flat_map(|v| v.to_le_bytes()));
+        let from = bytes.len();
+        bytes.resize(from + size_of_val(px), 0);
+        bytes[from..].as_chunks_mut().0.iter_mut().zip(px).for_each(|(to, v)| *to = v.to_le_bytes());
     }
 }
 

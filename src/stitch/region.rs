@@ -46,6 +46,6 @@ impl Region {
         let (w, left, top) =
             (self.rect.w as usize, (self.core.x - self.rect.x) as usize, (self.core.y - self.rect.y) as usize);
         let rows = self.computed.chunks_exact(w).skip(top).take(self.core.h as usize);
-        rows.flat_map(|row| &row[left..left + self.core.w as usize]).copied().collect()
+        rows.map(|row| &row[left..left + self.core.w as usize]).collect::<Vec<_>>().concat()
     }
 }
