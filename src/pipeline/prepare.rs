@@ -14,7 +14,7 @@ use crate::{
         stain::{StainFit, reinhard::without_background},
         thumbnail,
     },
-    slides::{self, EntrySource, SlideEntry, SlideReader},
+    slides::{self, EntrySource, LevelInfo, SlideEntry, SlideReader},
     tiling::{CELL_PX, CellMask, TilePlan},
     tissue::{self, ColorVerdict, FoundTissue},
 };
@@ -148,8 +148,16 @@ pub fn overview_picture(plan: &mut SlidePlan, setup: &Setup) -> RgbImage {
     let Some(overview) = &setup.settings.output.overview else { return small };
     let mpp = plan.header.grid.slide_mpp;
     let finest = if mpp.x.um_per_px() < mpp.y.um_per_px() { mpp.x } else { mpp.y };
+    let slide = plan.reader.slide();
     // A place that cannot be read at this size is no reason to go without a picture: tissue was found on one.
-    thumbnail(plan.reader.slide(), mpp, finest, overview.max_px).map_or(small, |t| t.image)
+    thumbnail(slide, mpp, finest, overview_px(&slide.info().levels, overview.max_px)).map_or(small, |t| t.image)
+}
+
+/// Longest side of the overview: `max_px`, or up to a fifth less where the slide has a level of that size. Of a 8,000 px
+/// slide with a level of 2,000 px, all of level 0 would be read for 2,048 px.
+fn overview_px(levels: &[LevelInfo], max_px: u32) -> u32 {
+    let sides = levels.iter().map(|level| level.size.w.max(level.size.h));
+    sides.filter(|&px| px <= max_px && 5 * u64::from(px) >= 4 * u64::from(max_px)).max().unwrap_or(max_px)
 }
 
 /// Fits the run's stain normalisation on cells of tissue spread evenly over the slide; cells that cannot be read are
@@ -170,4 +178,32 @@ pub fn fit_stain(plan: &SlidePlan, setup: &Setup) -> StainFit {
     }
     // Glass among the tissue says nothing of its stains.
     setup.stain.fit(&without_background(&sample))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::geometry::Size;
+
+    #[test]
+    fn an_overview_is_a_level_where_one_is_nearly_as_large() {
+        let levels = |sides: &[u32]| -> Vec<LevelInfo> {
+            let level = |&px: &u32| {
+                let downsample = f64::from(sides[0]) / f64::from(px);
+                LevelInfo {
+                    size: Size::new(px / 2, px),
+                    downsample_x: downsample,
+                    downsample_y: downsample,
+                    tile_px: None,
+                }
+            };
+            sides.iter().map(level).collect()
+        };
+        assert_eq!(overview_px(&levels(&[8000, 2000, 500]), 2048), 2000);
+        assert_eq!(overview_px(&levels(&[8192, 2048, 1639]), 2048), 2048);
+        assert_eq!(overview_px(&levels(&[6556, 1639, 410]), 2048), 1639);
+        assert_eq!(overview_px(&levels(&[6552, 1638, 410]), 2048), 2048, "too small");
+        assert_eq!(overview_px(&levels(&[40_000, 10_000]), 2048), 2048);
+        assert_eq!(overview_px(&levels(&[1000]), 2048), 2048);
+    }
 }
