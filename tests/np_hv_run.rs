@@ -6,7 +6,7 @@ use parquet::{
 };
 use std::{fs, path::Path, sync::Arc, time::Instant};
 use wsi_run::{
-    config::{environment::Environment, resolve::load_text},
+    config::{environment::Environment, resolve::load_text, settings::Settings},
     instances::Extractor,
     model::{ClassInfo, Head, HeadMap, HeadSpec, Model, ModelError, ModelSpec},
     pipeline::{CancelToken, RunContext, Setup, Share, Silent, find_slides, run},
@@ -18,13 +18,18 @@ const TILE_PX: u32 = 256;
 const MARGIN_PX: u32 = 46;
 
 /// Reads its maps from the pixels: red says the type (0: background), green and blue the distances.
-struct Oracle(ModelSpec);
+struct Oracle {
+    spec: ModelSpec,
+    is_one_core: bool,
+    batches_at_once: usize,
+}
 
 impl Oracle {
+    /// Each thread asks for itself.
     fn new() -> Self {
         let class = |name: &str, color| ClassInfo { name: name.into(), color };
         let head = |head, channels| HeadSpec { head, channels };
-        Self(ModelSpec {
+        let spec = ModelSpec {
             name: "oracle",
             input_mpp: Mpp::new(0.25).unwrap(),
             any_mpp: false,
@@ -38,17 +43,27 @@ impl Oracle {
             weights_sha256: None,
             heads: vec![head(Head::TypeProbability, 3), head(Head::NuclearPixel, 1), head(Head::HorizontalVertical, 2)],
             classes: vec![class("even", [255, 0, 0]), class("odd", [0, 0, 255])],
-        })
+        };
+        Self { spec, is_one_core: true, batches_at_once: 1 }
+    }
+
+    /// A batch takes all processors, or one of the lanes of a GPU.
+    fn of_batches(batches_at_once: usize) -> Self {
+        Self { is_one_core: false, batches_at_once, ..Self::new() }
     }
 }
 
 impl Model for Oracle {
     fn spec(&self) -> &ModelSpec {
-        &self.0
+        &self.spec
     }
 
     fn is_one_core(&self) -> bool {
-        true
+        self.is_one_core
+    }
+
+    fn batches_at_once(&self) -> usize {
+        self.batches_at_once
     }
 
     fn is_cheap(&self) -> bool {
@@ -189,21 +204,25 @@ fn write_tiff(path: &Path, side: u32, rgb: &[u8]) {
     fs::write(path, out).unwrap();
 }
 
-/// Runs the pipeline with the oracle; rows of the table of nuclei, and the seconds it took.
-fn nuclei(home: &Path, name: &str, more: &str) -> (Vec<Row>, f64) {
-    let (slide, out) = (home.join("slide.tif"), home.join(name));
+fn settings(home: &Path, out: &Path, more: &str) -> Settings {
+    let slide = home.join("slide.tif");
     let yaml = format!(
         "slides: {{ list: [{slide:?}], mpp: 0.25 }}\ntissue: {{ everything: {{}}, exclude_pen: false }}\npixels: {{ stain: {{ none: {{}} }} }}\n\
          model: {{ hematoxylin: {{}} }}\noutput: {{ dir: {out:?} }}\n{more}"
     );
-    let loaded = load_text("oracle.yaml", &yaml, &[], &Environment::read()).map_err(|e| format!("{e:?}")).unwrap();
+    load_text("oracle.yaml", &yaml, &[], &Environment::read()).map_err(|e| format!("{e:?}")).unwrap().settings
+}
+
+/// Runs the pipeline with the oracle; rows of the table of nuclei, and the seconds it took.
+fn nuclei(home: &Path, name: &str, more: &str, oracle: Oracle) -> (Vec<Row>, f64) {
+    let out = home.join(name);
+    let settings = settings(home, &out, more);
     fs::create_dir(&out).unwrap();
     let start = Instant::now();
-    let setup = Setup::with_model(&loaded.settings, Arc::new(Oracle::new())).unwrap();
+    let setup = Setup::with_model(&settings, Arc::new(oracle)).unwrap();
     assert_eq!(setup.extractor, Some(Extractor::NpHv));
     let context = RunContext { cancel: CancelToken::default(), progress: Arc::new(Silent) };
-    let summary =
-        run(&setup, &find_slides(&loaded.settings).unwrap(), &Share::alone(&loaded.settings), &context).unwrap();
+    let summary = run(&setup, &find_slides(&settings).unwrap(), &Share::alone(&settings), &context).unwrap();
     let secs = start.elapsed().as_secs_f64();
     assert_eq!(summary.slides.len(), 1);
     let reader = SerializedFileReader::new(fs::File::open(out.join("nuclei/slide.parquet")).unwrap()).unwrap();
@@ -227,7 +246,7 @@ fn every_nucleus_of_a_whole_slide_comes_out_exactly_once() {
     let side = 4000;
     let (rgb, drawn) = draw(side, 103, 10_600);
     write_tiff(&home.path().join("slide.tif"), side, &rgb);
-    let (rows, secs) = nuclei(home.path(), "out", "run: { settle_secs: 0 }\n");
+    let (rows, secs) = nuclei(home.path(), "out", "run: { settle_secs: 0 }\n", Oracle::new());
     let mut times_found = vec![0; drawn.len()];
     let mut at: Vec<Vec<usize>> = vec![Vec::new(); 256 * 256];
     let cell = |x: f64, y: f64| (y / 16.0) as usize * 256 + (x / 16.0) as usize;
@@ -257,14 +276,33 @@ fn nuclei_do_not_depend_on_regions_blocks_or_threads() {
     let home = tempfile::tempdir().unwrap();
     let (rgb, drawn) = draw(1400, 36, 1296);
     write_tiff(&home.path().join("slide.tif"), 1400, &rgb);
-    let (reference, _) = nuclei(home.path(), "reference", "run: { threads: 1, settle_secs: 0 }\n");
+    let (reference, _) = nuclei(home.path(), "reference", "run: { threads: 1, settle_secs: 0 }\n", Oracle::new());
     assert_eq!(reference.len(), drawn.len());
     let cuts = [
         "instances: { region_px: 256 }\nrun: { threads: 3, settle_secs: 0 }\n",
         "instances: { region_px: 512 }\nstitch: { block_px: 512 }\ntiling: { stride_px: 100 }\n",
     ];
     for (i, cut) in cuts.iter().enumerate() {
-        let (rows, _) = nuclei(home.path(), &format!("cut{i}"), cut);
+        let (rows, _) = nuclei(home.path(), &format!("cut{i}"), cut, Oracle::new());
         assert!(rows == reference, "{cut}");
     }
+    let (rows, _) = nuclei(home.path(), "slow", "run: { threads: 4, settle_secs: 0 }\n", Oracle::of_batches(1));
+    assert!(rows == reference, "one batch at a time");
+}
+
+#[test]
+fn a_network_that_takes_all_processors_has_small_regions_and_few_extractors() {
+    let home = tempfile::tempdir().unwrap();
+    let setup = |oracle, more: &str| {
+        let settings = settings(home.path(), &home.path().join("out"), &format!("run: {{ threads: 8 }}\n{more}"));
+        Setup::with_model(&settings, Arc::new(oracle)).unwrap()
+    };
+    let told = |setup: &Setup| (setup.tiler.region_px, setup.tiler.block_px, setup.extractors());
+    let slow = setup(Oracle::of_batches(1), "");
+    assert_eq!(told(&setup(Oracle::new(), "")), (1024, 512, 8));
+    assert_eq!(told(&setup(Oracle::of_batches(2), "")), (1024, 512, 8));
+    assert_eq!(told(&slow), (512, 256, 2));
+    let large = setup(Oracle::of_batches(1), "instances: { region_px: 2048 }\n");
+    assert_eq!(told(&large), (2048, 256, 2));
+    assert!(2 * slow.flow_bytes() < large.flow_bytes());
 }

@@ -76,8 +76,8 @@ pub struct Batch {
 pub struct Stitch {
     /// The weights.
     pub window: Window,
-    /// Side of a canvas block.
-    pub block_px: u32,
+    /// Side of a canvas block; `None`: what suits the model.
+    pub block_px: Option<u32>,
     /// Whether overlapping tiles are blended on the GPU, where there is one.
     pub on_device: bool,
 }

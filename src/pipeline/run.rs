@@ -145,11 +145,11 @@ fn spawn_all<'scope, 'env: 'scope>(s: &'scope Scope<'scope, 'env>, common: &'env
     let (setup, context) = (common.setup, common.context);
     let (threads, slots) = (setup.threads(), setup.slots());
     let pool = BufferPool::new(setup.pool_buffers(), setup.tile_bytes());
-    let regions = Arc::new(RegionPool::new(threads + 2));
+    let regions = Arc::new(RegionPool::new(setup.extractors() + setup.regions_waiting()));
     let (tile_tx, tile_rx) = bounded(4);
     let (read_tx, read_rx) = bounded(2 * threads);
     let (batch_tx, batch_rx) = bounded(2);
-    let (region_tx, region_rx) = bounded::<Stitched>(2);
+    let (region_tx, region_rx) = bounded::<Stitched>(setup.regions_waiting());
     let (stitch_txs, stitch_rxs): (Vec<_>, Vec<_>) = (0..slots).map(|_| bounded(setup.stitch_queue())).unzip();
     let (write_txs, write_rxs): (Vec<_>, Vec<_>) = (0..slots).map(|_| bounded(2)).unzip();
     let stitchers = Router::new(stitch_txs, |o: &TileOutcome| match o {
@@ -195,7 +195,7 @@ fn spawn_all<'scope, 'env: 'scope>(s: &'scope Scope<'scope, 'env>, common: &'env
         let tx = region_tx.clone();
         handles.push(spawn(s, StageName::Stitch, cancel, move || drive(stage, rx, tx, cancel)));
     }
-    for _ in 0..threads {
+    for _ in 0..setup.extractors() {
         let stage = ExtractStage {
             settings: setup.settings.instances.clone(),
             extractor: setup.extractor,

@@ -26,6 +26,12 @@ use std::sync::Arc;
 const ONE_CORE_BATCH: u32 = 1;
 /// A model that uses the whole machine for a batch needs enough tiles to share out.
 const WHOLE_MACHINE_BATCH: u32 = 16;
+/// Sides of a region and of a block of the canvas, px: what is found twice around a region, and copied of blocks, is little.
+const REGION_AND_BLOCK_PX: (u32, u32) = (1024, 512);
+/// Of models that take the whole machine, beside which that costs nothing: half the memory.
+const SLOW_REGION_AND_BLOCK_PX: (u32, u32) = (512, 256);
+/// Threads of such a model for one that finds objects.
+const SLOW_THREADS_PER_EXTRACTOR: usize = 4;
 
 /// What every slide of a run shares.
 #[derive(Clone)]
@@ -48,6 +54,11 @@ pub struct Setup {
     pub stain: StainTarget,
     /// Where overlapping maps may be summed, if that is where the model runs.
     blend: Option<Arc<dyn Blend>>,
+}
+
+/// Whether all processors are busy with one batch: tiles come seldom, from the largest networks.
+fn is_slow(model: &dyn Model) -> bool {
+    !model.is_one_core() && model.batches_at_once() == 1
 }
 
 fn refused(message: String, hint: &str) -> RunError {
@@ -171,14 +182,13 @@ impl Setup {
         // What is said once per tile has nothing to blend.
         let window = if kind == ResultKind::Tiles { Window::Crop } else { settings.stitch.window };
         let halo_px = extractor.map_or(0, |e| e.halo_px(&settings.instances, input_mpp.times(spec.out_stride)));
-        let tiler = Tiler::new(
-            (tile_px, stride_px, margin_px),
-            window,
-            (settings.instances.region_px, halo_px, settings.stitch.block_px),
-        )
-        .and_then(|tiler| tiler.with_out_stride(spec.out_stride))
-        .map_err(|e| refused(format!("tiling does not fit `{}`: {e}", spec.name), "see `wsi-run models`"))?
-        .with_borders(if model.is_cheap() { Borders::Again } else { Borders::Kept });
+        let usual = if is_slow(&*model) { SLOW_REGION_AND_BLOCK_PX } else { REGION_AND_BLOCK_PX };
+        let region_px = settings.instances.region_px.unwrap_or(usual.0);
+        let block_px = settings.stitch.block_px.unwrap_or(usual.1);
+        let tiler = Tiler::new((tile_px, stride_px, margin_px), window, (region_px, halo_px, block_px))
+            .and_then(|tiler| tiler.with_out_stride(spec.out_stride))
+            .map_err(|e| refused(format!("tiling does not fit `{}`: {e}", spec.name), "see `wsi-run models`"))?
+            .with_borders(if model.is_cheap() { Borders::Again } else { Borders::Kept });
         let stain = StainTarget::new(&settings.pixels.stain).map_err(|e| refused(e.to_string(), e.hint()))?;
         let usual = if model.is_one_core() { ONE_CORE_BATCH } else { WHOLE_MACHINE_BATCH };
         let batch_size = settings.batch.size.unwrap_or(usual) as usize;
@@ -206,6 +216,16 @@ impl Setup {
     /// GPUs.
     pub fn predictors(&self) -> usize {
         if self.model.is_one_core() { self.threads() } else { self.model.batches_at_once() }
+    }
+
+    /// Threads that find objects.
+    pub fn extractors(&self) -> usize {
+        if is_slow(&*self.model) { (self.threads() / SLOW_THREADS_PER_EXTRACTOR).max(1) } else { self.threads() }
+    }
+
+    /// Regions that wait for such a thread, at most; the one who cuts them out then waits, too.
+    pub fn regions_waiting(&self) -> usize {
+        self.extractors().min(2)
     }
 
     /// Tiles that keep a model busy which takes the machine, or all threads of one that does not.
@@ -314,7 +334,9 @@ impl Setup {
         // A region waiting or being extracted: its planes, mask and pixels; the scratch of those being extracted, and
         // what they hand on.
         let scratch = self.extractor.map_or(16 * region, |e| e.scratch_bytes(region, self.mask_factor())) + 4 * region;
-        let regions = (2 * self.threads() + 2) as u64 * region * (2 * channels + 4) + self.threads() as u64 * scratch;
+        // Those that a tile completes are all cut out before the first is handed on.
+        let most = (self.extractors() + self.regions_waiting() + 2 * self.slots()) as u64;
+        let regions = most * region * (2 * channels + 4) + self.extractors() as u64 * scratch;
         self.pool_buffers() as u64 * self.tile_bytes() as u64 + predicted * maps + regions + self.model_bytes()
     }
 }

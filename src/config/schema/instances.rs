@@ -107,7 +107,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::value(
         "instances.region_px",
         Kind::Int { min: 256, max: 16_384, step: 256 },
-        Preset::Is("1024"),
+        Preset::Found("1024, or 512 where a batch takes all processors", "1024"),
         "px",
         "side of the region objects are found in at once; the result does not depend on it",
     ),
@@ -138,7 +138,7 @@ pub struct Instances {
     np_hv: NpHv,
     star: Star,
     lesions: Lesions,
-    region_px: u32,
+    region_px: Option<u32>,
 }
 
 /// `instances.watershed`.

@@ -51,7 +51,7 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Int { min: 256, max: 16_384, step: 1 },
         Preset::Is("2048"),
         "px",
-        "longest side of the slide's picture",
+        "longest side of the slide's picture; up to a fifth less where the slide has a level of that size",
     ),
     Key::plain("output.report", Kind::Bool, "true", "the batch on one page, `report.html`"),
 ];

@@ -24,7 +24,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::value(
         "stitch.block_px",
         Kind::Int { min: 256, max: 8192, step: 256 },
-        Preset::Is("512"),
+        Preset::Found("512, or 256 where a batch takes all processors", "512"),
         "px",
         "side of the squares maps are kept in until their last tile lands",
     ),
@@ -51,7 +51,7 @@ pub(super) const KEYS: &[Key] = &[
 pub struct Stitch {
     crop: Option<Crop>,
     blend: Option<Blend>,
-    block_px: u32,
+    block_px: Option<u32>,
     on_device: bool,
 }
 

@@ -15,8 +15,8 @@ pub struct Instances {
     pub star: Star,
     /// Lesions from a semantic map: connected components.
     pub lesions: Lesions,
-    /// Side of the region extracted at once.
-    pub region_px: u32,
+    /// Side of the region extracted at once; `None`: what suits the model.
+    pub region_px: Option<u32>,
 }
 
 /// Settings of the watershed.
