@@ -71,7 +71,7 @@ impl Scene {
                 let data = planes.map(|(c, px)| Self::value(i, c, px)).collect();
                 HeadMap { head, channels, w: side as u32, h: side as u32, data, pixels: None }
             });
-            canvas.add(tile, &maps, &[]).unwrap()
+            canvas.add(tile, &maps, &[]).unwrap().collect::<Result<Vec<_>, _>>().unwrap()
         });
         tiles.collect()
     }

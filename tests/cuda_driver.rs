@@ -467,7 +467,7 @@ mod inside {
                 blend.add(&mut batch, SIDE_PX as u32, &placements).unwrap();
                 added = end;
             }
-            regions.extend(canvas.add_blended(tile, &[]).unwrap());
+            regions.extend(canvas.add_blended(tile, &[]).map(Result::unwrap));
         }
         regions
     }
@@ -481,7 +481,7 @@ mod inside {
         let mut expected = vec![];
         let mut by_processor = canvas(&plan, &plans);
         for (tile, maps) in plan.tiles.iter().zip(maps(&execute, &plans, &images, 5)) {
-            expected.extend(by_processor.add(tile, &maps, &[]).unwrap());
+            expected.extend(by_processor.add(tile, &maps, &[]).unwrap().map(Result::unwrap));
         }
         assert!(expected.len() >= 6 && expected.iter().all(|region| region.computed.iter().all(|c| *c == 1)));
         let blend = blend(&execute, &plans).unwrap();

@@ -173,7 +173,8 @@ impl<'a> Gathered<'a> {
             self.computed += inside;
             return Ok(());
         }
-        for region in self.canvas.add(tile, maps, rgb).map_err(|e| e.to_string())? {
+        let regions: Result<Vec<Region>, _> = self.canvas.add(tile, maps, rgb).and_then(Iterator::collect);
+        for region in regions.map_err(|e| e.to_string())? {
             self.take(plan, &region);
             self.pool.give(region);
         }

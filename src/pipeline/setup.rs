@@ -334,8 +334,7 @@ impl Setup {
         // A region waiting or being extracted: its planes, mask and pixels; the scratch of those being extracted, and
         // what they hand on.
         let scratch = self.extractor.map_or(16 * region, |e| e.scratch_bytes(region, self.mask_factor())) + 4 * region;
-        // Those that a tile completes are all cut out before the first is handed on.
-        let most = (self.extractors() + self.regions_waiting() + 2 * self.slots()) as u64;
+        let most = (self.extractors() + self.regions_waiting() + self.slots()) as u64;
         let regions = most * region * (2 * channels + 4) + self.extractors() as u64 * scratch;
         self.pool_buffers() as u64 * self.tile_bytes() as u64 + predicted * maps + regions + self.model_bytes()
     }

@@ -69,6 +69,24 @@ pub struct SlideCanvas {
     most_listed: usize,
 }
 
+/// The regions that a tile completed, each cut out when it is asked for: it is some 10 MB, and where tissue ends a tile may
+/// complete several. An error is [`StitchError::Blend`].
+#[must_use = "regions that are not taken are lost"]
+pub struct ReadyRegions<'a> {
+    canvas: &'a mut SlideCanvas,
+    ready: std::vec::IntoIter<usize>,
+    strip: u32,
+}
+
+impl Iterator for ReadyRegions<'_> {
+    type Item = Result<Region, StitchError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let region = self.ready.next()?;
+        Some(self.canvas.hand_out(region, self.strip))
+    }
+}
+
 impl SlideCanvas {
     /// An empty canvas for `plan`; `pool` is where regions go when they were used.
     pub fn new(plan: Arc<TilePlan>, maps: CanvasMaps, pool: Arc<RegionPool>) -> Self {
@@ -93,7 +111,7 @@ impl SlideCanvas {
     ///
     /// # Errors
     /// [`StitchError`] when the maps do not fit the plan.
-    pub fn add(&mut self, tile: &TileSpec, maps: &[HeadMap], rgb: &[u8]) -> Result<Vec<Region>, StitchError> {
+    pub fn add(&mut self, tile: &TileSpec, maps: &[HeadMap], rgb: &[u8]) -> Result<ReadyRegions<'_>, StitchError> {
         let core_px = self.plan.tiler.core_px();
         let as_told = maps.iter().filter(|m| m.pixels.is_some() == self.maps.is_listed(m.head));
         let (found, expected) =
@@ -109,23 +127,17 @@ impl SlideCanvas {
             let room: usize = self.blocks.values().chain(&self.spare).map(|block| block.listed.capacity()).sum();
             self.most_listed = self.most_listed.max(room);
         }
-        self.tile_done(tile)
+        Ok(self.tile_done(tile))
     }
 
     /// Counts a tile whose maps were added away, and hands out the regions it completes.
-    ///
-    /// # Errors
-    /// [`StitchError::Blend`].
-    pub fn add_blended(&mut self, tile: &TileSpec, rgb: &[u8]) -> Result<Vec<Region>, StitchError> {
+    pub fn add_blended(&mut self, tile: &TileSpec, rgb: &[u8]) -> ReadyRegions<'_> {
         self.add_to_blocks(tile, &[], rgb);
         self.tile_done(tile)
     }
 
     /// Counts a tile that has no prediction (unreadable, or its slide failed); its pixels stay not computed.
-    ///
-    /// # Errors
-    /// [`StitchError::Blend`].
-    pub fn skip(&mut self, tile: &TileSpec) -> Result<Vec<Region>, StitchError> {
+    pub fn skip(&mut self, tile: &TileSpec) -> ReadyRegions<'_> {
         self.tile_done(tile)
     }
 
@@ -170,15 +182,15 @@ impl SlideCanvas {
         }
     }
 
-    fn tile_done(&mut self, tile: &TileSpec) -> Result<Vec<Region>, StitchError> {
+    fn tile_done(&mut self, tile: &TileSpec) -> ReadyRegions<'_> {
         let mut ready = vec![];
         for region in self.plan.regions_touching(tile.used, tile.strip) {
             self.tiles_left[region] -= 1;
             if self.tiles_left[region] == 0 {
-                ready.push(self.hand_out(region, tile.strip)?);
+                ready.push(region);
             }
         }
-        Ok(ready)
+        ReadyRegions { canvas: self, ready: ready.into_iter(), strip: tile.strip }
     }
 
     /// A region with nothing computed.
@@ -323,11 +335,11 @@ mod tests {
             let map = HeadMap { head: Head::Semantic, channels: 1, w: side, h: side, data, pixels: None };
             let rgb = vec![9; (plan.tiler.tile_px * plan.tiler.tile_px * 3) as usize];
             let ready = if Some(i) == broken {
-                canvas.skip(&t).unwrap()
+                canvas.skip(&t)
             } else {
                 canvas.add(&t, std::slice::from_ref(&map), &rgb).unwrap()
             };
-            for r in ready {
+            for r in ready.map(Result::unwrap) {
                 regions += 1;
                 for y in r.rect.y..r.rect.bottom() {
                     for x in r.rect.x..r.rect.right() {
@@ -432,9 +444,9 @@ mod tests {
                 canvas.add_blended(tile, &rgb)
             } else {
                 let map = HeadMap { head: Head::Semantic, channels: 1, w: side, h: side, data: map(i), pixels: None };
-                canvas.add(tile, &[map], &rgb)
+                canvas.add(tile, &[map], &rgb).unwrap()
             };
-            regions.extend(whole.unwrap());
+            regions.extend(whole.map(Result::unwrap));
         }
         if let Some((sums, _)) = away {
             assert!(sums.0.lock().unwrap().is_empty(), "blocks are freed before the slide ends");
@@ -505,7 +517,7 @@ mod tests {
                 let rays = (0..3).flat_map(|c| px().map(move |(x, y)| truth(x + 9 * c, y))).collect();
                 let maps = Wanted { core_px: side, rays_above: Some(12_000) }
                     .of(vec![nuclear, map(Head::StarDistance, 3, rays)]);
-                for region in canvas.add(&t, &maps, &[]).unwrap() {
+                for region in canvas.add(&t, &maps, &[]).unwrap().map(Result::unwrap) {
                     let (nuclear, rays) = (&region.planes[0], &region.planes[1]);
                     let pixels = rays.pixels.as_ref().unwrap();
                     let above = (0..).zip(&nuclear.data).filter(|(_, v)| **v > 12_000).map(|(at, _)| at);
@@ -531,7 +543,7 @@ mod tests {
         let mut canvas = SlideCanvas::new(plan.clone(), maps, Arc::new(RegionPool::new(0)));
         let map =
             HeadMap { head: Head::StarDistance, channels: 3, w: 200, h: 200, data: vec![0; 120_000], pixels: None };
-        let error = canvas.add(&plan.tiles[0], &[map], &[]).unwrap_err();
+        let error = canvas.add(&plan.tiles[0], &[map], &[]).err().unwrap();
         assert_eq!(error, StitchError::Heads { found: 0, expected: 3 });
     }
 
@@ -553,7 +565,7 @@ mod tests {
         let mut canvas = SlideCanvas::new(plan.clone(), semantic(false), Arc::new(RegionPool::new(0)));
         let map = HeadMap { head: Head::Semantic, channels: 1, w: 10, h: 10, data: vec![0; 100], pixels: None };
         assert_eq!(
-            canvas.add(&plan.tiles[0], &[map], &[]).unwrap_err(),
+            canvas.add(&plan.tiles[0], &[map], &[]).err().unwrap(),
             StitchError::MapSize { w: 10, h: 10, expected: 180 }
         );
     }

@@ -8,7 +8,7 @@ mod pool;
 mod region;
 mod window;
 
-pub use canvas::{SlideCanvas, StitchError};
+pub use canvas::{ReadyRegions, SlideCanvas, StitchError};
 pub use canvas_maps::CanvasMaps;
 pub use placement::placement;
 pub use pool::RegionPool;

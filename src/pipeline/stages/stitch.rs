@@ -11,7 +11,7 @@ use crate::{
         progress::Progress,
         stage::{Emit, Stage, StageStop},
     },
-    stitch::{CanvasMaps, Region, RegionPool, SlideCanvas, StitchError},
+    stitch::{CanvasMaps, ReadyRegions, RegionPool, SlideCanvas, StitchError},
     tiling::TileSpec,
 };
 use std::{collections::HashMap, sync::Arc};
@@ -37,29 +37,38 @@ enum Gathered {
 
 impl Gathered {
     /// Takes what was said of a tile and hands out the regions that completes.
-    fn add(&mut self, job: &SlideJob, tile: &TileSpec, said: &Prediction, rgb: &[u8]) -> Result<Vec<Region>, RunError> {
-        let failed = |e: StitchError| RunError::Forward(e.to_string());
+    fn add(
+        &mut self,
+        job: &SlideJob,
+        tile: &TileSpec,
+        said: &Prediction,
+        rgb: &[u8],
+    ) -> Result<Option<ReadyRegions<'_>>, RunError> {
         match (self, said) {
-            (Self::Maps(canvas), Prediction::Maps(maps)) => canvas.add(tile, maps, rgb).map_err(failed),
-            (Self::Maps(canvas), Prediction::Added) => canvas.add_blended(tile, rgb).map_err(failed),
+            (Self::Maps(canvas), Prediction::Maps(maps)) => canvas.add(tile, maps, rgb).map(Some).map_err(failed),
+            (Self::Maps(canvas), Prediction::Added) => Ok(Some(canvas.add_blended(tile, rgb))),
             (Self::Answers(_), Prediction::Added) => unreachable!("what is said once per tile is added nowhere"),
             (Self::Answers(answers), Prediction::Maps(maps)) => {
                 let step = i64::from(job.plan.tiler.stride_px);
                 let at = ((tile.used.x / step) as u32, (tile.used.y / step) as u32);
                 let answer = maps.iter().find(|m| m.head == Head::Classification);
                 answers.extend(answer.map(|m| TileAnswer { at, probs: m.data.clone() }));
-                Ok(vec![])
+                Ok(None)
             }
         }
     }
 
     /// Counts a tile without prediction.
-    fn skip(&mut self, tile: &TileSpec) -> Result<Vec<Region>, RunError> {
+    fn skip(&mut self, tile: &TileSpec) -> Option<ReadyRegions<'_>> {
         match self {
-            Self::Maps(canvas) => canvas.skip(tile).map_err(|e| RunError::Forward(e.to_string())),
-            Self::Answers(_) => Ok(vec![]),
+            Self::Maps(canvas) => Some(canvas.skip(tile)),
+            Self::Answers(_) => None,
         }
     }
+}
+
+fn failed(error: StitchError) -> RunError {
+    RunError::Forward(error.to_string())
 }
 
 impl StitchStage {
@@ -92,18 +101,19 @@ impl Stage for StitchStage {
             heap::give_back();
         }
         if job.failure().is_none() {
-            let regions = job.clocks.time(StageName::Stitch, || match &item {
+            let mut regions = job.clocks.time(StageName::Stitch, || match &item {
                 TileOutcome::Predicted(tile_px, said) => {
                     job.tile_done();
                     gathered.add(&job, &tile, said, &tile_px.rgb)
                 }
-                TileOutcome::Skipped(_) => gathered.skip(&tile),
+                TileOutcome::Skipped(_) => Ok(gathered.skip(&tile)),
             })?;
             // The tile's buffer goes home before this thread waits for room downstream.
             drop(item);
             self.progress.tiles_done(&job.header.id, 1, 0);
-            for region in regions {
-                out.emit(Stitched::Region(job.clone(), region))?;
+            let mut next = || job.clocks.time(StageName::Stitch, || regions.as_mut()?.next());
+            while let Some(region) = next() {
+                out.emit(Stitched::Region(job.clone(), region.map_err(failed)?))?;
             }
         }
         if !is_last {
