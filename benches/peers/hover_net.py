@@ -23,10 +23,9 @@ second time:
 2026-11-22, AMD EPYC (Zen 4, 4 cores), one turn, 2,000 × 2,000 px of another slide, since activations take half the memory:
     wsi-run      93.29 s wall   358.86 s CPU    657 MB   2,522 nuclei
     tiatoolbox  388.80 s wall  1312    s CPU   3600 MB   2,927 nuclei
-The same day, 4,000 × 4,000 px of a third, wsi-run alone:
-    wsi-run     389.0  s wall  1538    s CPU    831 MB   1,516 nuclei
-The same with `instances: { region_px: 512 }`, later:
-    wsi-run     426.5  s wall  1548    s CPU    737 MB
+The same day, one turn, 4,000 × 4,000 px of a third, since regions are 512 px where a batch takes all processors:
+    wsi-run     370.28 s wall  1463.69 s CPU    705 MB   1,516 nuclei
+    tiatoolbox 1608.77 s wall  5371.71 s CPU   3662 MB     588 nuclei
 4,000 × 4,000 px, before that, not in one run: wsi-run alone with 4 threads; tiatoolbox with 2 threads on a busy machine,
 whose wall time (3,691 s) says nothing:
     wsi-run     256.55 s wall  1004.78 s CPU   1158 MB  11,215 nuclei
