@@ -27,7 +27,7 @@ use crate::model::{
 };
 use std::collections::HashMap;
 
-/// The steps of a network, with so many tenths of the products that bfloat16 concerns in single precision.
+/// The steps of a network, with so many tenths of the products that rounding concerns in single precision.
 ///
 /// # Errors
 /// A tensor that `weights` lacks.

@@ -91,17 +91,18 @@ struct Prepared {
 }
 
 impl Compiled {
-    /// Compiles a network. Where factors are rounded to bfloat16 and the images' size is known, it is first run on an
-    /// image, to find out how many layers may be.
+    /// Compiles a network. Where factors are rounded and the images' size is known, it is first run on two images, to find
+    /// out how.
     ///
     /// # Errors
     /// [`CompileError`]: a tensor that `weights` lacks.
     pub fn new(graph: &Graph, weights: &Weights, options: Options) -> Result<Self, CompileError> {
         let options = Options { isa: options.isa.available(), ..options };
-        Self::of(graph, weights, options, rounding::single_tenths(graph, weights, options)?)
+        let (precision, single_tenths) = rounding::rounding(graph, weights, options)?;
+        Self::of(graph, weights, Options { precision, ..options }, single_tenths)
     }
 
-    /// With so many tenths of the products that bfloat16 concerns in single precision.
+    /// With so many tenths of the products that rounding concerns in single precision.
     fn of(graph: &Graph, weights: &Weights, options: Options, single_tenths: u64) -> Result<Self, CompileError> {
         let program = compile::lower(graph, weights, options, single_tenths, program::Target::Cpu)?;
         let most = graph.nodes().iter().map(|node| node.channels).max().unwrap_or(0);

@@ -136,10 +136,7 @@ impl Plan {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mb = |bytes: usize| bytes as f64 / 1e6;
-        let precision = match self.precision {
-            Precision::F32 => "f32",
-            Precision::Bf16 => "bf16",
-        };
+        let precision = self.precision.name();
         writeln!(f, "{} {}×{} px, {precision}, {}", self.network, self.h, self.w, self.isa.name())?;
         writeln!(
             f,

@@ -187,7 +187,7 @@ fn as_json(plan: &Plan, m: &Measured, steps: Option<&[StepTime]>) -> Value {
         "model": plan.network,
         "h": plan.h,
         "w": plan.w,
-        "precision": match plan.precision { Precision::F32 => "f32", Precision::Bf16 => "bf16" },
+        "precision": plan.precision.name(),
         "isa": plan.isa.name(),
         "threads": m.threads,
         "batch": m.batch,
@@ -249,7 +249,7 @@ fn print_steps(plan: &Plan, steps: &[StepTime], out: &mut dyn Write) -> std::io:
 
 fn print(plan: &Plan, m: &Measured, out: &mut dyn Write) -> std::io::Result<()> {
     let (rate, mb) = (m.images_per_sec(m.median()), |bytes: usize| bytes as f64 / 1e6);
-    let precision = if plan.precision == Precision::Bf16 { "bf16" } else { "f32" };
+    let precision = plan.precision.name();
     writeln!(out, "network    {} {}×{} px, {:.3} GMACs", plan.network, plan.h, plan.w, plan.macs() as f64 / 1e9)?;
     writeln!(
         out,

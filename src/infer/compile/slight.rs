@@ -1,4 +1,4 @@
-//! Which layers stay in single precision where bfloat16 is asked for.
+//! Which layers stay in single precision where factors are rounded.
 //!
 //! Owns: [`slight`]. Must not know: weights, kernels.
 //!
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// For each node, whether it is one of the smallest layers that together form so many tenths of all products that
-/// bfloat16 concerns; of an image of unknown size, of those of one pixel of each layer.
+/// rounding concerns; of an image of unknown size, of those of one pixel of each layer.
 pub(super) fn slight(graph: &Graph, live: &[bool], shapes: Option<&[Shape]>, tenths: u64) -> Vec<bool> {
     let products: Vec<u64> = graph
         .nodes()

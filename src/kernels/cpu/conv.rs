@@ -8,6 +8,7 @@ mod cascade;
 mod depthwise;
 mod finish;
 mod grouped;
+mod mac;
 mod parts;
 mod strip;
 mod thin;

@@ -4,7 +4,7 @@
 
 use super::{
     Epilogue, Input,
-    tile::{MacKernel, dispatch},
+    mac::{MacKernel, Word, dispatch},
 };
 use crate::kernels::cpu::{isa::Isa, view::ViewMut};
 use std::ops::Range;
@@ -29,9 +29,9 @@ pub(super) trait Instructions {
     /// Instructions that the processor has.
     fn isa(&self) -> Isa;
 
-    /// Whether products are of bfloat16 pairs; only where the processor multiplies them.
-    fn pairs(&self) -> bool {
-        false
+    /// What products are formed of; pairs only where the processor multiplies them.
+    fn word(&self) -> Word {
+        Word::Float
     }
 }
 
@@ -58,6 +58,6 @@ where
         let skip = self.scratch.as_ptr().align_offset(64).min(self.scratch.len());
         self.scratch = &mut std::mem::take(&mut self.scratch)[skip..];
         // SAFETY: the instructions are there; the rest is the caller's promise.
-        unsafe { dispatch(self.op.isa(), self.op.pairs(), self) }
+        unsafe { dispatch(self.op.isa(), self.op.word(), self) }
     }
 }

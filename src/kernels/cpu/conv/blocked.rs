@@ -4,15 +4,16 @@
 //! arithmetic of a tile.
 //!
 //! A part of the band's input is copied into a strip: padded, with the prologue applied, rounded where products are
-//! bfloat16, in blocks of a cache line per pixel. The copy is a small share of the work (a value is read `k² · cout`
+//! of pairs, in blocks of a cache line per pixel. The copy is a small share of the work (a value is read `k² · cout`
 //! times) and buys constant distances, no edges, and a working set that stays in the second-level cache.
 
 use super::{
     ConvSpec,
     band::{Band, Instructions},
     finish::{clamp, finish},
+    mac::{Mac, MacKernel, Word, whole},
     strip::{Strip, bfloat16},
-    tile::{Finish, Mac, MacKernel, Tile, WORDS},
+    tile::{Finish, Tile, WORDS},
     walk::Walk,
 };
 use crate::kernels::cpu::{
@@ -47,11 +48,13 @@ pub(super) enum Order {
 pub(super) struct Blocked {
     pub(super) spec: ConvSpec,
     isa: Isa,
-    pairs: bool,
+    word: Word,
     pub(super) order: Order,
     /// Blocks of channels out; each `[block, kh, kw, words of the block, lanes]`.
     weights: Aligned,
     bias: Aligned,
+    /// What whole weights are multiplied by, of each channel out; else none.
+    scales: Aligned,
 }
 
 impl Blocked {
@@ -65,12 +68,26 @@ impl Blocked {
     ) -> Self {
         let isa = isa.available();
         let order = order(&spec);
-        let pairs = isa == Isa::Avx512Bf16 && precision == Precision::Bf16 && Self::rounds(&spec);
-        let mut padded = Aligned::zeros(spec.cout.next_multiple_of(32));
-        if let Some(bias) = bias {
-            padded[..spec.cout].copy_from_slice(bias);
+        let word = match precision {
+            _ if isa != Isa::Avx512Bf16 || !Self::rounds(&spec) => Word::Float,
+            Precision::F32 => Word::Float,
+            Precision::Int16 if is_whole(&spec) => Word::Integers,
+            Precision::Bf16 | Precision::Int16 => Word::Bfloats,
+        };
+        let padded = |values: Option<&[f32]>| {
+            let mut padded = Aligned::zeros(spec.cout.next_multiple_of(32));
+            if let Some(values) = values {
+                padded[..spec.cout].copy_from_slice(values);
+            }
+            padded
+        };
+        let mut scales = Aligned::default();
+        if word == Word::Integers {
+            let of_channel = |weights: &[f32]| whole::weight_scale(weights.iter().copied());
+            let all: Vec<f32> = weights.chunks_exact(spec.cin).map(of_channel).collect();
+            scales = padded(Some(&all));
         }
-        let mut op = Self { spec, isa, pairs, order, weights: Aligned::default(), bias: padded };
+        let mut op = Self { spec, isa, word, order, weights: Aligned::default(), bias: padded(bias), scales };
         op.weights = op.packed(weights, memory);
         op
     }
@@ -89,7 +106,7 @@ impl Blocked {
 
     /// Channels of a block.
     pub(super) fn block(&self) -> usize {
-        if self.pairs { 2 * WORDS } else { WORDS }
+        self.word.numbers() * WORDS
     }
 
     /// Values that a sum goes through, as `(taps, values of a tap)`: windows are one tap of all their values.
@@ -105,7 +122,7 @@ impl Blocked {
     /// Words of one sum.
     pub(super) fn words(&self) -> usize {
         let (taps, values) = self.depth();
-        taps * if self.pairs { values.div_ceil(2) } else { values }
+        taps * values.div_ceil(self.word.numbers())
     }
 
     /// Vectors of the block of channels out that starts at `o`.
@@ -146,9 +163,13 @@ impl Blocked {
             for start in (0..values).step_by(block) {
                 for t in 0..taps {
                     let end = (start + block).min(values);
-                    for (i, row) in (start..end).step_by(if self.pairs { 2 } else { 1 }).zip(&mut rows) {
+                    for (i, row) in (start..end).step_by(self.word.numbers()).zip(&mut rows) {
                         for (o, to) in (o..o + width).zip(row) {
-                            *to = if self.pairs { pair(weight(o, t, i), weight(o, t, i + 1)) } else { weight(o, t, i) };
+                            *to = match self.word {
+                                Word::Float => weight(o, t, i),
+                                Word::Bfloats => pair([i, i + 1].map(|i| bfloat16(weight(o, t, i)))),
+                                Word::Integers => pair([i, i + 1].map(|i| self.whole(o, weight(o, t, i)))),
+                            };
                         }
                     }
                 }
@@ -157,12 +178,18 @@ impl Blocked {
         packed
     }
 
+    /// A weight of channel `o` as a multiple of its scale.
+    fn whole(&self, o: usize, weight: f32) -> u16 {
+        // A weight of nobody's channel, or of a channel of zeros.
+        if weight == 0.0 { 0 } else { (weight / self.scales[o]).round_ties_even() as i16 as u16 }
+    }
+
     pub(super) fn into_memory(self) -> Aligned {
         self.weights
     }
 
     pub(super) fn bytes(&self) -> usize {
-        4 * (self.weights.len() + self.bias.len())
+        4 * (self.weights.len() + self.bias.len() + self.scales.len())
     }
 
     /// Blocks of channels in.
@@ -199,7 +226,8 @@ impl Blocked {
             Order::Rows => (0, in_cols * cin, in_rows * in_cols * cin + WORDS),
             Order::Windows => {
                 let block = ((rows * out_w) | 1) * WORDS;
-                (block, out_w * WORDS, block * self.part_blocks())
+                let scales = if self.word == Word::Integers { rows * out_w } else { 0 };
+                (block, out_w * WORDS, block * self.part_blocks() + scales)
             }
         }
     }
@@ -234,9 +262,14 @@ fn order(spec: &ConvSpec) -> Order {
     }
 }
 
-/// Two numbers rounded to bfloat16 in one word.
-fn pair(first: f32, second: f32) -> f32 {
-    f32::from_bits(u32::from(bfloat16(first)) | (u32::from(bfloat16(second)) << 16))
+/// Whether factors may be whole numbers: all inputs of a sum are of one pixel.
+fn is_whole(spec: &ConvSpec) -> bool {
+    spec.kernel == (1, 1) && spec.pad == (0, 0) && spec.cin <= whole::MOST
+}
+
+/// Two halves in one word.
+fn pair([first, second]: [u16; 2]) -> f32 {
+    f32::from_bits(u32::from(first) | (u32::from(second) << 16))
 }
 
 impl Instructions for Blocked {
@@ -244,8 +277,8 @@ impl Instructions for Blocked {
         self.isa
     }
 
-    fn pairs(&self) -> bool {
-        self.pairs
+    fn word(&self) -> Word {
+        self.word
     }
 }
 
@@ -288,6 +321,7 @@ impl Band<'_, '_, Blocked> {
         // Few weights stay near by themselves; then a tile's outputs are written side by side.
         let by_tile = taps.blocks.0 * taps.rows.0 * taps.cols.0 * taps.run * cout <= NEAR_WEIGHTS;
         let panels = || (0..cout).step_by(2 * op.lanes());
+        let scales = self.scales(rows.len()).cast_const();
         let tiles = || walk.tiles(M::PIXELS);
         let mut compute = |o: usize, (r, x, n): (usize, usize, usize)| {
             let vectors = op.vectors_at(o);
@@ -306,6 +340,7 @@ impl Band<'_, '_, Blocked> {
                 x: self.scratch.as_ptr().wrapping_add(walk.input(r, x)),
                 w: op.weights.as_ptr().wrapping_add(op.words() * o + walk.weights(blocks.start, width)),
                 bias: op.bias.as_ptr().wrapping_add(o),
+                scales: (scales.wrapping_add(r * out_w + x), op.scales.as_ptr().wrapping_add(o)),
                 out: self.out.pixel(y, ox).wrapping_add(o),
                 out_px: self.out.layout().pixel_stride,
                 channels: (cout - o).min(width),

@@ -11,7 +11,7 @@ use super::{
     band::{Band, Instructions, SPARE_FLOATS},
     conv,
     depthwise::{Depthwise, Next},
-    tile::dispatch,
+    mac::{Word, dispatch},
 };
 use crate::kernels::cpu::view::{Layout, View, ViewMut};
 use std::{ops::Range, sync::Arc};
@@ -136,7 +136,7 @@ pub fn cascade(
             let (channels, scratch) = (0..c, &mut *strip);
             let band = Band { op: middle, input, epilogue: &epilogues[1], out, rows, channels, scratch };
             // SAFETY: sizes are checked; of the input only rows are read that are needed and not packed.
-            unsafe { dispatch(middle.isa(), false, Next { band, packed: &mut packed, kept: places.kept }) }
+            unsafe { dispatch(middle.isa(), Word::Float, Next { band, packed: &mut packed, kept: places.kept }) }
         };
         match &op.project {
             Some(project) => {
@@ -234,7 +234,7 @@ mod tests {
         for (i, (spec, size)) in specs.into_iter().flat_map(|spec| sizes.map(|size| (spec, size))).enumerate() {
             for is_there in [[true, true], [true, false], [false, true]] {
                 for isa in Isa::ALL.into_iter().filter(|&isa| isa <= Isa::best()) {
-                    let precision = if i % 2 == 0 { Precision::F32 } else { Precision::Bf16 };
+                    let precision = [Precision::F32, Precision::Bf16, Precision::Int16][i % 3];
                     check(([12 + i, 40 + 7 * i, 16 + i], is_there), spec, size, (isa, precision));
                 }
             }

@@ -11,8 +11,8 @@ use super::{
     ConvSpec, Input,
     band::{Band, Instructions},
     finish::{clamp, finish},
+    mac::{Mac, MacKernel},
     strip::{Strip, WORDS},
-    tile::{Mac, MacKernel},
 };
 use crate::kernels::cpu::{
     aligned::Aligned,

@@ -1,8 +1,13 @@
 //! The input of a dense convolution, copied into the strip.
 //!
-//! Owns: padding, the prologue, rounding to bfloat16, the strip's three orders. Must not know: weights, sums.
+//! Owns: padding, the prologue, rounding, the strip's three orders. Must not know: weights, sums.
 
-use super::{ConvSpec, band::Band, blocked::Blocked, tile::Mac};
+use super::{
+    ConvSpec,
+    band::Band,
+    blocked::Blocked,
+    mac::{Mac, V, Word, whole},
+};
 use crate::kernels::cpu::{
     elementwise::{load, store},
     math::relu,
@@ -12,6 +17,9 @@ use crate::kernels::cpu::{
 use std::ops::Range;
 
 pub(super) use super::tile::WORDS;
+
+/// Pixels whose scales are computed side by side.
+const TOGETHER: usize = 8;
 
 /// The padded input of some output rows: `[block, row, column, 16]`, every tap a pixel.
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +64,7 @@ impl Strip {
     #[inline(always)]
     pub(super) unsafe fn pack_row<M: Mac>(&self, x: View<'_>, prologue: Option<Factors>, row: usize, to: *mut f32) {
         let (h, w, c) = x.size();
-        let blocks = c.div_ceil(if M::PAIRS { 2 * WORDS } else { WORDS });
+        let blocks = c.div_ceil(M::WORD.numbers() * WORDS);
         let inside = self.pad.1.min(self.cols)..(self.pad.1 + w).min(self.cols).max(self.pad.1.min(self.cols));
         {
             let y = row.checked_sub(self.pad.0).filter(|&y| y < h);
@@ -70,7 +78,7 @@ impl Strip {
                 }
                 let Some(y) = y else { return };
                 for col in inside.clone() {
-                    put_pixel::<M>(x.pixel(y, col - self.pad.1), c, prologue, to.add(col * WORDS), self.block);
+                    put_pixel::<M>(x.pixel(y, col - self.pad.1), c, prologue, 1.0, to.add(col * WORDS), self.block);
                 }
             }
         }
@@ -116,6 +124,13 @@ impl Band<'_, '_, Blocked> {
         }
     }
 
+    /// Where the scales of the pixels of so many rows are, behind the strip.
+    pub(super) fn scales(&mut self, rows: usize) -> *mut f32 {
+        let out_w = self.out.size().1;
+        let end = self.op.strip(rows, out_w).2;
+        self.scratch.as_mut_ptr().wrapping_add(end.saturating_sub(rows * out_w))
+    }
+
     fn factors(&self) -> Option<Factors> {
         self.input.prologue.map(|p| (p.scale.as_ptr(), p.shift.as_ptr(), p.relu))
     }
@@ -149,13 +164,30 @@ impl Band<'_, '_, Blocked> {
         let out_w = self.out.size().1;
         let (block, row, _) = self.op.strip(rows.len(), out_w);
         if kernel == (1, 1) && self.op.spec.pad == (0, 0) {
-            let base = self.scratch.as_mut_ptr();
+            let (base, scales) = (self.scratch.as_mut_ptr(), self.scales(rows.len()));
             let (x, factors) = self.part(blocks);
             let c = x.size().2;
-            for (oy, ox) in rows.clone().flat_map(|y| (0..out_w).map(move |x| (y, x))) {
-                let to = base.wrapping_add((oy - rows.start) * row + ox * WORDS);
-                // SAFETY: the pixel is one of the strip's, and its input inside.
-                unsafe { put_pixel::<M>(x.pixel(oy * stride, ox * stride), c, factors, to, block) }
+            let from = |i: usize| x.pixel((rows.start + i / out_w) * stride, i % out_w * stride);
+            let to = |i: usize| base.wrapping_add(i / out_w * row + i % out_w * WORDS);
+            let all = rows.len() * out_w;
+            for first in (0..all).step_by(TOGETHER) {
+                let pixels = first..(first + TOGETHER).min(all);
+                let mut into = [1.0; TOGETHER];
+                // SAFETY: the pixels are of the strip, and their inputs inside.
+                unsafe {
+                    if M::WORD == Word::Integers {
+                        let mut sums = [0.0; TOGETHER];
+                        for i in pixels.clone() {
+                            sums[i - first] = squares::<M>(from(i), c, factors);
+                        }
+                        let back;
+                        (into, back) = whole::input_scales(sums);
+                        scales.add(first).copy_from_nonoverlapping(back.as_ptr(), pixels.len());
+                    }
+                    for i in pixels {
+                        put_pixel::<M>(from(i), c, factors, into[i - first], to(i), block);
+                    }
+                }
             }
             return;
         }
@@ -169,7 +201,7 @@ impl Band<'_, '_, Blocked> {
                         let to = to.wrapping_add(tap * (c / self.op.block()) * block);
                         let (y, x) = (oy * stride + ky, ox * stride + kx);
                         if y < h && x < w {
-                            put_pixel::<M>(self.input.x.pixel(y, x), c, self.factors(), to, block);
+                            put_pixel::<M>(self.input.x.pixel(y, x), c, self.factors(), 1.0, to, block);
                         } else {
                             (0..c / self.op.block()).for_each(|b| zero::<M::S>(to.add(b * block)));
                         }
@@ -195,7 +227,7 @@ impl Band<'_, '_, Blocked> {
                         }
                     }
                 }
-                if M::PAIRS && at % 2 == 1 {
+                if M::WORD != Word::Float && at % 2 == 1 {
                     put_value::<M>(to, block, at, 0.0);
                 }
             }
@@ -215,14 +247,67 @@ unsafe fn zero<S: Simd>(to: *mut f32) {
     }
 }
 
-/// `c` channels of a pixel into their blocks, `block` floats apart; the last block is filled up with zeros.
+/// `n` channels of a pixel from `at` on, with the prologue applied.
+///
+/// # Safety
+/// Input and prologue are good for them.
+#[inline(always)]
+unsafe fn values<M: Mac>(from: *const f32, prologue: Option<Factors>, at: usize, n: usize) -> V<M> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut v = load::<M::S>(from.wrapping_add(at), n);
+        if let Some((scale, shift, relu)) = prologue {
+            let (scale, shift) = (scale.wrapping_add(at), shift.wrapping_add(at));
+            v = M::S::fma(v, load::<M::S>(scale, n), load::<M::S>(shift, n));
+            if relu {
+                v = M::S::relu(v);
+            }
+        }
+        v
+    }
+}
+
+/// The sum of the squares of a pixel's channels.
+///
+/// # Safety
+/// Input and prologue are good for `c` floats.
+#[inline(always)]
+unsafe fn squares<M: Mac>(from: *const f32, c: usize, prologue: Option<Factors>) -> f32 {
+    let lanes = M::S::LANES;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [M::S::splat(0.0); 2];
+        for at in (0..c).step_by(2 * lanes) {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                let at = at + i * lanes;
+                let v = values::<M>(from, prologue, at, c.saturating_sub(at).min(lanes));
+                *sum = M::S::fma(v, v, *sum);
+            }
+        }
+        let all = M::S::lanes(M::S::add(sums[0], sums[1]));
+        let half = |v: &[f32], i: usize| v[i] + v[i + v.len() / 2];
+        let eight: [f32; 8] = std::array::from_fn(|i| half(&all, i));
+        let four: [f32; 4] = std::array::from_fn(|i| half(&eight, i));
+        (four[0] + four[2]) + (four[1] + four[3])
+    }
+}
+
+/// `c` channels of a pixel, times `factor` where they become whole numbers, into their blocks, `block` floats apart; the
+/// last block is filled up with zeros.
 ///
 /// # Safety
 /// `from` is good for `c` floats, `to` for all blocks.
 #[inline(always)]
-unsafe fn put_pixel<M: Mac>(from: *const f32, c: usize, prologue: Option<Factors>, to: *mut f32, block: usize) {
+unsafe fn put_pixel<M: Mac>(
+    from: *const f32,
+    c: usize,
+    prologue: Option<Factors>,
+    factor: f32,
+    to: *mut f32,
+    block: usize,
+) {
     let lanes = M::S::LANES;
-    let per = if M::PAIRS { 2 * WORDS } else { WORDS };
+    let per = M::WORD.numbers() * WORDS;
     let mut at = 0;
     let mut to = to;
     while at < c {
@@ -230,19 +315,13 @@ unsafe fn put_pixel<M: Mac>(from: *const f32, c: usize, prologue: Option<Factors
             let n = c.saturating_sub(at + i).min(lanes);
             // SAFETY: the caller's promise; `n` floats are left from `at + i` on.
             unsafe {
-                let from = from.wrapping_add(at + i);
-                let mut v = load::<M::S>(from, n);
-                if let Some((scale, shift, relu)) = prologue {
-                    let (scale, shift) = (scale.wrapping_add(at + i), shift.wrapping_add(at + i));
-                    v = M::S::fma(v, load::<M::S>(scale, n), load::<M::S>(shift, n));
-                    if relu {
-                        v = M::S::relu(v);
+                let v = values::<M>(from, prologue, at + i, n);
+                match M::WORD {
+                    Word::Float => store::<M::S>(to.add(i), v, lanes),
+                    Word::Bfloats => M::store_halves(to.cast::<u16>().add(i), v),
+                    Word::Integers => {
+                        M::store_halves(to.cast::<u16>().add(i), M::S::mul(v, M::S::splat(factor)));
                     }
-                }
-                if M::PAIRS {
-                    M::store_halves(to.cast::<u16>().add(i), v);
-                } else {
-                    store::<M::S>(to.add(i), v, lanes);
                 }
             }
         }
@@ -259,10 +338,10 @@ unsafe fn put_pixel<M: Mac>(from: *const f32, c: usize, prologue: Option<Factors
 unsafe fn put_value<M: Mac>(to: *mut f32, block: usize, at: usize, value: f32) {
     // SAFETY: the caller's promise.
     unsafe {
-        if M::PAIRS {
-            *to.add(at / (2 * WORDS) * block).cast::<u16>().add(at % (2 * WORDS)) = bfloat16(value);
-        } else {
-            *to.add(at / WORDS * block + at % WORDS) = value;
+        match M::WORD {
+            Word::Float => *to.add(at / WORDS * block + at % WORDS) = value,
+            Word::Bfloats => *to.add(at / (2 * WORDS) * block).cast::<u16>().add(at % (2 * WORDS)) = bfloat16(value),
+            Word::Integers => unreachable!("whole numbers of windows"),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{
     ConvSpec, Input,
     band::{Band, Instructions},
     finish::finish,
-    tile::{Mac, MacKernel},
+    mac::{Mac, MacKernel},
 };
 use crate::kernels::cpu::{isa::Isa, math::relu, simd::Simd};
 

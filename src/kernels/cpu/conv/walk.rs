@@ -3,8 +3,10 @@
 //! Owns: [`Walk`]. Must not know: what is in the strip.
 
 use super::{
+    band::Instructions,
     blocked::{Blocked, Order},
-    tile::{Finish, Mac, Taps, Tile, WORDS},
+    mac::{Mac, Word},
+    tile::{Finish, Taps, Tile, WORDS},
 };
 use std::ops::Range;
 
@@ -29,7 +31,7 @@ impl Walk {
         let (block, row, _) = op.strip(rows, out_w);
         let spec = op.spec;
         let (taps, values) = op.depth();
-        let words = if op.block() > WORDS { values.div_ceil(2) } else { values };
+        let words = values.div_ceil(op.word().numbers());
         let size = if flat { (1, rows * out_w) } else { (rows, out_w) };
         let (kh, kw) = spec.kernel;
         let blocks = words.div_ceil(WORDS);
@@ -102,9 +104,9 @@ impl Walk {
                 (16, _) => M::tile_of::<2, 16>(n, tile, taps, finish),
                 (32, 1) => M::tile_of::<1, 32>(n, tile, taps, finish),
                 (32, _) => M::tile_of::<2, 32>(n, tile, taps, finish),
-                (3, _) if !M::PAIRS => M::tile_of::<2, 3>(n, tile, taps, finish),
-                (6, _) if !M::PAIRS => M::tile_of::<2, 6>(n, tile, taps, finish),
-                (12, _) if !M::PAIRS => M::tile_of::<2, 12>(n, tile, taps, finish),
+                (3, _) if M::WORD == Word::Float => M::tile_of::<2, 3>(n, tile, taps, finish),
+                (6, _) if M::WORD == Word::Float => M::tile_of::<2, 6>(n, tile, taps, finish),
+                (12, _) if M::WORD == Word::Float => M::tile_of::<2, 12>(n, tile, taps, finish),
                 (pixel, _) => unreachable!("pixels `{pixel}` floats apart"),
             }
         }

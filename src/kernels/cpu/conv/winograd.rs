@@ -19,7 +19,8 @@ use super::{
     ConvSpec, Input,
     band::{Band, Instructions},
     finish::{clamp, finish},
-    tile::{Finish, Mac, MacKernel, Taps, Tile, WORDS},
+    mac::{Mac, MacKernel},
+    tile::{Finish, Taps, Tile, WORDS},
 };
 use crate::kernels::cpu::{
     aligned::Aligned,
@@ -418,6 +419,7 @@ impl Band<'_, '_, Winograd> {
                         x: scratch.wrapping_add(p * point + channels.start / WORDS * block + t * WORDS),
                         w: weights.wrapping_add(p * odd_lines(outs.len() * channels.len()) + o * channels.len()),
                         bias: zeros.as_ptr(),
+                        scales: (std::ptr::null(), std::ptr::null()),
                         out: scratch.wrapping_add(sums + p * op.sums_step() + t * stride + o),
                         out_px: stride,
                         channels: width,
