@@ -46,7 +46,7 @@ impl Overview {
         max_px: u32,
     ) -> Self {
         let picture = shrink(thumbnail, max_px.max(1));
-        let cover = vec![[0; 4]; picture.w as usize * picture.h as usize];
+        let cover = touched(picture.w as usize * picture.h as usize);
         let seen = match kind {
             ResultKind::Nuclei => Vec::new(),
             ResultKind::Semantic | ResultKind::Tiles => vec![0; cover.len()],
@@ -228,6 +228,14 @@ impl Overview {
             }
         }
     }
+}
+
+/// Zeros in memory that is there: what nuclei here and there are added to would otherwise be read before it is written,
+/// page by page, and every page that takes the place of the system's zeros stops all threads for a moment.
+fn touched(len: usize) -> Vec<[u16; 4]> {
+    let mut zeros = Vec::with_capacity(len);
+    zeros.resize(len, [0; 4]);
+    zeros
 }
 
 /// Area-averages a picture down so that its longest side is at most `max_px`.
