@@ -185,9 +185,8 @@ impl PackedConv {
     ) -> Self {
         assert_eq!(weights.len(), spec.weight_count(), "weights of {spec:?}");
         assert!(bias.is_none_or(|b| b.len() == spec.cout), "bias of {spec:?}");
-        // In single precision even where bfloat16 is asked for: so few products beat twice the rate.
         let form = if Winograd::suits(&spec, out) {
-            Form::Winograd(Winograd::new(spec, weights, bias, isa, memory))
+            Form::Winograd(Winograd::new(spec, (weights, bias), isa, precision, memory))
         } else if Thin::suits(&spec) {
             Form::Thin(Thin::new(spec, weights, bias, isa))
         } else if spec.groups == 1 {
@@ -200,7 +199,7 @@ impl PackedConv {
         Self { spec, form }
     }
 
-    /// Whether factors are rounded where that is asked for.
+    /// Whether factors are rounded where that is asked for; those of Winograd's products apart.
     pub fn rounds(spec: &ConvSpec, out: Option<(usize, usize)>) -> bool {
         let is_dense = spec.groups < spec.cin.max(2);
         is_dense && !Winograd::suits(spec, out) && !Thin::suits(spec) && Blocked::rounds(spec)

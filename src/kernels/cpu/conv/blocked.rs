@@ -11,7 +11,7 @@ use super::{
     ConvSpec,
     band::{Band, Instructions},
     finish::{clamp, finish},
-    mac::{Mac, MacKernel, Word, whole},
+    mac::{Mac, MacKernel, Word, pair, whole},
     strip::{Strip, bfloat16},
     tile::{Finish, Tile, WORDS},
     walk::Walk,
@@ -168,7 +168,9 @@ impl Blocked {
                             *to = match self.word {
                                 Word::Float => weight(o, t, i),
                                 Word::Bfloats => pair([i, i + 1].map(|i| bfloat16(weight(o, t, i)))),
-                                Word::Integers => pair([i, i + 1].map(|i| self.whole(o, weight(o, t, i)))),
+                                Word::Integers => {
+                                    pair([i, i + 1].map(|i| whole::rounded(weight(o, t, i), self.scales[o])))
+                                }
                             };
                         }
                     }
@@ -176,12 +178,6 @@ impl Blocked {
             }
         });
         packed
-    }
-
-    /// A weight of channel `o` as a multiple of its scale.
-    fn whole(&self, o: usize, weight: f32) -> u16 {
-        // A weight of nobody's channel, or of a channel of zeros.
-        if weight == 0.0 { 0 } else { (weight / self.scales[o]).round_ties_even() as i16 as u16 }
     }
 
     pub(super) fn into_memory(self) -> Aligned {
@@ -265,11 +261,6 @@ fn order(spec: &ConvSpec) -> Order {
 /// Whether factors may be whole numbers: all inputs of a sum are of one pixel.
 fn is_whole(spec: &ConvSpec) -> bool {
     spec.kernel == (1, 1) && spec.pad == (0, 0) && spec.cin <= whole::MOST
-}
-
-/// Two halves in one word.
-fn pair([first, second]: [u16; 2]) -> f32 {
-    f32::from_bits(u32::from(first) | (u32::from(second) << 16))
 }
 
 impl Instructions for Blocked {

@@ -44,6 +44,8 @@ impl Word {
 /// Whole numbers of 16 bits whose sums of products fit 32: `(32600 + √K / 2) · (65400 + √K / 2) < 2³¹` for as many
 /// products as [`whole::MOST`], half of each number having been added by rounding.
 pub(super) mod whole {
+    use super::{Mac, Simd, V};
+
     /// Norm of a pixel's inputs; so none of them is more than an `i16`.
     pub(in super::super) const INPUT_NORM: f32 = 32600.0;
     /// Norm of a channel's weights.
@@ -55,6 +57,26 @@ pub(super) mod whole {
     pub(in super::super) fn weight_scale(weights: impl Iterator<Item = f32>) -> f32 {
         let (squares, largest) = weights.fold((0.0, 0.0_f32), |(s, m), w| (s + f64::from(w).powi(2), m.max(w.abs())));
         (squares.sqrt() as f32 / WEIGHT_NORM).max(largest / f32::from(i16::MAX))
+    }
+
+    /// A weight as a multiple of its channel's scale.
+    pub(in super::super) fn rounded(weight: f32, scale: f32) -> u16 {
+        // A weight of a channel of zeros, or of nobody's channel.
+        if weight == 0.0 { 0 } else { (weight / scale).round_ties_even() as i16 as u16 }
+    }
+
+    /// The sum of the lanes.
+    ///
+    /// # Safety
+    /// The processor has the instructions of `M`.
+    #[inline(always)]
+    pub(in super::super) unsafe fn sum<M: Mac>(v: V<M>) -> f32 {
+        // SAFETY: the caller's promise.
+        let all = unsafe { M::S::lanes(v) };
+        let half = |v: &[f32], i: usize| v[i] + v[i + v.len() / 2];
+        let eight: [f32; 8] = std::array::from_fn(|i| half(&all, i));
+        let four: [f32; 4] = std::array::from_fn(|i| half(&eight, i));
+        (four[0] + four[2]) + (four[1] + four[3])
     }
 
     /// What the inputs of `N` pixels are multiplied by, and what they are then to be multiplied by; of the sums of their
@@ -70,6 +92,11 @@ pub(super) mod whole {
         }
         (into, back)
     }
+}
+
+/// Two halves in one word.
+pub(super) fn pair([first, second]: [u16; 2]) -> f32 {
+    f32::from_bits(u32::from(first) | (u32::from(second) << 16))
 }
 
 /// A multiply-add of words.

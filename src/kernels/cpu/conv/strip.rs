@@ -284,11 +284,7 @@ unsafe fn squares<M: Mac>(from: *const f32, c: usize, prologue: Option<Factors>)
                 *sum = M::S::fma(v, v, *sum);
             }
         }
-        let all = M::S::lanes(M::S::add(sums[0], sums[1]));
-        let half = |v: &[f32], i: usize| v[i] + v[i + v.len() / 2];
-        let eight: [f32; 8] = std::array::from_fn(|i| half(&all, i));
-        let four: [f32; 4] = std::array::from_fn(|i| half(&eight, i));
-        (four[0] + four[2]) + (four[1] + four[3])
+        whole::sum::<M>(M::S::add(sums[0], sums[1]))
     }
 }
 

@@ -223,6 +223,53 @@ fn whole_numbers_of_16_bits_are_closer() {
 }
 
 #[test]
+fn whole_numbers_of_16_bits_go_through_winograds_transforms() {
+    // Near weights and far ones, blocks, panels and pairs that are not whole.
+    let threes = [(48, 32), (50, 33), (64, 64), (129, 70), (136, 242), (512, 64)].map(|c| (c, 3));
+    let fives = [(57, 40), (150, 130)].map(|c| (c, 5));
+    for ((cin, cout), kernel) in threes.into_iter().chain(fives) {
+        for case in alone(ConvSpec::same(cin, cout, kernel), (16, 31)) {
+            assert!(Winograd::suits(&case.spec, Some(out_size(&case))));
+            let (got, want) = run(&case, Isa::best(), Precision::Int16, &[]);
+            let d = difference(&got, &want);
+            println!("{:?}: {d:e}", case.spec);
+            assert!(d < 5e-3, "{:?}: {d}", case.spec);
+            assert!(Isa::best() != Isa::Avx512Bf16 || d > 1e-5, "{:?}: nothing is rounded", case.spec);
+            assert!(got == run(&case, Isa::best(), Precision::Int16, &[4, 12]).0, "{:?}", case.spec);
+        }
+    }
+}
+
+#[test]
+fn whole_numbers_of_16_bits_hold_the_extremes() {
+    let (h, w) = (8, 8);
+    let of = |spec: ConvSpec, value: f32, weights: &[f32]| {
+        let op = PackedConv::sized(spec, (h, w), (weights, None), Isa::best(), Precision::Int16);
+        let (x, mut out) = (vec![value; h * w * spec.cin], vec![f32::NAN; h * w * spec.cout]);
+        let (x, mut view) = (View::dense(&x, h, w, spec.cin), ViewMut::dense(&mut out, h, w, spec.cout));
+        conv(&op, x, None, &Epilogue::default(), &mut view, 0..h, &mut vec![0.0; op.scratch_floats(w)]);
+        out
+    };
+    // Inputs and weights that point the same way: no sum is larger for its factors.
+    for (cin, sign) in [1, 2, 16, 33, 300, 1090, 4096].into_iter().flat_map(|cin| [(cin, 1.0), (cin, -1.0)]) {
+        let spec = ConvSpec::linear(cin, 20);
+        let want = sign * 3.0 * cin as f32;
+        for got in of(spec, 3.0, &vec![sign; spec.weight_count()]) {
+            assert!((got - want).abs() < 1e-3 * want.abs(), "{cin}: {got}, not {want}");
+        }
+    }
+    // Inputs of zeros and almost, and a channel whose weights are.
+    for spec in [ConvSpec::same(48, 32, 3), ConvSpec::linear(48, 32)] {
+        let (mut weights, one) = (numbers(1, spec.weight_count()), spec.weight_count() / spec.cout);
+        weights[one..2 * one].fill(0.0);
+        for value in [0.0, 1e-30] {
+            assert!(of(spec, value, &weights).iter().all(|v| v.abs() < 1e-25), "{value}");
+        }
+        assert!(of(spec, 1.0, &weights).chunks_exact(32).all(|pixel| pixel[1] == 0.0 && pixel[0] != 0.0));
+    }
+}
+
+#[test]
 fn bands_do_not_change_bits() {
     for case in cases() {
         for isa in Isa::ALL.into_iter().filter(|&isa| isa <= Isa::best()) {
@@ -294,20 +341,23 @@ fn parts_hold_every_output_once_and_do_not_change_bits() {
     let mut cut = HashSet::new();
     let squares = [ConvSpec::same(136, 242, 3), ConvSpec::same(24, 40, 3), ConvSpec::same(20, 36, 5)];
     let specs = squares.into_iter().chain([ConvSpec::same(40, 70, 1)]);
+    let ways = Isa::ALL.map(|isa| (isa, Precision::F32)).into_iter().chain([(Isa::best(), Precision::Int16)]);
+    let ways: Vec<_> = ways.collect();
     for (spec, size) in specs.flat_map(|spec| [(16, 31), (40, 36)].map(|size| (spec, size))) {
         let [case, in_place] = alone(spec, size);
         let behind = Case { activation: Some(Activation::Gelu), scale: true, ..alone(spec, size)[0] };
-        for (case, isa) in [case, in_place, behind].iter().flat_map(|c| Isa::ALL.map(|isa| (c, isa))) {
-            let whole = run(case, isa, Precision::F32, &[usize::MAX]).0;
+        for (case, &(isa, precision)) in [case, in_place, behind].iter().flat_map(|c| ways.iter().map(move |w| (c, w)))
+        {
+            let whole = run(case, isa, precision, &[usize::MAX]).0;
             for (threads, most) in [(1, 1), (2, 4), (4, 8), (5, 9), (16, 32)] {
-                let got = run_parts(case, (isa, Precision::F32), false, |op| {
+                let got = run_parts(case, (isa, precision), false, |op| {
                     let parts = op.parts(out_size(case), threads, most);
                     assert!((1..=most).contains(&parts.count()));
                     let all: Vec<Part> = (0..parts.count()).rev().map(|i| parts.part(i)).collect();
                     cut.extend(all.iter().map(|(_, channels)| (spec.cin, channels.len())));
                     all
                 });
-                assert!(whole == got.0, "{isa:?} {spec:?} {threads}");
+                assert!(whole == got.0, "{isa:?} {precision:?} {spec:?} {threads}");
             }
         }
     }

@@ -6,6 +6,10 @@
 //! A tile of 4×4 or 2×2 outputs comes from 6×6 inputs: both are transformed, and the sums over channels become 36 products
 //! of matrices. Tiles lie on multiples of their rows whatever the bands, so that bands do not change bits.
 //!
+//! Where factors are rounded, those of the 36 products are: whole numbers of 16 bits, with a scale for the inputs of a tile and
+//! one for the weights of a channel out, of each point. The transforms cost a digit, which leaves outputs about as close as
+//! products of bfloat16 are.
+//!
 //! Source: Lavin 2016, "Fast algorithms for convolutional neural networks", §4.3, points 0, ±1, ±2, ∞: with these, the
 //! transform of the inputs is the same for both.
 
@@ -19,25 +23,33 @@ use super::{
     ConvSpec, Input,
     band::{Band, Instructions},
     finish::{clamp, finish},
-    mac::{Mac, MacKernel},
+    mac::{Mac, MacKernel, Word, pair, whole},
     tile::{Finish, Taps, Tile, WORDS},
 };
 use crate::kernels::cpu::{
     aligned::Aligned,
     elementwise::{load, store},
-    isa::Isa,
+    isa::{Isa, Precision},
     simd::{Kernel, Simd, dispatch as dispatch_plain},
 };
 use rayon::prelude::*;
-use std::{mem::MaybeUninit, ops::Range};
+use std::{
+    mem::MaybeUninit,
+    ops::{Range, RangeInclusive},
+};
 
 /// Rows and columns of a tile's input.
 const IN_SIDE: usize = 6;
 /// Products per tile.
 const POINTS: usize = IN_SIDE * IN_SIDE;
-/// Weights, before the transform, that are near after it: in the second-level cache, beside all else. More are far: they
-/// are kept as they are, a quarter of the memory, and transformed where they are used, for as many tiles as possible.
+/// Weights, before the transform, that are near after it: in the second-level cache, beside all else; twice as many whole
+/// ones. More are far: they are used for as many tiles as possible. Single ones are kept as they are, a quarter of the
+/// memory, and transformed where they are used.
 const NEAR_WEIGHTS: usize = 1 << 13;
+/// Channels in whose inputs are rounded: with fewer that takes longer than it saves.
+const ROUNDED_CHANNELS: RangeInclusive<usize> = 48..=whole::MOST;
+/// Channels in, about, that share a scale: with more of them fewer bits are left for each.
+const SCALED_CHANNELS: usize = 256;
 /// Bytes of transformed inputs and sums that are worked on at once with near weights: half of a second-level cache.
 const CHUNK_BYTES: usize = 1 << 19;
 /// Bytes of transformed inputs that are worked on at once with far weights.
@@ -55,8 +67,12 @@ const FAR_PANELS: usize = 2;
 pub(super) struct Winograd {
     pub(super) spec: ConvSpec,
     isa: Isa,
-    /// Near: transformed, `[point, panel, cin, channel of the panel]`; far: `[panel, cin, tap, channel of the panel]`.
+    word: Word,
+    /// Near: transformed, `[point, panel, cin, channel of the panel]`; far: `[panel, cin, tap, channel of the panel]`; whole:
+    /// transformed, `[panel, point, word, channel of the panel]`.
     weights: Aligned,
+    /// What whole weights are multiplied by, `[part of the channels in, point, channel out]`; else none.
+    scales: Aligned,
     bias: Aligned,
 }
 
@@ -78,9 +94,18 @@ impl Winograd {
     }
 
     /// Lays out `weights`, `[cout, cin, k, k]`.
-    pub(super) fn new(spec: ConvSpec, weights: &[f32], bias: Option<&[f32]>, isa: Isa, memory: Aligned) -> Self {
+    pub(super) fn new(
+        spec: ConvSpec,
+        (weights, bias): (&[f32], Option<&[f32]>),
+        isa: Isa,
+        precision: Precision,
+        memory: Aligned,
+    ) -> Self {
         let isa = isa.available();
-        let mut op = Self { spec, isa, weights: Aligned::default(), bias: Aligned::default() };
+        let rounds = precision != Precision::F32 && isa == Isa::Avx512Bf16 && ROUNDED_CHANNELS.contains(&spec.cin);
+        let word = if rounds { Word::Integers } else { Word::Float };
+        let [weights_to_be, scales, no_bias] = [(); 3].map(|()| Aligned::default());
+        let mut op = Self { spec, isa, word, weights: weights_to_be, scales, bias: no_bias };
         let (cin, padded, panel, taps) = (spec.cin, op.padded(), op.panel(), spec.kernel.0 * spec.kernel.1);
         op.bias = Aligned::zeros(padded);
         if let Some(bias) = bias {
@@ -95,7 +120,11 @@ impl Winograd {
                 }
             });
         };
-        if is_near(&spec) {
+        if rounds {
+            let mut plain = Aligned::zeros(taps * cin * padded);
+            lay_out(&mut plain);
+            op.round(&plain);
+        } else if is_near(&spec) {
             let mut plain = Aligned::zeros(taps * cin * padded);
             lay_out(&mut plain);
             op.weights = memory.fitted(POINTS * odd_lines(cin * padded));
@@ -107,6 +136,40 @@ impl Winograd {
             lay_out(&mut op.weights);
         }
         op
+    }
+
+    /// Transforms weights `[panel, cin, tap, channel of the panel]` to whole numbers.
+    fn round(&mut self, plain: &[f32]) {
+        let (cin, padded, panel, words) = (self.spec.cin, self.padded(), self.panel(), self.words());
+        let mut whole = Aligned::zeros(POINTS * words * padded);
+        let parts = self.parts_in();
+        let of_panel = |(i, to): (usize, &mut [f32])| {
+            let outs = i * panel..(i * panel + panel).min(padded);
+            let (width, point) = (outs.len(), odd_lines(outs.len() * cin));
+            let mut single = Aligned::zeros(POINTS * point);
+            let transform = self.transform(plain, outs.clone(), 0..cin, single.as_mut_ptr());
+            // SAFETY: `plain` holds the kernels of all channels, `single` all points of the panel's.
+            unsafe { dispatch_plain(self.isa, transform) }
+            let mut scales = vec![0.0; parts.len() * POINTS * width];
+            for (at, scale) in scales.iter_mut().enumerate() {
+                let (part, p, o) = (&parts[at / width / POINTS], at / width % POINTS, at % width);
+                let weight = |c: usize| if c < cin { single[p * point + c * width + o] } else { 0.0 };
+                *scale = whole::weight_scale(part.clone().map(weight));
+                let whole = |c: usize| whole::rounded(weight(c), *scale);
+                for c in part.clone().step_by(2) {
+                    to[(p * words + c / 2) * width + o] = pair([whole(c), whole(c + 1)]);
+                }
+            }
+            (outs, scales)
+        };
+        let panels: Vec<_> = whole.par_chunks_mut(POINTS * words * panel).enumerate().map(of_panel).collect();
+        self.scales = Aligned::zeros(parts.len() * POINTS * padded);
+        for (outs, scales) in panels {
+            for (row, scales) in scales.chunks_exact(outs.len()).enumerate() {
+                self.scales[row * padded..][outs.clone()].copy_from_slice(scales);
+            }
+        }
+        self.weights = whole;
     }
 
     /// The transform of these weights, of whole panels, `[panel, cin, tap, channel of the panel]` of all channels, to
@@ -145,37 +208,51 @@ impl Winograd {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        4 * (self.weights.len() + self.bias.len())
+        4 * (self.weights.len() + self.scales.len() + self.bias.len())
     }
 
-    fn blocks(&self) -> usize {
-        self.spec.cin.div_ceil(WORDS)
+    /// Words of a sum.
+    fn words(&self) -> usize {
+        self.spec.cin.div_ceil(self.word.numbers())
+    }
+
+    fn is_near(&self) -> bool {
+        self.spec.cin * self.spec.cout <= NEAR_WEIGHTS * self.word.numbers()
     }
 
     /// Most tiles worked on at once; whole micro-tiles.
     fn chunk(&self) -> usize {
         let micro_tiles = |bytes: usize, channels: usize| bytes / 4 / (POINTS * channels) / MICRO_TILES;
         MICRO_TILES
-            * if is_near(&self.spec) {
-                micro_tiles(CHUNK_BYTES, self.spec.cin + self.padded()).max(1)
+            * if self.is_near() {
+                micro_tiles(CHUNK_BYTES, self.words() + self.padded()).max(1)
             } else {
-                micro_tiles(FAR_CHUNK_BYTES, self.spec.cin).clamp(1, FAR_MICRO_TILES)
+                micro_tiles(FAR_CHUNK_BYTES, self.words()).clamp(1, FAR_MICRO_TILES)
             }
     }
 
     /// Channels in and channels out whose products are summed at once.
     fn part(&self) -> (usize, usize) {
-        if is_near(&self.spec) {
-            (self.spec.cin, self.padded())
-        } else {
-            (FAR_CHANNELS.min(self.spec.cin), (FAR_PANELS * self.panel()).min(self.padded()))
+        let cin = self.spec.cin;
+        let outs = if self.is_near() { self.padded() } else { (FAR_PANELS * self.panel()).min(self.padded()) };
+        match self.word {
+            // As many parts as needed, of about one size and whole blocks.
+            Word::Integers => (cin.div_ceil(cin.div_ceil(SCALED_CHANNELS)).next_multiple_of(2 * WORDS), outs),
+            _ if self.is_near() => (cin, outs),
+            _ => (FAR_CHANNELS.min(cin), outs),
         }
+    }
+
+    /// The channels in of the parts.
+    fn parts_in(&self) -> Vec<Range<usize>> {
+        let (cin, part) = (self.spec.cin, self.part().0);
+        (0..cin).step_by(part).map(|c| c..(c + part).min(cin)).collect()
     }
 
     /// Floats of a block, and of a point, of the transformed inputs.
     fn steps(&self) -> (usize, usize) {
         let block = odd_lines(self.chunk() * WORDS);
-        (block, odd_lines(self.blocks() * block))
+        (block, odd_lines(self.words().div_ceil(WORDS) * block))
     }
 
     /// Floats of a point of the sums.
@@ -183,12 +260,28 @@ impl Winograd {
         odd_lines(self.chunk() * self.part().1)
     }
 
-    /// Where sums and transformed weights lie in the working memory, and how long it is.
+    /// Where in the working memory, behind the transformed inputs, sums lie, and transformed weights or what becomes whole
+    /// inputs, and how long it is.
     fn places(&self) -> (usize, usize, usize) {
         let (channels, outs) = self.part();
         let sums = POINTS * self.steps().1;
-        let weights = sums + POINTS * self.sums_step();
-        (sums, weights, weights + if is_near(&self.spec) { 0 } else { POINTS * odd_lines(channels * outs) })
+        let rest = sums + POINTS * self.sums_step();
+        let floats = match self.word {
+            Word::Integers => self.scale_floats() + POINTS * self.single_step(),
+            _ if self.is_near() => 0,
+            _ => POINTS * odd_lines(channels * outs),
+        };
+        (sums, rest, rest + floats)
+    }
+
+    /// Floats of the scales of a chunk's inputs, `[part of the channels in, point, tile]`.
+    fn scale_floats(&self) -> usize {
+        odd_lines(self.spec.cin.div_ceil(self.part().0) * POINTS * self.chunk())
+    }
+
+    /// Floats of a point of a tile's inputs that are to become whole.
+    fn single_step(&self) -> usize {
+        odd_lines(self.spec.cin)
     }
 
     pub(super) fn scratch_floats(&self) -> usize {
@@ -206,7 +299,7 @@ fn side(spec: &ConvSpec) -> usize {
     IN_SIDE + 1 - spec.kernel.0
 }
 
-/// Whether weights are transformed once and for all.
+/// Whether single weights are transformed once and for all.
 fn is_near(spec: &ConvSpec) -> bool {
     spec.cin * spec.cout <= NEAR_WEIGHTS
 }
@@ -257,6 +350,10 @@ impl Instructions for Winograd {
     fn isa(&self) -> Isa {
         self.isa
     }
+
+    fn word(&self) -> Word {
+        self.word
+    }
 }
 
 impl MacKernel for Band<'_, '_, Winograd> {
@@ -271,7 +368,7 @@ impl MacKernel for Band<'_, '_, Winograd> {
         let (cin, (channels, outs)) = (op.spec.cin, op.part());
         // The last panel is filled up with channels that nobody has.
         let mine = self.channels.start..if self.channels.end == op.spec.cout { op.padded() } else { self.channels.end };
-        let (sums, weights, _) = op.places();
+        let (sums, rest, _) = op.places();
         // As many chunks as needed, of about one size.
         let micro_tiles = tiles.len().div_ceil(MICRO_TILES);
         let chunks = (micro_tiles * MICRO_TILES).div_ceil(op.chunk());
@@ -282,16 +379,25 @@ impl MacKernel for Band<'_, '_, Winograd> {
             // SAFETY: the scratch holds a chunk's inputs, its sums and the weights of a part.
             unsafe {
                 for tile in start..end {
-                    self.transform_input::<M::S>(place(tile), scratch.add((tile - start) * WORDS));
+                    let to = scratch.add((tile - start) * WORDS);
+                    if M::WORD == Word::Integers {
+                        let single = scratch.add(rest + op.scale_floats());
+                        self.transform_input::<M::S>(place(tile), single, (WORDS, op.single_step()));
+                        self.round_input::<M>(single, scratch.add(rest + tile - start), to);
+                    } else {
+                        self.transform_input::<M::S>(place(tile), to, op.steps());
+                    }
                 }
                 for o in mine.clone().step_by(outs) {
                     let outs = o..(o + outs).min(mine.end);
                     for c in (0..cin).step_by(channels) {
                         let channels = c..(c + channels).min(cin);
-                        let transformed = if is_near(&op.spec) {
+                        let transformed = if M::WORD == Word::Integers {
+                            op.weights.as_ptr().add(o * POINTS * op.words())
+                        } else if op.is_near() {
                             op.weights.as_ptr()
                         } else {
-                            let to = scratch.add(weights);
+                            let to = scratch.add(rest);
                             op.transform(&op.weights, outs.clone(), channels.clone(), to).run::<M::S>();
                             to.cast_const()
                         };
@@ -323,12 +429,49 @@ impl Band<'_, '_, Winograd> {
         clamp(e.activation).is_some() && e.residual_factor <= 1 && e.scale.is_none() && e.norm.is_none()
     }
 
-    /// The 6×6 inputs of the tile whose first output is this, transformed, to all points.
+    /// Transformed inputs of a tile, as whole numbers, and what they are to be multiplied by.
     #[inline(always)]
-    unsafe fn transform_input<S: Simd>(&self, (oy, ox): (usize, usize), to: *mut f32) {
+    unsafe fn round_input<M: Mac>(&self, single: *const f32, scales: *mut f32, to: *mut f32) {
+        let op = self.op;
+        let ((block, point), lanes, channels) = (op.steps(), M::S::LANES, op.part().0);
+        for start in (0..op.spec.cin).step_by(channels) {
+            let end = (start + channels).min(op.spec.cin);
+            let scales = scales.wrapping_add(start / channels * POINTS * op.chunk());
+            // SAFETY: the scratch holds all points, the single inputs those of whole vectors.
+            unsafe {
+                let mut squares = [0.0; POINTS];
+                for (p, squares) in squares.iter_mut().enumerate() {
+                    let from = single.add(p * op.single_step());
+                    let mut sum = M::S::splat(0.0);
+                    for at in (start..end).step_by(lanes) {
+                        let v = M::S::load(from.add(at));
+                        sum = M::S::fma(v, v, sum);
+                    }
+                    *squares = whole::sum::<M>(sum);
+                }
+                let (into, back) = whole::input_scales(squares);
+                for p in 0..POINTS {
+                    *scales.add(p * op.chunk()) = back[p];
+                    let (from, to) = (single.add(p * op.single_step()), to.add(p * point));
+                    let factor = M::S::splat(into[p]);
+                    for at in (start..end).step_by(2 * lanes) {
+                        let to = to.add(at / (2 * WORDS) * block).cast::<u16>();
+                        M::store_halves(to, M::S::mul(M::S::load(from.add(at)), factor));
+                        let is_there = at + lanes < end;
+                        let v = if is_there { M::S::load(from.add(at + lanes)) } else { M::S::splat(0.0) };
+                        M::store_halves(to.add(lanes), M::S::mul(v, factor));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The 6×6 inputs of the tile whose first output is this, transformed, to all points: blocks of 16 channels, and
+    /// points, so many floats apart.
+    #[inline(always)]
+    unsafe fn transform_input<S: Simd>(&self, (oy, ox): (usize, usize), to: *mut f32, (block, point): (usize, usize)) {
         let Input { x, prologue, pad } = self.input;
         let (h, w, c) = x.size();
-        let (block, point) = self.op.steps();
         let row = |r: usize| (oy + r).checked_sub(pad.0).filter(|&y| y < h);
         let col = |k: usize| (ox + k).checked_sub(pad.1).filter(|&v| v < w);
         let mut from = [[std::ptr::null::<f32>(); IN_SIDE]; IN_SIDE];
@@ -380,7 +523,8 @@ impl Band<'_, '_, Winograd> {
     }
 
     /// The products of all points: sums over these channels of `tiles` tiles, which go on from those before; `weights` are
-    /// `[point, panel, channel in, channel of the panel]` of these channels alone.
+    /// `[point, panel, channel in, channel of the panel]` of these channels alone, whole ones `[panel, point, word, channel
+    /// of the panel]` from the first panel on.
     #[inline(always)]
     unsafe fn multiply<M: Mac>(
         &mut self,
@@ -391,13 +535,16 @@ impl Band<'_, '_, Winograd> {
     ) {
         let op = self.op;
         let (block, point) = op.steps();
-        let blocks = channels.len().div_ceil(WORDS);
+        let words = channels.len().div_ceil(M::WORD.numbers());
+        let blocks = words.div_ceil(WORDS);
+        let first_block = channels.start / (WORDS * M::WORD.numbers());
+        let row = |p: usize| channels.start / op.part().0 * POINTS + p;
         let taps = Taps {
             blocks: (blocks, block),
             rows: (1, 0),
             cols: (1, 0),
             run: WORDS,
-            last_run: channels.len() - (blocks - 1) * WORDS,
+            last_run: words - (blocks - 1) * WORDS,
         };
         let plain = Finish {
             resume: channels.start > 0,
@@ -407,19 +554,26 @@ impl Band<'_, '_, Winograd> {
             residual_first: false,
             clamp: None,
         };
-        let (zeros, scratch, (sums, ..), stride) =
+        let (zeros, scratch, (sums, rest, _), stride) =
             ([0.0; 2 * WORDS], self.scratch.as_mut_ptr(), op.places(), op.part().1);
         for p in 0..POINTS {
             for o in (0..outs.len()).step_by(op.panel()) {
                 let width = op.panel().min(outs.len() - o);
+                let weights = weights.wrapping_add(match M::WORD {
+                    Word::Integers => o * POINTS * op.words() + (p * op.words() + channels.start / 2) * width,
+                    _ => p * odd_lines(outs.len() * channels.len()) + o * channels.len(),
+                });
                 let mut t = 0;
                 while t < tiles {
                     let n = *M::PIXELS.iter().find(|&&n| n <= tiles - t).expect("tiles of one pixel");
                     let tile = Tile {
-                        x: scratch.wrapping_add(p * point + channels.start / WORDS * block + t * WORDS),
-                        w: weights.wrapping_add(p * odd_lines(outs.len() * channels.len()) + o * channels.len()),
+                        x: scratch.wrapping_add(p * point + first_block * block + t * WORDS),
+                        w: weights,
                         bias: zeros.as_ptr(),
-                        scales: (std::ptr::null(), std::ptr::null()),
+                        scales: (
+                            scratch.wrapping_add(rest + row(p) * op.chunk() + t),
+                            op.scales.as_ptr().wrapping_add(row(p) * op.padded() + outs.start + o),
+                        ),
                         out: scratch.wrapping_add(sums + p * op.sums_step() + t * stride + o),
                         out_px: stride,
                         channels: width,

@@ -2,7 +2,7 @@
 //!
 //! Owns: [`Winograd::cut`]. Must not know: transforms.
 
-use super::{Winograd, is_near};
+use super::Winograd;
 
 /// What takes how long, per channel in: the transform of a tile's inputs, of a channel's far weights, and a tile's products
 /// with them.
@@ -20,7 +20,7 @@ impl Winograd {
         most: usize,
     ) -> (usize, usize) {
         let (units, across) = (h.div_ceil(self.side()).max(1), w.div_ceil(self.side()));
-        if is_near(&self.spec) {
+        if self.is_near() {
             return (most.min(units), 1);
         }
         let panels = self.padded().div_ceil(self.panel());
