@@ -308,6 +308,8 @@ fn in_a_folder(yaml: &str, arguments: &[&str]) -> Output {
 
 #[test]
 fn every_mistake_gives_one_message_one_hint_and_its_exit_code() {
+    let no_such_gpu = "slides: { list: [plain.png], mpp: 0.5 }\n\
+                       model: { network: { name: stardist_unet, weights: random, device: 'cuda:99' } }\n";
     let cases: &[(&str, &str, i32, &str)] = &[
         ("", "no.yaml", 2, "cannot read the pipeline: No such file"),
         ("", "./folder", 2, "cannot read the pipeline: found a folder, expected a YAML file"),
@@ -324,6 +326,7 @@ fn every_mistake_gives_one_message_one_hint_and_its_exit_code() {
         ("slides: { glob: 'zzz/*.svs' }", "p.yaml", 4, "no slide found: `slides.glob` matches none: zzz/*.svs"),
         ("slides: { dir: sub }", "p.yaml", 4, "no slide found: `slides.dir` holds none: sub"),
         ("", "ok.yaml --set model.network.weights=no.safetensors", 2, "`model.network.weights` is no file: no.saf"),
+        (no_such_gpu, "p.yaml", 2, "`model.network.device: auto` takes the processor where there is no GPU"),
         ("slides: { dir: zzz }", "p.yaml", 2, "cannot list slides: No such file"),
         ("slides: { list: [folder], mpp: 1 }", "p.yaml", 3, "found a folder, expected a file"),
         ("slides: { list: [no.svs], mpp: 1 }", "p.yaml", 3, "cannot open slide: No such file"),

@@ -125,10 +125,17 @@ impl Setup {
                 "paths are relative to the current directory; `wsi-run convert` makes weights from a checkpoint",
             ));
         }
+        let hint = match &settings.model {
+            ModelChoice::Network(network) if matches!(network.device, Device::Cuda(_)) => {
+                "`model.network.device: auto` takes the processor where there is no GPU; `wsi-run models` says what each \
+                 model takes"
+            }
+            _ => "see `wsi-run models` for what each model takes",
+        };
         let model = model::build(&settings.model, settings.tiling.input_mpp, &|graph, weights, options| {
             execute_on(settings, graph, weights, options)
         })
-        .map_err(|e| refused(e.to_string(), "see `wsi-run models` for what each model takes"))?;
+        .map_err(|e| refused(e.to_string(), hint))?;
         Self::with_model(settings, model)
     }
 
