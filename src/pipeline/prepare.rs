@@ -153,7 +153,7 @@ pub fn overview_picture(plan: &mut SlidePlan, setup: &Setup) -> RgbImage {
     thumbnail(slide, mpp, finest, overview_px(&slide.info().levels, overview.max_px)).map_or(small, |t| t.image)
 }
 
-/// Longest side of the overview: `max_px`, or up to a fifth less where the slide has a level of that size. Of a 8,000 px
+/// Longest side of the overview: `max_px`, or up to a fifth less where the slide has a level of that size. Of an 8,000 px
 /// slide with a level of 2,000 px, all of level 0 would be read for 2,048 px.
 fn overview_px(levels: &[LevelInfo], max_px: u32) -> u32 {
     let sides = levels.iter().map(|level| level.size.w.max(level.size.h));

@@ -1,6 +1,6 @@
 //! The canvas: where tile predictions of one slide meet until a region of them is whole.
 //!
-//! Owns: [`SlideCanvas`]. Must not know: what heads mean, threads, files.
+//! Owns: [`SlideCanvas`], [`ReadyRegions`]. Must not know: what heads mean, threads, files.
 //!
 //! Blocks exist while some region still needs them. A region is handed out when the last tile that touches it or its
 //! halo has arrived (predicted or not); a block is freed with the last region that touches it. All sums are
@@ -557,6 +557,25 @@ mod tests {
             let expected = plan.cells.contains(x, y) && !hole.contains(x, y);
             assert_eq!((value, computed == 1), (if expected { truth(x, y) } else { 0 }, expected), "({x}, {y})");
         }
+    }
+
+    #[test]
+    fn regions_that_one_tile_completes_are_cut_out_one_after_another() {
+        let plan = plan(300, 300, (320, 320, 0), Window::Crop, (64, 0, 128));
+        let pool = Arc::new(RegionPool::new(1));
+        let mut canvas = SlideCanvas::new(plan.clone(), semantic(false), pool.clone());
+        let data = vec![1; 320 * 320];
+        let map = HeadMap { head: Head::Semantic, channels: 1, w: 320, h: 320, data, pixels: None };
+        assert_eq!(plan.tiles.len(), 1);
+        let mut buffers = vec![];
+        for region in canvas.add(&plan.tiles[0], &[map], &[]).unwrap() {
+            let region = region.unwrap();
+            buffers.push(region.planes[0].data.as_ptr());
+            // The next one is cut out into what this one was.
+            pool.give(region);
+        }
+        assert!(buffers.len() > 9 && buffers.len() == plan.region_count());
+        assert!(buffers.iter().all(|b| *b == buffers[0]), "{buffers:?}");
     }
 
     #[test]
