@@ -8,8 +8,8 @@ each worker, the largest), TIAToolbox's with the 1.3 GB of its imports. Prints e
 
 2026-11-21, Intel Xeon (4 cores, of which others kept all busy: load 26; compare CPU and memory, not wall), one turn,
 16,000 × 16,000 px, JPEG in 256-px tiles:
-    wsi-run       6.99 s wall    3.63 s CPU     397 MB
-    tiatoolbox  239.46 s wall   89.16 s CPU    6327 MB
+    wsi-run       6.99 s wall    3.63 s CPU     397 MiB
+    tiatoolbox  239.46 s wall   89.16 s CPU    6327 MiB
 """
 import argparse, datetime, os, platform, subprocess, sys, tempfile, time
 
@@ -98,11 +98,11 @@ def main():
             for name, command in (("wsi-run", ours), ("tiatoolbox", them)):
                 rows[name].append(timed(command, home))
                 wall, cpu, mb = rows[name][-1]
-                print(f"{turn + 1} {name:11} {wall:8.2f} s wall {cpu:8.2f} s CPU {mb:7.0f} MB "
+                print(f"{turn + 1} {name:11} {wall:8.2f} s wall {cpu:8.2f} s CPU {mb:7.0f} MiB "
                       f"(load {os.getloadavg()[0]:.1f})", flush=True)
     best = {name: [min(values) for values in zip(*all)] for name, all in rows.items()}
     ratio = [b / a for a, b in zip(best["wsi-run"], best["tiatoolbox"])]
-    print("\n| best of each | wall, s | CPU, s | peak, MB |\n|---|---|---|---|")
+    print("\n| best of each | wall, s | CPU, s | peak, MiB |\n|---|---|---|---|")
     for name, (wall, cpu, mb) in best.items():
         print(f"| {name} | {wall:.2f} | {cpu:.2f} | {mb:.0f} |")
     print("| ratio | " + " | ".join(f"{r:.1f}" for r in ratio) + " |")

@@ -12,24 +12,24 @@ nuclear-pixel head, how fast that changes along x and y the two distances. What 
 picture, about as many as it has nuclei; the network's arithmetic is that of any weights.
 
 2026-11-21, Intel Xeon (4 cores), one turn, 2,000 × 2,000 px of dense tissue:
-    wsi-run      75.18 s wall   276.76 s CPU   1151 MB   2,691 nuclei
-    tiatoolbox  347.55 s wall  1159.62 s CPU   3539 MB   2,504 nuclei
+    wsi-run      75.18 s wall   276.76 s CPU   1151 MiB   2,691 nuclei
+    tiatoolbox  347.55 s wall  1159.62 s CPU   3539 MiB   2,504 nuclei
 The same day, after residuals were summed in place, wsi-run alone:
-    wsi-run      70.74 s wall   265.74 s CPU   1011 MB   2,691 nuclei
+    wsi-run      70.74 s wall   265.74 s CPU   1011 MiB   2,691 nuclei
 The same day, after far Winograd weights were no longer kept transformed, wsi-run alone, twice, the machine slower the
 second time:
-    wsi-run      70.50 s wall   265.43 s CPU    849 MB
-    wsi-run      80.78 s wall   303.69 s CPU    846 MB
+    wsi-run      70.50 s wall   265.43 s CPU    849 MiB
+    wsi-run      80.78 s wall   303.69 s CPU    846 MiB
 2026-11-22, AMD EPYC (Zen 4, 4 cores), one turn, 2,000 × 2,000 px of another slide, since activations take half the memory:
-    wsi-run      93.29 s wall   358.86 s CPU    657 MB   2,522 nuclei
-    tiatoolbox  388.80 s wall  1312    s CPU   3600 MB   2,927 nuclei
+    wsi-run      93.29 s wall   358.86 s CPU    657 MiB   2,522 nuclei
+    tiatoolbox  388.80 s wall  1312    s CPU   3600 MiB   2,927 nuclei
 The same day, one turn, 4,000 × 4,000 px of a third, since regions are 512 px where a batch takes all processors:
-    wsi-run     370.28 s wall  1463.69 s CPU    705 MB   1,516 nuclei
-    tiatoolbox 1608.77 s wall  5371.71 s CPU   3662 MB     588 nuclei
+    wsi-run     370.28 s wall  1463.69 s CPU    705 MiB   1,516 nuclei
+    tiatoolbox 1608.77 s wall  5371.71 s CPU   3662 MiB     588 nuclei
 4,000 × 4,000 px, before that, not in one run: wsi-run alone with 4 threads; tiatoolbox with 2 threads on a busy machine,
 whose wall time (3,691 s) says nothing:
-    wsi-run     256.55 s wall  1004.78 s CPU   1158 MB  11,215 nuclei
-    tiatoolbox                 3951.54 s CPU   3602 MB  14,762 nuclei
+    wsi-run     256.55 s wall  1004.78 s CPU   1158 MiB  11,215 nuclei
+    tiatoolbox                 3951.54 s CPU   3602 MiB  14,762 nuclei
 """
 import argparse, datetime, os, pathlib, subprocess, sys, tempfile
 
@@ -207,10 +207,10 @@ def compare(options, program, region, pth, weights):
                     continue
                 rows[name].append(timed(command, work))
                 wall, cpu, mb = rows[name][-1]
-                print(f"{turn + 1} {name:11} {wall:8.2f} s wall {cpu:8.2f} s CPU {mb:7.0f} MB "
+                print(f"{turn + 1} {name:11} {wall:8.2f} s wall {cpu:8.2f} s CPU {mb:7.0f} MiB "
                       f"{found(name, work):7} nuclei (load {os.getloadavg()[0]:.1f})", flush=True)
     best = {name: [min(values) for values in zip(*all)] for name, all in rows.items()}
-    print("\n| best of each | wall, s | CPU, s | peak, MB |\n|---|---|---|---|")
+    print("\n| best of each | wall, s | CPU, s | peak, MiB |\n|---|---|---|---|")
     for name, (wall, cpu, mb) in best.items():
         print(f"| {name} | {wall:.2f} | {cpu:.2f} | {mb:.0f} |")
     if len(best) == 2:

@@ -55,7 +55,7 @@ pub enum BenchPrecision {
     /// Single precision
     #[default]
     F32,
-    /// Factors rounded to bfloat16 where the processor multiplies them
+    /// Factors of 16 bits (bfloat16, or whole numbers with a scale) where the processor multiplies them
     Bf16,
     /// bf16 where the processor multiplies it, else f32
     Auto,
