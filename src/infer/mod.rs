@@ -3,7 +3,7 @@
 //! Owns: [`Compiled`], [`Options`], [`Plan`]. Must not know: slides, tiles' positions, training, candle.
 //!
 //! The way of a network: [`compile`] fuses the nodes of a graph into steps and packs the weights; [`place`] lets
-//! concatenations and crops share memory; [`rounding`] says how much of it bfloat16 may round; [`schedule`], [`sweep`] and
+//! concatenations and crops share memory; [`rounding`] says how factors are rounded; [`schedule`], [`sweep`] and
 //! [`arena`] make a [`Plan`] for an image size; [`run`] runs it over images and bands of rows with the kernels of [`cpu`].
 //! The result does not depend on the number of threads, nor on the other images of the batch.
 

@@ -58,7 +58,7 @@ pub enum Precision {
     F32,
     /// Products of 16-bit floats, summed in 32 bits; only on a GPU.
     F16,
-    /// Products of 16-bit brain floats, summed in 32 bits.
+    /// Products of 16-bit brain floats, summed in 32 bits; on the processor of whole numbers where those are closer.
     Bf16,
 }
 
