@@ -20,6 +20,7 @@ use super::{
     CompileError, Options,
     cpu::{Isa, Precision},
     program::{Affine, Program, Step, StepOp, Target},
+    rounding::Single,
 };
 use crate::model::{
     graph::{Activation, Graph, Node, NodeId, Op, Shape},
@@ -27,7 +28,7 @@ use crate::model::{
 };
 use std::collections::HashMap;
 
-/// The steps of a network, with so many tenths of the products that rounding concerns in single precision.
+/// The steps of a network, with so much of it in single precision where factors are rounded.
 ///
 /// # Errors
 /// A tensor that `weights` lacks.
@@ -35,11 +36,11 @@ pub(super) fn lower(
     graph: &Graph,
     weights: &Weights,
     options: Options,
-    single_tenths: u64,
+    single: Single,
     target: Target,
 ) -> Result<Program, CompileError> {
     let graph = graph.without_repeats();
-    let mut lowering = Lowering::new(&graph, weights, options, single_tenths, target);
+    let mut lowering = Lowering::new(&graph, weights, options, single, target);
     for (i, node) in graph.nodes().iter().enumerate() {
         if lowering.live[i] && !lowering.covered[i] {
             lowering.node(lowering.ids[i], node)?;
@@ -89,7 +90,7 @@ struct Prologue {
 }
 
 impl<'a> Lowering<'a> {
-    fn new(graph: &'a Graph, weights: &'a Weights, options: Options, single_tenths: u64, target: Target) -> Self {
+    fn new(graph: &'a Graph, weights: &'a Weights, options: Options, single: Single, target: Target) -> Self {
         let (count, live) = (graph.nodes().len(), graph.live());
         let ids: Vec<NodeId> = graph.ids().collect();
         let mut users = vec![vec![]; count];
@@ -98,7 +99,7 @@ impl<'a> Lowering<'a> {
         }
         // A size that the network cannot take is an error when it is run.
         let shapes = options.size.and_then(|(h, w)| graph.shapes(h, w).ok());
-        let is_slight = slight::slight(graph, &live, shapes.as_deref(), single_tenths);
+        let is_slight = slight::slight(graph, &live, shapes.as_deref(), single);
         let mut is_output = vec![false; count];
         graph.outputs().iter().for_each(|o| is_output[o.node.index()] = true);
         Self {

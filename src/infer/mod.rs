@@ -98,13 +98,13 @@ impl Compiled {
     /// [`CompileError`]: a tensor that `weights` lacks.
     pub fn new(graph: &Graph, weights: &Weights, options: Options) -> Result<Self, CompileError> {
         let options = Options { isa: options.isa.available(), ..options };
-        let (precision, single_tenths) = rounding::rounding(graph, weights, options)?;
-        Self::of(graph, weights, Options { precision, ..options }, single_tenths)
+        let (precision, single) = rounding::rounding(graph, weights, options)?;
+        Self::of(graph, weights, Options { precision, ..options }, single)
     }
 
-    /// With so many tenths of the products that rounding concerns in single precision.
-    fn of(graph: &Graph, weights: &Weights, options: Options, single_tenths: u64) -> Result<Self, CompileError> {
-        let program = compile::lower(graph, weights, options, single_tenths, program::Target::Cpu)?;
+    /// With so much of it in single precision where factors are rounded.
+    fn of(graph: &Graph, weights: &Weights, options: Options, single: rounding::Single) -> Result<Self, CompileError> {
+        let program = compile::lower(graph, weights, options, single, program::Target::Cpu)?;
         let most = graph.nodes().iter().map(|node| node.channels).max().unwrap_or(0);
         Ok(Self { program, options, zeros: vec![0.0; most], plans: Mutex::default() })
     }

@@ -1,11 +1,12 @@
 //! How factors are rounded where bfloat16 is asked for, and how much of a network stays in single precision.
 //!
-//! Owns: [`rounding`]. Must not know: which layers those are, kernels.
+//! Owns: [`rounding`], [`Single`]. Must not know: which layers those are, kernels.
 //!
 //! What rounded factors do to the heads depends on the network and on its weights, so it is measured: two images are run in
 //! single precision and rounded. Where bfloat16 does not keep the heads, 1×1 convolutions multiply whole numbers of 16 bits,
 //! and as few products stay single as keep the heads. Every layer of rounded factors adds about the same to the error,
-//! however little it computes, so the smallest stay single first.
+//! however little it computes, so the smallest stay single first. Where even that is too rough, Winograd's products stay
+//! single: all of them, which costs most.
 
 use super::{
     CompileError, Compiled, HeadRows, Options,
@@ -26,32 +27,50 @@ const UNKNOWN: u64 = 4;
 /// Side of the spots of the image, px.
 const SPOT_PX: usize = 12;
 
-/// How factors are rounded, and how many tenths of the products that this concerns stay in single precision.
+/// What stays in single precision where factors are rounded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Single {
+    /// Tenths of the products that are not Winograd's, the smallest layers first.
+    pub tenths: u64,
+    /// Whether Winograd's products do.
+    pub winograd: bool,
+}
+
+/// How factors are rounded, and what stays in single precision.
 ///
 /// # Errors
 /// A tensor that `weights` lacks.
-pub(super) fn rounding(graph: &Graph, weights: &Weights, options: Options) -> Result<(Precision, u64), CompileError> {
+pub(super) fn rounding(
+    graph: &Graph,
+    weights: &Weights,
+    options: Options,
+) -> Result<(Precision, Single), CompileError> {
     let rounds = options.precision == Precision::Bf16 && options.isa == Isa::Avx512Bf16;
     let Some(size) = options.size.filter(|size| rounds && graph.shapes(size.0, size.1).is_ok()) else {
-        return Ok((options.precision, UNKNOWN));
+        return Ok((options.precision, Single { tenths: UNKNOWN, winograd: false }));
     };
     let images = [spots(size), noise(size)];
-    let heads = |precision, tenths| {
-        Ok(run(&Compiled::of(graph, weights, Options { precision, ..options }, tenths)?, &images, size, weights))
+    let heads = |precision, single| {
+        Ok(run(&Compiled::of(graph, weights, Options { precision, ..options }, single)?, &images, size, weights))
     };
-    let single = heads(Precision::F32, 0)?;
-    let keeps = |precision, tenths| heads(precision, tenths).map(|rounded| distance(&rounded, &single) <= LIMIT);
-    for (precision, tenths) in [(Precision::Bf16, LEAST), (Precision::Int16, 0)] {
-        if keeps(precision, tenths)? {
-            return Ok((precision, tenths));
-        }
+    let exact = heads(Precision::F32, Single { tenths: 0, winograd: false })?;
+    let keeps = |precision, tenths, winograd| {
+        heads(precision, Single { tenths, winograd }).map(|rounded| distance(&rounded, &exact) <= LIMIT)
+    };
+    if keeps(Precision::Bf16, LEAST, false)? {
+        return Ok((Precision::Bf16, Single { tenths: LEAST, winograd: false }));
+    }
+    let at_once = keeps(Precision::Int16, 0, false)?;
+    let winograd = !at_once && !keeps(Precision::Int16, 10, false)?;
+    if at_once || winograd && keeps(Precision::Int16, 0, true)? {
+        return Ok((Precision::Int16, Single { tenths: 0, winograd }));
     }
     let (mut too_few, mut enough) = (0, 10);
     while enough - too_few > 1 {
         let tenths = (too_few + enough) / 2;
-        *(if keeps(Precision::Int16, tenths)? { &mut enough } else { &mut too_few }) = tenths;
+        *(if keeps(Precision::Int16, tenths, winograd)? { &mut enough } else { &mut too_few }) = tenths;
     }
-    Ok((Precision::Int16, enough))
+    Ok((Precision::Int16, Single { tenths: enough, winograd }))
 }
 
 /// The heads of the images, one after another: so there is one arena.
@@ -130,10 +149,10 @@ mod tests {
         for name in ["crescent_dense_net", "stardist_unet", "clin_seg_net", "hybrid_effnet_resnet"] {
             let graph = (zoo().into_iter().find(|entry| entry.name == name).unwrap().build)();
             let weights = Weights::from_names(&graph);
-            let (precision, tenths) = rounding(&graph, &weights, options).unwrap();
+            let (precision, Single { tenths, winograd }) = rounding(&graph, &weights, options).unwrap();
             let heads = |precision, tenths| {
                 let options = Options { precision, ..options };
-                let compiled = Compiled::of(&graph, &weights, options, tenths).unwrap();
+                let compiled = Compiled::of(&graph, &weights, options, Single { tenths, winograd }).unwrap();
                 run(&compiled, &[spots((px, px)), noise((px, px))], (px, px), &weights)
             };
             let single = heads(Precision::F32, 0);

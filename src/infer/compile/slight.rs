@@ -5,17 +5,18 @@
 //! The smallest do: every layer of rounded factors adds about the same to the error of the heads, however little it
 //! computes, and most layers compute little. How many do, [`rounding`](crate::infer) measures. With the first or the last
 //! layers alone, or those that add to a residual, the error of some networks stayed above a hundredth. Convolutions by
-//! Winograd's way are what rounding makes fastest: they are rounded unless all is single.
+//! Winograd's way are what rounding makes fastest: they are rounded or not by themselves.
 
 use super::{chain::spec, read_by};
 use crate::{
-    infer::cpu::PackedConv,
+    infer::{cpu::PackedConv, rounding::Single},
     model::graph::{Graph, Op, Shape},
 };
 
 /// For each node, whether it is one of the smallest layers that together form so many tenths of all products that
 /// rounding concerns; of an image of unknown size, of those of one pixel of each layer.
-pub(super) fn slight(graph: &Graph, live: &[bool], shapes: Option<&[Shape]>, tenths: u64) -> Vec<bool> {
+pub(super) fn slight(graph: &Graph, live: &[bool], shapes: Option<&[Shape]>, single: Single) -> Vec<bool> {
+    let Single { tenths, winograd } = single;
     let products: Vec<u64> = graph
         .nodes()
         .iter()
@@ -43,7 +44,7 @@ pub(super) fn slight(graph: &Graph, live: &[bool], shapes: Option<&[Shape]>, ten
     let (mut is_slight, mut sum) = (vec![false; products.len()], 0);
     for i in order {
         sum += products[i];
-        is_slight[i] = tenths >= 10 || products[i] > 0 && sum * 10 <= all * tenths;
+        is_slight[i] = if products[i] > 0 { sum * 10 <= all * tenths } else { winograd };
     }
     is_slight
 }
@@ -58,7 +59,7 @@ mod tests {
         for entry in zoo() {
             let graph = (entry.build)();
             let (live, shapes) = (graph.live(), graph.shapes(entry.input_px, entry.input_px).unwrap());
-            let is_slight = slight(&graph, &live, Some(&shapes), 4);
+            let is_slight = slight(&graph, &live, Some(&shapes), Single { tenths: 4, winograd: false });
             let is_layer = |op: &Op| matches!(op, Op::Conv(_) | Op::Linear { .. } | Op::TransposedConv(_));
             let layers: Vec<usize> = (0..live.len()).filter(|&i| live[i] && is_layer(&graph.nodes()[i].op)).collect();
             assert!(layers.iter().any(|&i| is_slight[i]), "{}", entry.name);

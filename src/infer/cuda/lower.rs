@@ -18,6 +18,7 @@ use crate::{
         cpu::{Isa, Precision},
         plan::{Plan, PlanStep, Slot, Work},
         program::{Program, StepOp, Target},
+        rounding::Single,
         schedule,
     },
     model::{
@@ -181,7 +182,7 @@ impl CudaNetwork {
     /// [`CudaError`]: a tensor that `weights` lacks.
     pub fn new(graph: &Graph, weights: &Weights, format: Format) -> Result<Self, CudaError> {
         let options = Options { precision: Precision::F32, isa: Isa::Portable, size: None };
-        Ok(Self { program: compile::lower(graph, weights, options, 0, Target::Cuda)?, format })
+        Ok(Self { program: compile::lower(graph, weights, options, Single::default(), Target::Cuda)?, format })
     }
 
     /// Numbers of the maps.
